@@ -1,0 +1,204 @@
+"""Answering: str → str. What a person calls on a bridge, batched, with no tensor in sight.
+
+A mixin of ``LayerBridge``; it knows the bridge by the few methods it asks for below, and nothing
+of tasks, files or commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from layerbridge.errors import DataError
+
+if TYPE_CHECKING:
+    from layerbridge.config import BridgeConfig
+    from layerbridge.encoder import Encoder
+    from layerbridge.fusion import Fusion
+    from layerbridge.language_model import LanguageModel
+    from layerbridge.layer_states import LayerStates
+
+NORMALIZATIONS = ("sum", "mean")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One text's answer among options.
+
+    Attributes:
+        choice: the option with the highest score.
+        scores: log-probability of each option (nats; EOS included), by option.
+        probabilities: the scores' softmax over the options.
+    """
+
+    choice: str
+    scores: dict[str, float]
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """Where a text's tokens drew on the encoder.
+
+    Attributes:
+        tokens: the encoder's tokens, specials included.
+        weights: [tokens, layers]; each row sums to 1. Column 0 is the first transformer layer.
+    """
+
+    tokens: list[str]
+    weights: Tensor
+
+
+class Answering:
+    """``classify``, ``generate_text`` and ``layer_weights`` for a bridge."""
+
+    if TYPE_CHECKING:
+        config: BridgeConfig
+        encoder: Encoder
+        fusion: Fusion
+        language_model: LanguageModel
+
+        def encode(self, texts: Sequence[str]) -> LayerStates: ...
+        def option_scores(
+            self, states: LayerStates, options: Sequence[Sequence[int]], instruction: str | None
+        ) -> Tensor: ...
+        def generate(self, **arguments: Any) -> Any: ...
+
+    def classify(
+        self,
+        texts: str | Sequence[str],
+        options: Sequence[str] | None = None,
+        *,
+        instruction: str | None = None,
+        normalize: str = "sum",
+        batch_size: int = 32,
+    ) -> list[Classification]:
+        """Ranks the options for each text by how likely the language model is to answer them.
+
+        Args:
+            texts: in any language the encoder knows; prompts as in training.
+            options: the label words; None takes those the bridge was trained with.
+            instruction: English text for the language model; None takes the config's.
+            normalize: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
+            batch_size: texts at a time; it changes speed and memory, not answers.
+
+        Raises:
+            DataError: no options, an empty one, or one that is there twice.
+        """
+        texts = _texts(texts)
+        options = self._options(options)
+        ids = [option_ids(self.language_model, option) for option in options]
+        if normalize not in NORMALIZATIONS:
+            raise DataError(f"unknown normalize {normalize!r}", allowed=NORMALIZATIONS)
+        lengths = torch.tensor([len(i) if normalize == "mean" else 1 for i in ids])
+        results: list[Classification] = []
+        with _evaluating(self):
+            for batch in _batches(texts, batch_size):
+                scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / lengths
+                results += [classification(options, row) for row in scores]
+        return results
+
+    def generate_text(
+        self,
+        texts: str | Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        instruction: str | None = None,
+        batch_size: int = 32,
+        **arguments: Any,
+    ) -> list[str]:
+        """The language model's answer to each text, greedy unless told otherwise.
+
+        Args:
+            texts: in any language the encoder knows; prompts as in training.
+            max_new_tokens: at most.
+            instruction: English text for the language model; None takes the config's.
+            batch_size: texts at a time.
+            **arguments: as for transformers' ``generate`` (``do_sample``, ``num_beams``, …).
+        """
+        arguments.setdefault("do_sample", False)
+        answers: list[str] = []
+        with _evaluating(self):
+            for batch in _batches(_texts(texts), batch_size):
+                ids = self.generate(
+                    layer_states=self.encode(batch),
+                    instruction=instruction,
+                    max_new_tokens=max_new_tokens,
+                    **arguments,
+                )
+                decoded = self.language_model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+                answers += [text.strip() for text in decoded]
+        return answers
+
+    def layer_weights(
+        self, texts: str | Sequence[str], *, batch_size: int = 32
+    ) -> list[LayerWeights]:
+        """How much of each encoder layer went into each token of each text."""
+        results: list[LayerWeights] = []
+        with _evaluating(self), torch.no_grad():
+            for batch in _batches(_texts(texts), batch_size):
+                ids = self.encoder.tokenize(batch)["input_ids"]
+                states = self.encode(batch)
+                weights = self.fusion.weights(states).float().cpu()
+                for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
+                    tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
+                    results.append(LayerWeights(list(tokens), row[row_mask]))
+        return results
+
+    def _options(self, options: Sequence[str] | None) -> list[str]:
+        if options is None:
+            options = self.config.options
+        if not options:
+            raise DataError(
+                "there are no options to choose from",
+                allowed="options=[…], or a bridge trained with label words",
+            )
+        if isinstance(options, str):
+            raise DataError(f"options is one string, {options!r}", allowed="a list of strings")
+        for option in options:
+            if not option.strip():
+                raise DataError("an option is empty", allowed="label words")
+            if list(options).count(option) > 1:
+                raise DataError(f"the option {option!r} is there twice", allowed="each option once")
+        return list(options)
+
+
+def option_ids(language_model: LanguageModel, option: str) -> list[int]:
+    """An option as the language model was trained to answer it: its tokens, then EOS."""
+    return [*language_model.encode(option), language_model.eos_id]
+
+
+def classification(options: Sequence[str], scores: Tensor) -> Classification:
+    """Scores [O] → the choice; the first of equals wins."""
+    probabilities = scores.softmax(0).tolist()
+    return Classification(
+        choice=options[int(scores.argmax())],
+        scores=dict(zip(options, scores.tolist(), strict=True)),
+        probabilities=dict(zip(options, probabilities, strict=True)),
+    )
+
+
+def _texts(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """Eval mode for a while: an answer must not depend on a dropout mask."""
+    assert isinstance(module, nn.Module)
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

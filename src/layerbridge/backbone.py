@@ -1,0 +1,128 @@
+"""Loading frozen backbones: dtype, weights format and the errors both kinds share.
+
+It knows nothing of encoders or language models; ``encoder.py`` and ``language_model.py`` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from layerbridge.errors import BackboneError, ConfigError
+from layerbridge.sources import Source
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How backbones are read.
+
+    Args:
+        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"``.
+        attn_implementation: as in transformers; None takes its default.
+        trust_remote_code: run code that comes with a hub model. Off unless the user says so.
+        allow_pickle: also read ``pytorch_model.bin``. Off unless the user says so.
+    """
+
+    dtype: str = "auto"
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    def for_transformers(self, source: Source) -> dict[str, Any]:
+        """Keyword arguments of ``from_pretrained``."""
+        return {
+            "revision": source.revision or "main",
+            "dtype": resolve_dtype(self.dtype),
+            "attn_implementation": self.attn_implementation,
+            "trust_remote_code": self.trust_remote_code,
+            "use_safetensors": None if self.allow_pickle else True,
+        }
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """``"auto"`` is bfloat16 where the hardware multiplies it natively, else float32.
+
+    A CPU without bfloat16 units emulates it: on such a machine it was measured 7 times slower
+    than float32 (docs/method.md), so it is never chosen there unasked.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if bfloat16_is_native() else torch.float32
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}", allowed=("auto", *DTYPES))
+    return DTYPES[dtype]
+
+
+def bfloat16_is_native() -> bool:
+    """Whether this machine has a GPU with bfloat16, or a CPU with units for it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.backends.mps.is_available():
+        return False
+    return any(
+        getattr(torch.cpu, name, lambda: False)()
+        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
+
+
+def best_device() -> str:
+    """The device that commands use unless told: CUDA, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load(what: str, source: Source, loader: Callable[[], Any]) -> Any:
+    """Runs ``loader``, turning what transformers raises for a bad id into one clear line."""
+    try:
+        return loader()
+    except BackboneError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        _explain(what, source, error)
+
+
+def load_tokenizer(
+    what: str, source: Source, options: LoadOptions
+) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a backbone."""
+    return load(
+        f"tokenizer of the {what}",
+        source,
+        lambda: AutoTokenizer.from_pretrained(
+            source.path,
+            revision=source.revision or "main",
+            trust_remote_code=options.trust_remote_code,
+        ),
+    )
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Eval mode, and no parameter takes a gradient."""
+    return model.eval().requires_grad_(False)
+
+
+def _explain(what: str, source: Source, error: Exception) -> NoReturn:
+    text = " ".join(str(error).split())
+    if "safetensors" in text and "no file named" in text.lower():
+        raise BackboneError(
+            f"the {what} {source.given!r} has no safetensors weights",
+            allowed="safetensors, or pickled weights if you trust them",
+            hint="pass --allow-pickle (allow_pickle=True in Python)",
+        ) from error
+    if "trust_remote_code" in text:
+        raise BackboneError(
+            f"the {what} {source.given!r} comes with code of its own",
+            hint="read that code, then pass --trust-remote-code (trust_remote_code=True)",
+        ) from error
+    summary = text if len(text) <= 200 else text[:200] + " …"
+    raise BackboneError(
+        f"cannot load the {what} {source.given!r}: {summary}",
+        allowed="a folder, zoo:NAME or a hub id of a transformers model",
+    ) from error

@@ -1,0 +1,1 @@
+"""Methods to beat, one a file; each gives a ``Result`` that stands in the same table."""

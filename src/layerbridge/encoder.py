@@ -1,0 +1,199 @@
+"""The frozen encoder: token ids → LayerStates. Every quirk of a model family lives here.
+
+It knows nothing of fusion, language models or training.
+Legend: L layers, B batch, S encoder tokens, E encoder width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    BatchEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+)
+
+from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer
+from layerbridge.errors import BackboneError
+from layerbridge.layer_states import LayerStates
+from layerbridge.sources import Source
+from layerbridge.state_cache import StateCache
+
+SUPPORTED = (
+    "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
+    "and causal language models (Gemma, Llama, …)"
+)
+
+# Encoder-decoder families whose encoder half has a class of its own but no auto class:
+# model type → (module, class, checkpoint keys → keys of the half). The decoder is never read.
+ENCODER_HALVES = {
+    "m2m_100": (
+        "transformers.models.m2m_100.modeling_m2m_100",
+        "M2M100Encoder",
+        {r"^(model\.)?encoder\.": "", r"^(model\.)?shared\.": "embed_tokens."},
+    ),
+}
+
+# Text encoders that would build a pooling head over the first token, which nobody here reads.
+_POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
+
+# Texts at a time when a cache is filled.
+CACHE_BATCH = 64
+
+# What a tokenizer without a limit says its limit is, at least.
+_NO_LIMIT = 1_000_000
+
+
+class Encoder(nn.Module):
+    """A frozen multilingual encoder and its tokenizer.
+
+    Args:
+        model: returns ``last_hidden_state`` and, when asked, ``hidden_states``.
+        tokenizer: the one the model was trained with.
+        max_text_tokens: S at most; longer texts are cut at the end.
+
+    Attributes:
+        cache: set a ``StateCache`` here and ``encode`` reads each text once only.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_text_tokens: int = 512,
+    ) -> None:
+        super().__init__()
+        self.model = freeze(model)
+        self.tokenizer = tokenizer
+        self.cache: StateCache | None = None
+        limit = tokenizer.model_max_length
+        self.max_text_tokens = min(max_text_tokens, limit if limit < _NO_LIMIT else max_text_tokens)
+        text_config = model.config.get_text_config()
+        self.width: int = text_config.hidden_size
+        self.layers: int = text_config.num_hidden_layers
+
+    @classmethod
+    def load(
+        cls, source: Source, options: LoadOptions | None = None, *, max_text_tokens: int = 512
+    ) -> Encoder:
+        """The encoder at ``source``; of an encoder-decoder model, the encoder half alone.
+
+        Raises:
+            BackboneError: it cannot be loaded, or it is no text encoder.
+        """
+        options = options or LoadOptions()
+        config = load(
+            "encoder",
+            source,
+            lambda: AutoConfig.from_pretrained(
+                source.path,
+                revision=source.revision or "main",
+                trust_remote_code=options.trust_remote_code,
+            ),
+        )
+        model = load("encoder", source, lambda: _load_model(source, config, options))
+        tokenizer = load_tokenizer("encoder", source, options)
+        return cls(model, tokenizer, max_text_tokens=max_text_tokens)
+
+    def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
+        """``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
+
+        A text of no tokens at all (empty, and a tokenizer that adds none) becomes one end token,
+        so that every row has something to say.
+        """
+        tokenizer = self.tokenizer
+        rows = tokenizer(list(texts), truncation=True, max_length=self.max_text_tokens)["input_ids"]
+        filler = next(
+            i
+            for i in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
+            if i is not None
+        )
+        rows = [row or [filler] for row in rows]
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else filler
+        width = max(map(len, rows), default=0)
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for row, (row_ids, row_mask) in zip(rows, zip(ids, mask, strict=True), strict=True):
+            row_ids[: len(row)] = torch.tensor(row)
+            row_mask[: len(row)] = 1
+        return BatchEncoding({"input_ids": ids, "attention_mask": mask})
+
+    def encode(self, texts: Sequence[str]) -> LayerStates:
+        """The layer states of texts; out of ``cache`` if there is one, and then read once only."""
+        if self.cache is None:
+            return self._read(texts)
+        # Sorted by length, so that little of a batch is padding.
+        new = sorted({text for text in texts if text not in self.cache}, key=len)
+        for start in range(0, len(new), CACHE_BATCH):
+            batch = new[start : start + CACHE_BATCH]
+            states = self._read(batch)
+            for row, text in enumerate(batch):
+                self.cache.put(text, states.stacked[:, row, states.mask[row]])
+        return self.cache.batch(texts)
+
+    def _read(self, texts: Sequence[str]) -> LayerStates:
+        batch = self.tokenize(texts).to(self.model.device)
+        return self(batch["input_ids"], batch["attention_mask"])
+
+    @torch.no_grad()
+    def forward(
+        self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"]
+    ) -> LayerStates:
+        """h₁ … h_L without the embedding output; h_L is what the encoder itself returns."""
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            return_dict=True,
+        )
+        # Some families report the last state before their final norm, some after it.
+        # ``last_hidden_state`` is after it in all of them.
+        layers = (*output.hidden_states[1:-1], output.last_hidden_state)
+        if len(layers) != self.layers:
+            raise BackboneError(
+                f"the encoder returned {len(layers)} layers where its config says {self.layers}",
+                allowed=SUPPORTED,
+            )
+        return LayerStates(layers, attention_mask)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Stays in eval mode: a frozen encoder has no dropout."""
+        return super().train(False)
+
+
+def _load_model(
+    source: Source, config: PreTrainedConfig, options: LoadOptions
+) -> PreTrainedModel:
+    arguments = options.for_transformers(source)
+    kind = config.model_type
+    if kind in ENCODER_HALVES:
+        module, name, key_mapping = ENCODER_HALVES[kind]
+        half = getattr(importlib.import_module(module), name)
+        return half.from_pretrained(
+            source.path, config=config, key_mapping=key_mapping, **arguments
+        )
+    if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES:
+        if kind in _POOLING:
+            arguments["add_pooling_layer"] = False
+        return AutoModelForTextEncoding.from_pretrained(source.path, config=config, **arguments)
+    is_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or options.trust_remote_code
+    if config.is_encoder_decoder or not is_text:
+        raise BackboneError(
+            f"{source.given!r} is a {kind!r} model, which is no text encoder known here",
+            allowed=SUPPORTED,
+        )
+    return AutoModel.from_pretrained(source.path, config=config, **arguments)

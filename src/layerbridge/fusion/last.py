@@ -1,0 +1,24 @@
+"""`last`: f = h_L, the LangBridge baseline (arXiv 2401.10695, §3)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from layerbridge.fusion.strategy import Fusion
+from layerbridge.layer_states import LayerStates
+
+
+class Last(Fusion):
+    """Takes the encoder's final hidden state and nothing else; it has no parameters."""
+
+    def fuse(self, states: LayerStates) -> Float[Tensor, "B S E"]:
+        """f = h_L."""
+        return states.last.float()
+
+    def weights(self, states: LayerStates) -> Float[Tensor, "B S L"]:
+        """1 on the last layer, 0 elsewhere."""
+        batch, tokens, _ = states.last.shape
+        weights = states.last.new_zeros(batch, tokens, len(states)).float()
+        weights[..., -1] = 1.0
+        return weights

@@ -1,0 +1,137 @@
+"""`token-softmax`: each token chooses its own layers (arXiv 2508.09091, "Transformer SM").
+
+    x = [q ; h₁+p₁ … h_L+p_L]    z = TransformerEncoderLayer(x) at q
+    α = softmax(W z + b)          f = Σ α_l h_l   over the raw states
+
+Only the block's output at q is used, and its input there is the same for every token. So the
+attention among the layers themselves is never computed, and what is left collapses, exactly
+(docs/method.md). Per head k, with d = E / heads:
+
+    u_k = W_Kᵏᵀ (W_Qᵏ q + b_Qᵏ) / √d        one vector, not one a token
+    a_k = softmax over [q·u_k, (h_l+p_l)·u_k]  the key bias adds the same to all and cancels
+    v_k = W_Vᵏ Σ_l a_kl x_l + b_Vᵏ Σ_l a_kl   values after pooling: one product, not L+1
+
+Legend: L layers, B batch, S encoder tokens, E encoder width, N = B·S, K heads, d = E / K.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from layerbridge.errors import ConfigError
+from layerbridge.fusion.strategy import Fusion
+from layerbridge.layer_states import LayerStates
+
+IMPLEMENTATIONS = ("collapsed", "reference")
+
+
+class TokenSoftmax(Fusion):
+    """A query reads the L states of a token through one Transformer block and weighs them.
+
+    Args:
+        heads: K; the paper has 4, its authors' code 1. Must divide E.
+        feedforward: width of the block's hidden layer.
+        dropout: inside the block, while training.
+        implementation: ``"collapsed"`` (fast, exact) or ``"reference"`` (the block as the paper
+            writes it, over all L+1 positions). Same parameters, same state dict; with dropout
+            they are equal in distribution but draw different masks.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        *,
+        start: str = "uniform",
+        normalize: str | None = None,
+        heads: int = 4,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        implementation: str = "collapsed",
+    ) -> None:
+        super().__init__(layers, width, start=start, normalize=normalize)
+        if heads < 1 or width % heads:
+            raise ConfigError(
+                f"heads={heads} does not divide the encoder's width {width}",
+                allowed=(str(k) for k in range(1, 33) if width % k == 0),
+            )
+        if implementation not in IMPLEMENTATIONS:
+            raise ConfigError(
+                f"unknown implementation {implementation!r}", allowed=IMPLEMENTATIONS
+            )
+        self.heads = heads
+        self.dropout = dropout
+        self.implementation = implementation
+        self.query = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.randn(layers, width))
+        self.block = nn.TransformerEncoderLayer(
+            width, heads, dim_feedforward=feedforward, dropout=dropout, batch_first=True
+        )
+        self.score = nn.Linear(width, layers)
+        with torch.no_grad():
+            self.score.bias[-1] += self.start_bias()
+
+    def fuse(self, states: LayerStates) -> Float[Tensor, "B S E"]:
+        """f = Σ α_l h_l, over the states as they came, without their positions."""
+        return torch.einsum("bsl,lbse->bse", self.alpha(states), states.stacked.float())
+
+    def weights(self, states: LayerStates) -> Float[Tensor, "B S L"]:
+        """α for each token."""
+        return self.alpha(self.prepared(states))
+
+    def alpha(self, states: LayerStates) -> Float[Tensor, "B S L"]:
+        """α = softmax(W z + b)."""
+        block = self.collapsed if self.implementation == "collapsed" else self.reference
+        return self.score(block(states.stacked.float())).softmax(-1)
+
+    def reference(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
+        """z as the paper writes it: the whole block over L+1 positions, of which one is kept."""
+        layers, batch, tokens, width = stacked.shape
+        keys = stacked + self.position[:, None, None, :]  # [L, B, S, E]
+        query = self.query.expand(1, batch, tokens, width)
+        x = torch.cat([query, keys]).permute(1, 2, 0, 3).reshape(-1, layers + 1, width)
+        return self.block(x)[:, 0].view(batch, tokens, width)
+
+    def collapsed(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
+        """z at the price of a weighted sum: the same numbers, see the head of this file."""
+        block = self.block
+        attended = self.attention(stacked)  # [B, S, E]
+        y = block.norm1(self.query + self.drop(attended))
+        hidden = self.drop(F.relu(block.linear1(y)))  # [B, S, feedforward]
+        return block.norm2(y + self.drop(block.linear2(hidden)))
+
+    def attention(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
+        """The block's attention at q alone."""
+        attention = self.block.self_attn
+        heads, head_width = self.heads, self.width // self.heads
+        w_q, w_k, w_v = attention.in_proj_weight.view(3, self.width, self.width)
+        b_q, _, b_v = attention.in_proj_bias.view(3, self.width)
+
+        # u: [K, E], what each head looks for, in the space of the states.
+        q = (w_q @ self.query + b_q).view(heads, head_width) / math.sqrt(head_width)
+        u = torch.einsum("kd,kde->ke", q, w_k.view(heads, head_width, self.width))
+
+        # Scores of q itself and of the L layers: [L+1, B, S, K].
+        layer_scores = stacked @ u.T + (self.position @ u.T)[:, None, None, :]
+        query_score = (u @ self.query).expand(1, *layer_scores.shape[1:])
+        a = self.drop(torch.cat([query_score, layer_scores]).softmax(0))
+
+        # Pooled inputs: [N, K, E].
+        a_query, a_layers = a[0].flatten(0, 1), a[1:].flatten(1, 2).permute(1, 2, 0)
+        states = stacked.flatten(1, 2).transpose(0, 1)  # [N, L, E], a view
+        pooled = torch.bmm(a_layers, states) + a_layers @ self.position
+        pooled = pooled + a_query[..., None] * self.query
+
+        # Under dropout a no longer sums to 1, and the value bias is weighted by what is left.
+        v = torch.einsum("nke,kde->nkd", pooled, w_v.view(heads, head_width, self.width))
+        v = v + b_v.view(heads, head_width) * a.sum(0).flatten(0, 1)[..., None]
+        return attention.out_proj(v.reshape(*stacked.shape[1:]))
+
+    def drop(self, x: Tensor) -> Tensor:
+        """The block's dropout, where the block has it."""
+        return F.dropout(x, self.dropout, self.training)

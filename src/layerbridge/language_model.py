@@ -1,0 +1,354 @@
+"""The frozen language model: splices the soft prompt in, and reads out what follows it.
+
+    LM input = [BOS] · soft prompt · boundary · instruction · target
+
+It knows nothing of encoders, fusion or tasks.
+Legend: B batch, S encoder tokens, T LM tokens, D LM width, V vocabulary, O options.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+)
+
+from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer
+from layerbridge.errors import BackboneError
+from layerbridge.sources import Source
+
+IGNORED = -100  # the label that no loss is taken of, as everywhere in transformers
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of LM input: ``embeds`` [B, n, D] and ``mask`` [B, n], true where it is real."""
+
+    embeds: Float[Tensor, "B n D"]
+    mask: Bool[Tensor, "B n"]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """LM input whose pads are all on the left."""
+
+    inputs_embeds: Float[Tensor, "B T D"]
+    attention_mask: Int[Tensor, "B T"]
+
+    @property
+    def position_ids(self) -> Int[Tensor, "B T"]:
+        """Positions count real tokens only, so padding never moves a token."""
+        return (self.attention_mask.cumsum(1) - 1).clamp_min(0)
+
+
+def pack(pieces: Sequence[Piece]) -> Packed:
+    """Puts pieces side by side and moves every row's pads to its left end.
+
+    Rows end together, so what follows any row comes right after its last real token, and all
+    label rows stand at the right edge.
+    """
+    embeds = torch.cat([piece.embeds for piece in pieces], dim=1)
+    mask = torch.cat([piece.mask.bool() for piece in pieces], dim=1)
+    width = int(mask.sum(1).max())
+    # False sorts before True, and a stable sort keeps the order of the real tokens.
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)[:, mask.shape[1] - width :]
+    mask = mask.gather(1, order)
+    embeds = embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[-1]))
+    return Packed(embeds.masked_fill(~mask[..., None], 0.0), mask.long())
+
+
+class LanguageModel(nn.Module):
+    """A frozen causal language model and its tokenizer.
+
+    A model whose tokenizer has no BOS token simply gets none: the soft prompt comes first.
+
+    Args:
+        model: any ``AutoModelForCausalLM``.
+        tokenizer: the one the model was trained with; it must have an EOS token.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.model = freeze(model)
+        self.tokenizer = tokenizer
+        self.width: int = model.get_input_embeddings().embedding_dim
+        self.bos_id: int | None = tokenizer.bos_token_id
+        if tokenizer.eos_token_id is None:
+            raise BackboneError(
+                f"the tokenizer of {model.name_or_path or 'this language model'!r} has no EOS "
+                "token, so no answer could end",
+                hint="set tokenizer.eos_token",
+            )
+        self.eos_id: int = tokenizer.eos_token_id
+        body = model.base_model
+        self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
+        config = model.config.get_text_config()
+        self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
+        # Cohere multiplies its logits, Granite divides them.
+        scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)
+        self.logit_scale: float = (1.0 if scale is None else scale) / divisor
+        self.head_is_plain = self._head_is_plain()
+
+    @classmethod
+    def load(cls, source: Source, options: LoadOptions | None = None) -> LanguageModel:
+        """The language model at ``source``.
+
+        Raises:
+            BackboneError: it cannot be loaded, or it is no causal language model.
+        """
+        options = options or LoadOptions()
+        config = load(
+            "language model",
+            source,
+            lambda: AutoConfig.from_pretrained(
+                source.path,
+                revision=source.revision or "main",
+                trust_remote_code=options.trust_remote_code,
+            ),
+        )
+        kind = config.model_type
+        if (
+            config.is_encoder_decoder
+            or kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+            or (kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not options.trust_remote_code)
+        ):
+            raise BackboneError(
+                f"{source.given!r} is a {kind!r} model, which is no causal language model",
+                allowed="any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)",
+            )
+        model = load(
+            "language model",
+            source,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                source.path, config=config, **options.for_transformers(source)
+            ),
+        )
+        return cls(model, load_tokenizer("language model", source, options))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the soft prompt is cast to where it enters."""
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the input embeddings are."""
+        return self.model.get_input_embeddings().weight.device
+
+    @torch.no_grad()
+    def embedding_rms(self) -> float:
+        """The root mean square of the input embeddings: the scale of a real word."""
+        ids = torch.arange(len(self.tokenizer), device=self.device)
+        return self.embed(ids).float().square().mean().sqrt().item()
+
+    def embed(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
+        """The input embeddings of token ids."""
+        return self.model.get_input_embeddings()(ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text`` alone: no BOS, no EOS."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def prefix(
+        self,
+        soft_prompt: Float[Tensor, "B S D"],
+        soft_mask: Bool[Tensor, "B S"],
+        boundary: Float[Tensor, " D"] | None = None,
+        instruction: Piece | None = None,
+    ) -> list[Piece]:
+        """[BOS] · soft prompt · boundary · instruction, where each is there."""
+        batch = soft_prompt.shape[0]
+        always = soft_mask.new_ones(batch, 1, dtype=torch.bool)
+        pieces = [Piece(soft_prompt.to(self.dtype), soft_mask)]
+        if self.bos_id is not None:
+            bos = self.embed(torch.tensor([self.bos_id], device=self.device))
+            pieces.insert(0, Piece(bos.expand(batch, 1, -1), always))
+        if boundary is not None:
+            pieces.append(Piece(boundary.to(self.dtype).expand(batch, 1, -1), always))
+        if instruction is not None:
+            pieces.append(instruction)
+        return pieces
+
+    def instruction(self, text: str, batch: int) -> Piece:
+        """The same English text for every row."""
+        ids = torch.tensor(self.encode(text), device=self.device)
+        embeds = self.embed(ids).expand(batch, -1, -1)
+        return Piece(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=self.device))
+
+    def target(self, labels: Int[Tensor, "B T"]) -> Piece:
+        """The target as input, without its last token: nothing is predicted from that one."""
+        real = labels != IGNORED
+        follows = torch.zeros_like(real)
+        follows[:, :-1] = real[:, 1:]
+        return Piece(self.embed(labels.clamp_min(0)), real & follows)
+
+    def label_logits(
+        self, prefix: Sequence[Piece], labels: Int[Tensor, "B T"]
+    ) -> Float[Tensor, "n V"]:
+        """The logits that predict each label, one row a label, in the order of the labels.
+
+        Args:
+            prefix: what stands before the target.
+            labels: target ids and EOS, padded on the right with IGNORED.
+
+        The body runs once over all tokens; the head, whose V is far larger than D, runs on the
+        n label rows alone, gathered into one contiguous matrix.
+        """
+        packed = pack([*prefix, self.target(labels)])
+        counts = (labels != IGNORED).sum(1, keepdim=True)  # [B, 1]
+        width = packed.attention_mask.shape[1]
+        columns = torch.arange(width, device=labels.device)
+        predicts = columns >= width - counts  # [B, T]: rows end together
+        arguments = self._arguments(packed)
+        if self.head_is_plain:
+            hidden = self.model.base_model(**arguments, use_cache=False).last_hidden_state
+            return self.head(hidden[predicts])
+        keep = int(counts.max())
+        logits, _ = self._last_logits(arguments, keep, use_cache=False)
+        return logits[predicts[:, -keep:]]
+
+    def next_logits(self, prefix: Sequence[Piece]) -> Float[Tensor, "B V"]:
+        """The logits of whatever comes first after the prefix."""
+        logits, _ = self._last_logits(self._arguments(pack(prefix)), 1, use_cache=False)
+        return logits[:, 0]
+
+    def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Hidden states → logits, with the family's scale or cap where it has one."""
+        logits = self.model.get_output_embeddings()(hidden)
+        if self.logit_scale != 1.0:
+            logits = logits * self.logit_scale
+        if self.logit_cap is not None:
+            logits = torch.tanh(logits / self.logit_cap) * self.logit_cap
+        return logits
+
+    @torch.no_grad()
+    def option_scores(
+        self, prefix: Sequence[Piece], options: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "B O"]:
+        """log p(option | prefix), summed over its tokens, EOS among them if it is given.
+
+        The prefix runs once and is kept; then come only the options' own tokens, all rows and
+        all options of one length in one pass.
+
+        Args:
+            options: O lists of token ids, none of them empty.
+        """
+        packed = pack(prefix)
+        logits, prefix_cache = self._last_logits(self._arguments(packed), 1, use_cache=True)
+        first = logits[:, 0].float().log_softmax(-1)  # [B, V]
+        scores = first[:, [option[0] for option in options]]
+
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, option in enumerate(options):
+            by_length[len(option)].append(index)
+        by_length.pop(1, None)
+        for last_use, (_, members) in _mark_last(by_length.items()):
+            cache = prefix_cache if last_use else copy.deepcopy(prefix_cache)
+            ids = torch.tensor([list(options[i]) for i in members], device=self.device)  # [O', n]
+            scores[:, members] += self._continuation(packed, cache, ids)
+        return scores
+
+    def _continuation(
+        self, packed: Packed, cache: Any, options: Int[Tensor, "O n"]
+    ) -> Float[Tensor, "B O"]:
+        """Σ log p of tokens 2 … n of each option, given the cached prefix and the tokens before."""
+        batch, (count, length) = packed.attention_mask.shape[0], options.shape
+        cache.batch_repeat_interleave(count)
+        steps = length - 1
+        ids = options.repeat(batch, 1)  # [B·O, n]
+        mask = packed.attention_mask.repeat_interleave(count, dim=0)
+        mask = torch.cat([mask, mask.new_ones(len(ids), steps)], dim=1)
+        arguments: dict[str, Any] = {
+            "inputs_embeds": self.embed(ids[:, :-1]),
+            "attention_mask": mask,
+            "past_key_values": cache,
+        }
+        if self.takes_positions:
+            arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, -steps:]
+        logits, _ = self._last_logits(arguments, steps, use_cache=True)
+        log_probabilities = logits.float().log_softmax(-1)
+        chosen = log_probabilities.gather(-1, ids[:, 1:, None]).squeeze(-1)  # [B·O, n-1]
+        return chosen.sum(1).view(batch, count)
+
+    @torch.no_grad()
+    def generate(self, prefix: Sequence[Piece], **arguments: Any) -> Any:
+        """What transformers' ``generate`` returns for the prefix: the new tokens alone."""
+        packed = pack(prefix)
+        pad = self.tokenizer.pad_token_id
+        arguments.setdefault("pad_token_id", self.eos_id if pad is None else pad)
+        arguments.setdefault("eos_token_id", self.stops())
+        return self.model.generate(
+            inputs_embeds=packed.inputs_embeds,
+            attention_mask=packed.attention_mask,
+            **arguments,
+        )
+
+    def stops(self) -> list[int]:
+        """EOS, which the bridge was trained with, and whatever else the model stops at."""
+        configured = self.model.generation_config.eos_token_id
+        others = [configured] if isinstance(configured, int) else list(configured or [])
+        return sorted({self.eos_id, *others})
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """Stays in eval mode: a frozen language model has no dropout."""
+        return super().train(False)
+
+    def _last_logits(
+        self, arguments: dict[str, Any], keep: int, *, use_cache: bool
+    ) -> tuple[Float[Tensor, "B keep V"], Any]:
+        """The logits of the last ``keep`` positions, and the cache."""
+        if self.head_is_plain:
+            output = self.model.base_model(**arguments, use_cache=use_cache)
+            logits = self.head(output.last_hidden_state[:, -keep:].contiguous())
+        else:
+            output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
+            logits = output.logits[:, -keep:]
+        return logits, output.past_key_values if use_cache else None
+
+    def _arguments(self, packed: Packed) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "inputs_embeds": packed.inputs_embeds,
+            "attention_mask": packed.attention_mask,
+        }
+        if self.takes_positions:
+            arguments["position_ids"] = packed.position_ids
+        return arguments
+
+    @torch.no_grad()
+    def _head_is_plain(self) -> bool:
+        """Whether body and head, called apart, give the model's own logits.
+
+        Asked of the model itself, so that a family with a quirk nobody here knows is slower, not
+        wrong.
+        """
+        ids = torch.tensor([[self.eos_id, 0, self.eos_id]], device=self.device)
+        packed = Packed(self.embed(ids), torch.ones_like(ids))
+        try:
+            hidden = self.model.base_model(**self._arguments(packed)).last_hidden_state
+            apart = self.head(hidden)
+        except (AttributeError, TypeError, RuntimeError):
+            return False
+        together = self.model(**self._arguments(packed)).logits
+        return torch.allclose(apart.float(), together.float(), rtol=1e-3, atol=1e-3)
+
+
+def _mark_last(items: Iterable[Any]) -> Iterable[tuple[bool, Any]]:
+    """Each item, and whether it is the last one."""
+    items = list(items)
+    return [(index == len(items) - 1, item) for index, item in enumerate(items)]

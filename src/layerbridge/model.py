@@ -1,0 +1,395 @@
+"""LayerBridge: a frozen encoder, a trained bridge, a frozen language model.
+
+    states = encoder(text)            L × [B, S, E]
+    soft   = projection(fusion(states))   [B, S, D]
+    answer = language_model([BOS] · soft · boundary · instruction · …)
+
+It knows nothing of tasks, files or commands.
+Legend: L layers, B batch, S encoder tokens, T LM tokens, E encoder width, D LM width,
+V vocabulary, O options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from layerbridge import fusion
+from layerbridge.answering import Answering
+from layerbridge.backbone import LoadOptions
+from layerbridge.checkpoint import read_checkpoint, read_config, write_checkpoint
+from layerbridge.config import BridgeConfig
+from layerbridge.encoder import Encoder
+from layerbridge.errors import CheckpointError
+from layerbridge.language_model import IGNORED, LanguageModel, Piece
+from layerbridge.layer_states import LayerStates
+from layerbridge.projection import Projection
+from layerbridge.sources import Source, resolve
+
+
+@dataclass
+class BridgeOutput(ModelOutput):
+    """What ``forward`` returns.
+
+    Attributes:
+        loss: mean cross-entropy over the target and EOS tokens, when labels are given.
+        logits: [n, V], one row a label, in the order of the labels; without labels [B, V], the
+            logits of the first token of the answer.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
+    """The whole model. Only ``fusion`` and ``projection`` are trained or saved.
+
+    Make one with ``from_backbones`` or ``from_pretrained``.
+    """
+
+    config_class = BridgeConfig
+    config: BridgeConfig
+    base_model_prefix = "layerbridge"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+
+    def __init__(
+        self, config: BridgeConfig, encoder: Encoder, language_model: LanguageModel
+    ) -> None:
+        super().__init__(config)
+        self.encoder = encoder
+        self.language_model = language_model
+        config.encoder_width = encoder.width
+        config.encoder_layers = encoder.layers
+        config.language_model_width = language_model.width
+        self.fusion = fusion.build(
+            config.fusion,
+            layers=encoder.layers,
+            width=encoder.width,
+            start=config.start,
+            normalize=config.normalize,
+            **(config.fusion_options or {}),
+        )
+        self.projection = Projection(
+            encoder.width, language_model.width, boundary=config.boundary
+        )
+        self.post_init()
+        # The Trainer compares what a checkpoint lacks with this set before it warns.
+        self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.trained_state_dict())
+
+    def init_weights(self) -> None:
+        """Nothing to do: backbones come with weights, the bridge's modules start themselves."""
+
+    @classmethod
+    def from_backbones(
+        cls,
+        encoder: str,
+        language_model: str,
+        fusion: str = "token-softmax",
+        *,
+        encoder_revision: str | None = None,
+        language_model_revision: str | None = None,
+        dtype: str = "auto",
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        **settings: Any,
+    ) -> LayerBridge:
+        """A new, untrained bridge between two pretrained models.
+
+        Args:
+            encoder: a folder, ``zoo:NAME`` or a hub id of a multilingual encoder.
+            language_model: the same for a causal language model.
+            fusion: a strategy of ``layerbridge.fusion.names()``.
+            encoder_revision: branch, tag or commit of the encoder.
+            language_model_revision: branch, tag or commit of the language model.
+            dtype: of the backbones; ``"auto"`` is bfloat16 where the hardware has it, else
+                float32. The bridge itself is always float32.
+            device: where to put it all; None leaves it on the CPU.
+            attn_implementation: as in transformers.
+            trust_remote_code: run code that comes with a model.
+            allow_pickle: also read weights that are not safetensors.
+            **settings: other fields of ``BridgeConfig``.
+
+        Raises:
+            BackboneError: a model cannot be found or is of the wrong kind.
+            ConfigError: a setting is unknown or does not fit.
+        """
+        config = BridgeConfig(
+            encoder=encoder,
+            encoder_revision=encoder_revision,
+            language_model=language_model,
+            language_model_revision=language_model_revision,
+            fusion=fusion,
+            **settings,
+        )
+        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
+        bridge = cls(config, *_load_backbones(config, options))
+        bridge.start_projection()
+        return bridge if device is None else bridge.to(device)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | torch.device | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        encoder: Encoder | None = None,
+        language_model: LanguageModel | None = None,
+    ) -> LayerBridge:
+        """A trained bridge, from a folder or a hub id.
+
+        Args:
+            path: the folder that ``save_pretrained`` wrote, or a hub id.
+            revision: branch, tag or commit on the hub.
+            dtype: of the backbones, as in ``from_backbones``.
+            device: where to put it all.
+            attn_implementation: as in transformers.
+            trust_remote_code: run code that comes with a model.
+            allow_pickle: also read backbone weights that are not safetensors.
+            encoder: one that is loaded already, to share it among bridges.
+            language_model: one that is loaded already.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
+                not the one it was trained with.
+            BackboneError: a backbone cannot be found.
+        """
+        config, folder = read_config(str(path), revision=revision)
+        tensors = read_checkpoint(folder)
+        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
+        loaded = _load_backbones(config, options, encoder, language_model, trained=True)
+        bridge = cls(config, *loaded)
+        bridge.load_trained(tensors, where=str(path))
+        return bridge.eval() if device is None else bridge.eval().to(device)
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, **arguments: Any
+    ) -> None:
+        """Writes the trained tensors (safetensors), ``config.json`` and a model card.
+
+        Args:
+            save_directory: made if it is not there.
+            push_to_hub: upload it as well; further arguments as in transformers.
+            **arguments: ``state_dict`` gives the tensors to write instead of the model's own;
+                the rest goes to ``push_to_hub``.
+        """
+        state = arguments.pop("state_dict", None)
+        tensors = self.trained_state_dict() if state is None else state
+        tensors = {name: tensors[name] for name in self.trained_state_dict()}
+        for unused in ("is_main_process", "safe_serialization", "max_shard_size", "save_peft_format"):
+            arguments.pop(unused, None)
+        write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
+        if push_to_hub:
+            repo_id = arguments.pop("repo_id", Path(save_directory).name)
+            self.push_to_hub(repo_id, **arguments)
+
+    # A model card for save_pretrained; training sets it, and without one a plain one is written.
+    card: str | None = None
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """The tensors of the bridge: all that training changes."""
+        return {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters()
+            if name.startswith(("fusion.", "projection."))
+        }
+
+    def load_trained(self, tensors: dict[str, Tensor], *, where: str = "these tensors") -> None:
+        """Puts saved tensors in place.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown, or of another shape.
+        """
+        own = self.trained_state_dict()
+        for name in own.keys() - tensors.keys():
+            raise CheckpointError(f"{where} lacks the tensor {name!r}", allowed=sorted(own))
+        for name in tensors.keys() - own.keys():
+            raise CheckpointError(
+                f"{where} has a tensor {name!r} that this bridge has not", allowed=sorted(own)
+            )
+        for name, tensor in tensors.items():
+            if tensor.shape != own[name].shape:
+                raise CheckpointError(
+                    f"{where} has {name!r} of shape {list(tensor.shape)}",
+                    allowed=f"shape {list(own[name].shape)}, which its backbones ask for",
+                )
+        self.load_state_dict(tensors, strict=False)
+
+    def start_projection(self) -> None:
+        """Sets the projection's first value as ``config.projection_start`` says."""
+        if self.config.projection_start == "scaled":
+            states = self.encode(["A sentence to take the scale of the encoder's states from."])
+            fused = self.fusion(states)[states.mask]
+            self.projection.rescale(
+                fused.square().mean().sqrt().item(), self.language_model.embedding_rms()
+            )
+
+    def encode(self, texts: Sequence[str]) -> LayerStates:
+        """The layer states of texts: tokenised, padded, run through the encoder."""
+        return self.encoder.encode(texts)
+
+    def soft_prompt(self, states: LayerStates) -> Float[Tensor, "B S D"]:
+        """projection(fusion(states)), in float32 even where the backbones are not.
+
+        A soft prompt rounded to bfloat16 while it is trained moves in steps; it is rounded once,
+        where it enters the language model.
+        """
+        with torch.autocast(states.last.device.type, enabled=False):
+            return self.projection(self.fusion(states))
+
+    def prefix(
+        self, states: LayerStates, instruction: str | Piece | None = None
+    ) -> list[Piece]:
+        """What the language model reads before the answer.
+
+        Args:
+            states: the encoder's, of B texts.
+            instruction: English text after the soft prompt; None takes the config's.
+        """
+        soft = self.soft_prompt(states)
+        instruction = self.config.instruction if instruction is None else instruction
+        if isinstance(instruction, str):
+            instruction = self.language_model.instruction(instruction, len(soft))
+        return self.language_model.prefix(
+            soft, states.mask, self.projection.boundary, instruction
+        )
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B S"] | None = None,
+        attention_mask: Int[Tensor, "B S"] | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        layer_states: Float[Tensor, "L B S E"] | LayerStates | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> BridgeOutput:
+        """Prefix language modelling (DESIGN §1): the loss of the target and EOS tokens.
+
+        Args:
+            input_ids: the encoder's token ids.
+            attention_mask: 1 where they are real.
+            labels: target ids and EOS, padded on the right with -100.
+            layer_states: what the encoder says of them, if that is known already; then
+                ``input_ids`` is not needed.
+            num_items_in_batch: how many labels the whole step has, over all its accumulated
+                batches; the loss is then the sum over it, so accumulation changes nothing.
+        """
+        states = self._states(input_ids, attention_mask, layer_states)
+        prefix = self.prefix(states)
+        if labels is None:
+            return BridgeOutput(logits=self.language_model.next_logits(prefix))
+        logits = self.language_model.label_logits(prefix, labels)  # [n, V]
+        targets = labels[labels != IGNORED]  # [n]
+        items = len(targets) if num_items_in_batch is None else num_items_in_batch
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / items
+        return BridgeOutput(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        input_ids: Int[Tensor, "B S"] | None = None,
+        attention_mask: Int[Tensor, "B S"] | None = None,
+        layer_states: Float[Tensor, "L B S E"] | LayerStates | None = None,
+        instruction: str | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """transformers' ``generate``: sampling, beams, streamers, stopping criteria and all.
+
+        Args:
+            input_ids: the encoder's token ids, of the text to answer.
+            attention_mask: 1 where they are real.
+            layer_states: instead of ``input_ids``.
+            instruction: English text for the language model; None takes the config's.
+            **arguments: as for the language model's own ``generate``.
+
+        Returns:
+            The answer's token ids [B, new], in the language model's vocabulary, or what
+            ``return_dict_in_generate`` asks for.
+        """
+        states = self._states(input_ids, attention_mask, layer_states)
+        return self.language_model.generate(self.prefix(states, instruction), **arguments)
+
+    @torch.no_grad()
+    def option_scores(
+        self,
+        states: LayerStates,
+        options: Sequence[Sequence[int]],
+        instruction: str | None = None,
+    ) -> Float[Tensor, "B O"]:
+        """log p of each option's tokens after each text, summed."""
+        return self.language_model.option_scores(self.prefix(states, instruction), options)
+
+    def can_generate(self) -> bool:  # type: ignore[override]
+        """It does, through the language model."""
+        return True
+
+    def _states(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        layer_states: Tensor | LayerStates | None,
+    ) -> LayerStates:
+        if isinstance(layer_states, LayerStates):
+            return layer_states
+        if layer_states is not None:
+            if attention_mask is None:
+                attention_mask = torch.ones(layer_states.shape[1:3], device=layer_states.device)
+            return LayerStates(layer_states, attention_mask)
+        assert input_ids is not None, "input_ids or layer_states must be given"
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return self.encoder(input_ids, attention_mask)
+
+
+def _load_backbones(
+    config: BridgeConfig,
+    options: LoadOptions,
+    encoder: Encoder | None = None,
+    language_model: LanguageModel | None = None,
+    *,
+    trained: bool = False,
+) -> tuple[Encoder, LanguageModel]:
+    """Both backbones; with ``trained``, only the very ones that the config remembers."""
+    assert config.encoder is not None, "a bridge needs an encoder"
+    assert config.language_model is not None, "a bridge needs a language model"
+    encoder_source = resolve(config.encoder, revision=config.encoder_revision)
+    lm_source = resolve(config.language_model, revision=config.language_model_revision)
+    for what, source in (("encoder", encoder_source), ("language_model", lm_source)):
+        _remember(config, what, source, check=trained)
+    if encoder is None:
+        encoder = Encoder.load(encoder_source, options, max_text_tokens=config.max_text_tokens)
+    if language_model is None:
+        language_model = LanguageModel.load(lm_source, options)
+    return encoder, language_model
+
+
+def _remember(config: BridgeConfig, what: str, source: Source, *, check: bool) -> None:
+    """Writes down which weights a backbone has, or compares them with what is written down."""
+    fingerprint = source.fingerprint()
+    known = getattr(config, f"{what}_fingerprint")
+    if check and known is not None and known != fingerprint:
+        raise CheckpointError(
+            f"the {what.replace('_', ' ')} {source.given!r} is not the one this bridge was trained "
+            f"with: its weights are {fingerprint[:12]}",
+            allowed=f"weights {known[:12]}",
+            hint="restore those weights, or train a new bridge",
+        )
+    setattr(config, f"{what}_fingerprint", fingerprint)
+    setattr(config, f"{what}_revision", source.revision)

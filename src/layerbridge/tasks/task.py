@@ -1,0 +1,134 @@
+"""What a task is: rows with a text for the encoder and a target word for the language model.
+
+Knows nothing of tokenizers, models or metrics. The split is part of the type: ``train`` and
+``validation`` take no language and give English only, so a choice made on them (a learning rate,
+a step, a seed) cannot have looked at a test row or at another language.
+"""
+
+from __future__ import annotations
+
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from layerbridge.errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    Attributes:
+        id: unique within its split and language; the same on every machine.
+        text: what the encoder reads, with the task's template already applied; may be empty.
+        target: the word that the language model should answer, one of the task's options.
+        language: CLDR (BCP 47) code, ``en`` for English.
+        fields: the raw columns, as strings.
+    """
+
+    id: str
+    text: str
+    target: str
+    language: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A benchmark: English rows to learn and to choose on, rows of each language to test on.
+
+    A new task sets the attributes, implements ``_train``, ``_validation`` and ``_test``, and adds
+    one line to the registry in ``layerbridge.tasks``.
+
+    Attributes:
+        name: as in ``layerbridge.tasks.get(name)``.
+        description: one sentence.
+        options: the label words, in a fixed order.
+        languages: the codes that ``test`` accepts, English first.
+        template: the encoder's text, with columns in braces.
+        licence: of the data.
+    """
+
+    name: str
+    description: str
+    options: tuple[str, ...]
+    languages: tuple[str, ...]
+    template: str
+    licence: str
+
+    def train(self) -> list[Row]:
+        """The English rows to train on."""
+        return _english(self._train())
+
+    def validation(self) -> list[Row]:
+        """The English rows to choose settings and steps on; none of them is a training row."""
+        return _english(self._validation())
+
+    def test(self, language: str) -> list[Row]:
+        """The rows of one language to report on, English included.
+
+        Raises:
+            DataError: the task has no rows in this language.
+        """
+        if language not in self.languages:
+            raise DataError(
+                f"the task {self.name} has no test rows in {language!r}", allowed=self.languages
+            )
+        return self._test(language)
+
+    def version(self) -> str:
+        """What the rows depend on besides the options: a data release, a library's version."""
+        return ""
+
+    @abstractmethod
+    def _train(self) -> list[Row]: ...
+
+    @abstractmethod
+    def _validation(self) -> list[Row]: ...
+
+    @abstractmethod
+    def _test(self, language: str) -> list[Row]: ...
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """The columns that a template names, in order, each once.
+
+    Raises:
+        DataError: braces that do not match, an empty field, or a format specification.
+    """
+    return tuple(dict.fromkeys(name for _, name in _parts(template) if name is not None))
+
+
+def render(template: str, fields: Mapping[str, str]) -> str:
+    """Fill a template: each ``{column}`` becomes that column's text, ``{{`` a brace.
+
+    Raises:
+        DataError: the template is malformed, or names a column that is not in ``fields``.
+    """
+    missing = [name for name in template_columns(template) if name not in fields]
+    if missing:
+        raise DataError(
+            f"the template {template!r} names {missing[0]!r}, which is not a column", allowed=fields
+        )
+    return "".join(
+        literal + ("" if name is None else fields[name]) for literal, name in _parts(template)
+    )
+
+
+def _parts(template: str) -> list[tuple[str, str | None]]:
+    # str.format would read a dot or a bracket in a column's name as an attribute or an index,
+    # and would give a template access to attributes; only whole names are wanted.
+    problem = f"the template {template!r} is malformed"
+    form = "text with columns in braces, such as 'Review: {text} Label: '"
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise DataError(f"{problem} ({error})", allowed=form) from None
+    if any(name == "" or spec or conversion for _, name, spec, conversion in parsed):
+        raise DataError(problem, allowed=form)
+    return [(literal, name) for literal, name, _, _ in parsed]
+
+
+def _english(rows: list[Row]) -> list[Row]:
+    assert all(row.language == "en" for row in rows), "train and validation are English only"
+    return rows

@@ -1,0 +1,241 @@
+"""multilingual-e5-small: from its 4-bit single file to an ordinary Hugging Face folder.
+
+The file (little-endian) is a header, the vocabulary, a normaliser, then a directory of tensors.
+Matrices are Q4_0: blocks of 32 values, each block a float16 scale and 16 bytes; the low nibbles are
+the first 16 values, the high nibbles the next 16, and a nibble n stands for (n - 8) * scale.
+The weights are written as float32: the product of a float16 and a small integer is exact there, so
+nothing is lost that the 4-bit file still had.
+
+The file has no pooler, and hidden states need none. AutoModel builds one all the same and would
+fill it with noise and complain, so the folder has one that is all zeros.
+
+Legend: V vocabulary, P positions, T token types, E width, F width of the feed-forward layer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layerbridge.errors import ZooError
+
+BLOCK = 32
+_BLOCK_BYTES = 2 + BLOCK // 2
+_TENSOR_HEADER = struct.Struct("<BIQQ")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of the encoder, as the header gives them."""
+
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    token_types: int
+    norm_eps: float
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the file holds, unpacked; ``tensors`` has the names that ``BertModel`` uses."""
+
+    shape: Shape
+    pieces: list[str]
+    bos: int
+    eos: int
+    pad: int
+    unk: int
+    tensors: dict[str, np.ndarray]
+
+
+def convert(members: Mapping[str, Path], folder: Path) -> None:
+    """Write config, weights and tokenizer into ``folder``."""
+    from safetensors.numpy import save_file
+
+    weights = next(path for name, path in members.items() if name.endswith(".bin"))
+    contents = read(weights.read_bytes())
+    tokenizer = members["tokenizer.json"].read_bytes()
+    _check_vocabulary(contents.pieces, tokenizer)
+    width = contents.shape.width
+    pooler = {
+        "pooler.dense.weight": np.zeros((width, width), np.float32),
+        "pooler.dense.bias": np.zeros(width, np.float32),
+    }
+    save_file(contents.tensors | pooler, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", _config(contents))
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    _write_json(
+        folder / "tokenizer_config.json", _tokenizer_config(contents.pieces, contents.shape)
+    )
+
+
+def read(data: bytes) -> Contents:
+    """Unpack the whole file.
+
+    Raises:
+        ZooError: it is not such a file, or its tensors are not those of a BERT encoder.
+    """
+    if data[:4] != b"E5S1":
+        raise ZooError(f"the encoder file begins with {data[:4]!r}", allowed="b'E5S1'")
+    version, e, layers, heads, f, v, p, t, norm_eps, block = struct.unpack_from("<I7ifi", data, 4)
+    if (version, block) != (1, BLOCK):
+        raise ZooError(
+            f"the encoder file has version {version} and blocks of {block}",
+            allowed=f"version 1 and blocks of {BLOCK}",
+        )
+    # The header's float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is meant.
+    shape = Shape(e, layers, heads, f, v, p, t, float(f"{norm_eps:.6g}"))
+    pieces, specials, offset = _read_vocabulary(data, 44)
+    stored = _read_tensors(data, offset)
+    tensors: dict[str, np.ndarray] = {}
+    for name, (theirs, dims) in _layout(shape).items():
+        values = stored.pop(theirs, None)
+        if values is None or values.size != int(np.prod(dims)):
+            found = "absent" if values is None else f"{values.size} values"
+            raise ZooError(f"tensor {theirs} of the encoder file: {found}", allowed=f"shape {dims}")
+        tensors[name] = values.reshape(dims)
+    if stored:
+        raise ZooError(f"the encoder file has tensors that BERT has not: {', '.join(stored)}")
+    bos, eos, pad, unk = specials
+    return Contents(shape, pieces, bos, eos, pad, unk, tensors)
+
+
+def unpack_q4_0(data: bytes, offset: int, count: int) -> np.ndarray:
+    """``count`` values of Q4_0 blocks that start at ``offset``, as float32."""
+    blocks = count // BLOCK
+    raw = np.frombuffer(data, np.uint8, blocks * _BLOCK_BYTES, offset).reshape(blocks, _BLOCK_BYTES)
+    scale = raw[:, :2].copy().view("<f2").astype(np.float32)  # [blocks, 1]
+    nibbles = np.concatenate([raw[:, 2:] & 0xF, raw[:, 2:] >> 4], axis=1)  # [blocks, 32]
+    return ((nibbles.astype(np.float32) - 8.0) * scale).reshape(-1)
+
+
+def _read_vocabulary(data: bytes, offset: int) -> tuple[list[str], tuple[int, ...], int]:
+    count, *specials, blob_bytes = struct.unpack_from("<5iQ", data, offset)
+    offset += 28
+    bounds = np.frombuffer(data, "<u4", count + 1, offset).tolist()
+    offset += 4 * (count + 1) + 4 * count  # the scores are in tokenizer.json too
+    blob = data[offset : offset + blob_bytes]
+    pieces = [blob[start:end].decode() for start, end in itertools.pairwise(bounds)]
+    offset += blob_bytes
+    (normaliser_bytes,) = struct.unpack_from("<I", data, offset + 4)
+    return pieces, tuple(specials), offset + 8 + normaliser_bytes
+
+
+def _read_tensors(data: bytes, offset: int) -> dict[str, np.ndarray]:
+    (count,) = struct.unpack_from("<i", data, offset)
+    offset += 4
+    tensors: dict[str, np.ndarray] = {}
+    for _ in range(count):
+        (length,) = struct.unpack_from("<H", data, offset)
+        name = data[offset + 2 : offset + 2 + length].decode()
+        offset += 2 + length
+        kind, elements, where, _ = _TENSOR_HEADER.unpack_from(data, offset)
+        offset += _TENSOR_HEADER.size
+        if kind == 0:
+            tensors[name] = np.frombuffer(data, "<f4", elements, where).astype(np.float32)
+        elif kind == 1:
+            tensors[name] = unpack_q4_0(data, where, elements)
+        else:
+            raise ZooError(f"tensor {name} of the encoder file has type {kind}", allowed="0, 1")
+    return tensors
+
+
+def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name in ``BertModel`` → name in the file and shape."""
+    e, f = shape.width, shape.feed_forward
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {
+        "embeddings.word_embeddings.weight": ("emb.word", (shape.vocabulary, e)),
+        "embeddings.position_embeddings.weight": ("emb.pos", (shape.positions, e)),
+        "embeddings.token_type_embeddings.weight": ("emb.type", (shape.token_types, e)),
+        "embeddings.LayerNorm.weight": ("emb.ln.w", (e,)),
+        "embeddings.LayerNorm.bias": ("emb.ln.b", (e,)),
+    }
+    linears = {
+        "attention.self.query": ("q", e, e),
+        "attention.self.key": ("k", e, e),
+        "attention.self.value": ("v", e, e),
+        "attention.output.dense": ("ao", e, e),
+        "intermediate.dense": ("fi", f, e),
+        "output.dense": ("fo", e, f),
+    }
+    norms = {"attention.output.LayerNorm": "aln", "output.LayerNorm": "oln"}
+    for layer in range(shape.layers):
+        ours, theirs = f"encoder.layer.{layer}", f"l{layer}"
+        for name, (short, rows, columns) in linears.items():
+            layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (rows, columns))
+            layout[f"{ours}.{name}.bias"] = (f"{theirs}.{short}.b", (rows,))
+        for name, short in norms.items():
+            layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (e,))
+            layout[f"{ours}.{name}.bias"] = (f"{theirs}.{short}.b", (e,))
+    return layout
+
+
+def _check_vocabulary(pieces: list[str], tokenizer: bytes) -> None:
+    """The tokenizer comes from another package: every piece must have the id the weights mean."""
+    theirs = [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]]
+    if theirs != pieces:
+        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
+
+
+def _config(contents: Contents) -> dict[str, Any]:
+    # Written by hand and not by transformers: then the folder's content, and with it the
+    # fingerprint a bridge remembers, is the same whatever version of transformers converted it.
+    shape = contents.shape
+    return {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": contents.bos,
+        "classifier_dropout": None,
+        "dtype": "float32",
+        "eos_token_id": contents.eos,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": shape.width,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.feed_forward,
+        "layer_norm_eps": shape.norm_eps,
+        "max_position_embeddings": shape.positions,
+        "model_type": "bert",
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "pad_token_id": contents.pad,
+        # Not ours but the oldest we support, and needed: without it some versions warn that this
+        # may be an old Mistral tokenizer.
+        "transformers_version": "5.16.0",
+        "type_vocab_size": shape.token_types,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _tokenizer_config(pieces: list[str], shape: Shape) -> dict[str, Any]:
+    # The class that takes tokenizer.json as it is: XLMRobertaTokenizer builds a pre-tokenizer of
+    # its own, and without this key a BERT config would ask for WordPiece.
+    config: dict[str, Any] = {
+        "bos_token": "<s>",
+        "clean_up_tokenization_spaces": False,
+        "cls_token": "<s>",
+        "eos_token": "</s>",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": shape.positions,
+        "pad_token": "<pad>",
+        "sep_token": "</s>",
+        "tokenizer_class": "TokenizersBackend",
+        "unk_token": "<unk>",
+    }
+    if pieces[-1] == "<mask>":
+        config["mask_token"] = "<mask>"
+    return config
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

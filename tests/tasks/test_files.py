@@ -1,0 +1,228 @@
+import json
+
+import pytest
+
+from layerbridge.errors import DataError
+from layerbridge.tasks.files import read_rows
+
+
+@pytest.fixture
+def make(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def problem(source, **options):
+    with pytest.raises(DataError) as error:
+        read_rows(source, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+RECORDS = [{"text": "ආයුබෝවන්", "label": "yes", "n": 1}, {"text": "", "label": "no", "n": 2}]
+JSONL = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS)
+
+
+def parquet(path, records):
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    return path
+
+
+def test_every_format_gives_the_same_rows(make, tmp_path):
+    sources = [
+        make("a.jsonl", JSONL),
+        make("a.csv", "text,label,n\nආයුබෝවන්,yes,1\n,no,2\n"),
+        make("a.tsv", "\ufefftext\tlabel\tn\r\nආයුබෝවන්\tyes\t1\r\n\tno\t2\r\n"),
+        parquet(tmp_path / "a.parquet", RECORDS),
+    ]
+    rows = read_rows(sources[0], language="si", options=("yes", "no"))
+    assert [(r.id, r.text, r.target, r.language) for r in rows] == [
+        ("1", "ආයුබෝවන්", "yes", "si"),
+        ("2", "", "no", "si"),
+    ]
+    assert rows[1].fields == {"text": "", "label": "no", "n": "2"}
+    for source in sources[1:]:
+        assert read_rows(str(source), language="si") == rows
+
+
+def test_columns_template_and_ids(make):
+    path = make(
+        "a.jsonl",
+        '{"id": "x7", "p": "A", "h": 2.5, "y": 3}\n{"id": "x8", "p": null, "h": 1, "y": 4}\n',
+    )
+    rows = read_rows(path, template="P: {p} H: {h}", target="y", options=["3", "4"])
+    assert [(r.id, r.text, r.target) for r in rows] == [
+        ("x7", "P: A H: 2.5", "3"),
+        ("x8", "P:  H: 1", "4"),
+    ]
+    assert [r.text for r in read_rows(path, text="h", target="y")] == ["2.5", "1"]
+
+
+def test_repeated_ids_are_not_used(make):
+    path = make("a.csv", "id,text,target\n7,a,x\n7,b,x\n")
+    assert [row.id for row in read_rows(path)] == ["1", "2"]
+
+
+def test_csv_with_line_breaks_in_cells(make):
+    path = make("a.csv", 'text,label\n"a, ""b""\nc",x\n')
+    assert read_rows(path)[0].text == 'a, "b"\nc'
+
+
+def test_malformed_jsonl(make):
+    path = make("a.jsonl", JSONL + "\n{'text': 1}\n")
+    assert problem(path) == (
+        f"{path}, line 4 is not JSON (Expecting property name enclosed in double quotes "
+        "at character 2); allowed: one JSON object a line"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"), [("[1]", "a list"), ('"a"', "a string"), ("3", "a number"), ("null", "null")]
+)
+def test_jsonl_that_is_no_object(make, line, kind):
+    path = make("a.jsonl", line)
+    assert problem(path) == f"{path}, line 1 is {kind}; allowed: one JSON object a line"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", ""), ("a.jsonl", "\n\n"), ("a.csv", ""), ("a.csv", "text,label\n")],
+)
+def test_empty_file(make, name, content):
+    path = make(name, content)
+    assert problem(path) == f"{path} has no rows"
+
+
+def test_wrong_column(make):
+    path = make("a.jsonl", JSONL)
+    assert problem(path, text="txt") == f"{path} has no column 'txt'; allowed: text, label, n"
+    assert problem(path, target="y") == f"{path} has no column 'y'; allowed: text, label, n"
+    assert (
+        problem(path, template="{text} {x}") == f"{path} has no column 'x'; allowed: text, label, n"
+    )
+
+
+def test_column_missing_in_one_row(make):
+    path = make("a.jsonl", '{"text": "a", "label": "x"}\n{"label": "x"}\n')
+    assert problem(path) == f"{path}, line 2 has no column 'text'; allowed: label"
+
+
+def test_text_and_template(make):
+    assert problem(make("a.jsonl", JSONL), text="text", template="{text}") == (
+        "both a text column ('text') and a template were given; allowed: one of the two"
+    )
+
+
+def test_label_outside_the_options(make):
+    path = make("a.csv", "text,label\na,yes\nb,Yes\n")
+    assert problem(path, options=("yes", "no")) == (
+        f"{path}, line 3 has the label 'Yes'; allowed: yes, no"
+    )
+
+
+@pytest.mark.parametrize("label", ["null", '""', '" "', "NaN"])
+def test_empty_label(make, label):
+    path = make("a.jsonl", f'{{"text": "a", "label": {label}}}')
+    assert problem(path, options=("yes", "no")) == (
+        f"{path}, line 1 has no label in column 'label'; allowed: yes, no"
+    )
+
+
+def test_label_that_is_a_list(make):
+    path = make("a.jsonl", '{"text": "a", "label": ["x"]}')
+    assert problem(path) == (
+        f"{path}, line 1 has a list in column 'label'; allowed: text or a number"
+    )
+
+
+def test_missing_file(tmp_path):
+    path = tmp_path / "none.csv"
+    assert problem(path) == f"there is no file {path}; next: check the path"
+
+
+def test_folder(tmp_path):
+    assert problem(tmp_path) == (
+        f"{tmp_path} is a folder; allowed: a file ending in .jsonl, .csv, .tsv, .parquet"
+    )
+
+
+def test_other_formats(make):
+    allowed = ".jsonl, .csv, .tsv, .parquet, or a hub id such as facebook/xnli:en:validation"
+    path = make("a.xlsx", "x")
+    assert problem(path) == f"{path} is of no format that can be read; allowed: {allowed}"
+    assert problem("none.txt") == f"none.txt is of no format that can be read; allowed: {allowed}"
+
+
+def test_not_utf8(make):
+    path = make("a.csv", "text,label\nné,x\n".encode("latin-1"))
+    assert problem(path) == f"{path} is not UTF-8 (byte 12); next: save the file as UTF-8"
+
+
+def test_ragged_csv(make):
+    path = make("a.csv", "text,label\na,b,c\n")
+    assert problem(path) == f"{path}, line 2 has 3 cells; allowed: 2, as the header"
+
+
+def test_damaged_csv(make):
+    path = make("a.csv", 'text,label\n"a,b\n')
+    assert problem(path).startswith(f"{path}, line 2 is malformed (unexpected end of data)")
+
+
+def test_csv_with_one_column_twice(make):
+    path = make("a.csv", "text,text\na,b\n")
+    assert problem(path) == f"{path} has two columns 'text'"
+
+
+def test_damaged_parquet(make):
+    path = make("a.parquet", "not parquet at all")
+    assert problem(path).startswith(f"{path} is no Parquet file (")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in for the hub; what was asked for is noted."""
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    asked = []
+
+    def load(name, config, split=None):
+        asked.append((name, config, split))
+        if name == "gone/away":
+            raise ConnectionError("no network\nat all")
+        both = datasets.DatasetDict({"train": rows, "test": rows.select([1])})
+        return both if split is None else both[split]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return asked
+
+
+def test_hub_with_class_names(hub):
+    rows = read_rows("some/data:si:train")
+    assert [(row.id, row.text, row.target) for row in rows] == [("1", "a", "yes"), ("2", "b", "no")]
+    assert [row.text for row in read_rows("some/data::test")] == ["b"]
+    assert hub == [("some/data", "si", "train"), ("some/data", None, "test")]
+
+
+def test_hub_with_several_splits(hub):
+    assert problem("some/data:si") == (
+        "some/data:si has several splits; allowed: some/data:si:train, some/data:si:test"
+    )
+
+
+def test_hub_out_of_reach(hub):
+    assert problem("gone/away") == (
+        "the data set gone/away cannot be loaded from the hub (no network); "
+        "next: check the id and the network, or give a file"
+    )
