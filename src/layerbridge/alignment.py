@@ -131,9 +131,7 @@ def _pairs(
             embeds = None
             chosen, means = [], []
             for position, (first, last) in enumerate(own):
-                shared = [
-                    i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)
-                ]
+                shared = [i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)]
                 if first == last or not shared:
                     continue
                 if embeds is None:

@@ -93,13 +93,11 @@ class Answering:
         texts = _texts(texts)
         options = self._options(options)
         ids = [option_ids(self.language_model, option) for option in options]
-        if normalize not in NORMALIZATIONS:
-            raise DataError(f"unknown normalize {normalize!r}", allowed=NORMALIZATIONS)
-        lengths = torch.tensor([len(i) if normalize == "mean" else 1 for i in ids])
+        divisors = option_divisors(ids, normalize)
         results: list[Classification] = []
         with _evaluating(self):
             for batch in _batches(texts, batch_size):
-                scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / lengths
+                scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / divisors
                 results += [classification(options, row) for row in scores]
         return results
 
@@ -171,6 +169,17 @@ class Answering:
 def option_ids(language_model: LanguageModel, option: str) -> list[int]:
     """An option as the language model was trained to answer it: its tokens, then EOS."""
     return [*language_model.encode(option), language_model.eos_id]
+
+
+def option_divisors(ids: Sequence[Sequence[int]], normalize: str) -> Tensor:
+    """What the options' summed scores are divided by: 1, or their lengths for ``"mean"``.
+
+    Raises:
+        DataError: ``normalize`` is neither ``"sum"`` nor ``"mean"``.
+    """
+    if normalize not in NORMALIZATIONS:
+        raise DataError(f"unknown normalize {normalize!r}", allowed=NORMALIZATIONS)
+    return torch.tensor([len(option) if normalize == "mean" else 1 for option in ids])
 
 
 def classification(options: Sequence[str], scores: Tensor) -> Classification:

@@ -5,13 +5,19 @@ It knows nothing of encoders or language models; ``encoder.py`` and ``language_m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
 
 from layerbridge.errors import BackboneError, ConfigError
 from layerbridge.sources import Source
@@ -88,9 +94,48 @@ def load(what: str, source: Source, loader: Callable[[], Any]) -> Any:
         _explain(what, source, error)
 
 
-def load_tokenizer(
-    what: str, source: Source, options: LoadOptions
-) -> PreTrainedTokenizerBase:
+def load_weights(
+    what: str, source: Source, cls: Any, config: PreTrainedConfig, arguments: dict[str, Any]
+) -> PreTrainedModel:
+    """``cls.from_pretrained``, which must find every weight that the model has.
+
+    transformers fills what is missing with random numbers and says so in a report among others;
+    a frozen backbone of random numbers is no backbone.
+    """
+
+    def loader() -> PreTrainedModel:
+        with _quiet():
+            model, info = cls.from_pretrained(
+                source.path, config=config, output_loading_info=True, **arguments
+            )
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise BackboneError(
+                f"the {what} {source.given!r} lacks weights: {missing[0]!r} and {len(missing) - 1} "
+                "more",
+                hint="use a complete checkpoint of this architecture",
+            )
+        return model
+
+    return load(what, source, loader)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars or reports while small files are read; errors still speak."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def load_tokenizer(what: str, source: Source, options: LoadOptions) -> PreTrainedTokenizerBase:
     """The tokenizer beside a backbone."""
     return load(
         f"tokenizer of the {what}",
@@ -103,7 +148,7 @@ def load_tokenizer(
     )
 
 
-def freeze(model: nn.Module) -> nn.Module:
+def freeze(model: PreTrainedModel) -> PreTrainedModel:
     """Eval mode, and no parameter takes a gradient."""
     return model.eval().requires_grad_(False)
 

@@ -36,7 +36,9 @@ def write_checkpoint(
         card: the model card; None writes a plain one, unless one is there already.
     """
     if folder.is_file():
-        raise CheckpointError(f"cannot save to {str(folder)!r}, which is a file", allowed="a folder")
+        raise CheckpointError(
+            f"cannot save to {str(folder)!r}, which is a file", allowed="a folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": "pt", "layerbridge": __version__}

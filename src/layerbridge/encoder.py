@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer
+from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer, load_weights
 from layerbridge.errors import BackboneError
 from layerbridge.layer_states import LayerStates
 from layerbridge.sources import Source
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
                 trust_remote_code=options.trust_remote_code,
             ),
         )
-        model = load("encoder", source, lambda: _load_model(source, config, options))
+        model = _load_model(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         return cls(model, tokenizer, max_text_tokens=max_text_tokens)
 
@@ -175,25 +175,22 @@ class Encoder(nn.Module):
         return super().train(False)
 
 
-def _load_model(
-    source: Source, config: PreTrainedConfig, options: LoadOptions
-) -> PreTrainedModel:
+def _load_model(source: Source, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
     arguments = options.for_transformers(source)
     kind = config.model_type
     if kind in ENCODER_HALVES:
         module, name, key_mapping = ENCODER_HALVES[kind]
         half = getattr(importlib.import_module(module), name)
-        return half.from_pretrained(
-            source.path, config=config, key_mapping=key_mapping, **arguments
-        )
+        arguments["key_mapping"] = key_mapping
+        return load_weights("encoder", source, half, config, arguments)
     if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES:
         if kind in _POOLING:
             arguments["add_pooling_layer"] = False
-        return AutoModelForTextEncoding.from_pretrained(source.path, config=config, **arguments)
+        return load_weights("encoder", source, AutoModelForTextEncoding, config, arguments)
     is_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or options.trust_remote_code
     if config.is_encoder_decoder or not is_text:
         raise BackboneError(
             f"{source.given!r} is a {kind!r} model, which is no text encoder known here",
             allowed=SUPPORTED,
         )
-    return AutoModel.from_pretrained(source.path, config=config, **arguments)
+    return load_weights("encoder", source, AutoModel, config, arguments)

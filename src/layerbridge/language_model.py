@@ -29,7 +29,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer
+from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer, load_weights
 from layerbridge.errors import BackboneError
 from layerbridge.sources import Source
 
@@ -132,13 +132,8 @@ class LanguageModel(nn.Module):
                 f"{source.given!r} is a {kind!r} model, which is no causal language model",
                 allowed="any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)",
             )
-        model = load(
-            "language model",
-            source,
-            lambda: AutoModelForCausalLM.from_pretrained(
-                source.path, config=config, **options.for_transformers(source)
-            ),
-        )
+        arguments = options.for_transformers(source)
+        model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
         return cls(model, load_tokenizer("language model", source, options))
 
     @property

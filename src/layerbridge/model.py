@@ -24,6 +24,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from layerbridge import fusion
+from layerbridge.alignment import align
 from layerbridge.answering import Answering
 from layerbridge.backbone import LoadOptions
 from layerbridge.checkpoint import read_checkpoint, read_config, write_checkpoint
@@ -81,9 +82,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             normalize=config.normalize,
             **(config.fusion_options or {}),
         )
-        self.projection = Projection(
-            encoder.width, language_model.width, boundary=config.boundary
-        )
+        self.projection = Projection(encoder.width, language_model.width, boundary=config.boundary)
         self.post_init()
         # The Trainer compares what a checkpoint lacks with this set before it warns.
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.trained_state_dict())
@@ -105,6 +104,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
+        texts: Sequence[str] = (),
         **settings: Any,
     ) -> LayerBridge:
         """A new, untrained bridge between two pretrained models.
@@ -121,6 +121,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read weights that are not safetensors.
+            texts: English texts like those to come, for ``projection_start="aligned"`` to fit on;
+                without any it makes do with words of the language model's vocabulary.
             **settings: other fields of ``BridgeConfig``.
 
         Raises:
@@ -136,12 +138,38 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             **settings,
         )
         options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
-        bridge = cls(config, *_load_backbones(config, options))
-        bridge.start_projection()
-        return bridge if device is None else bridge.to(device)
+        encoder_, language_model_ = _load_backbones(config, options)
+        if device is not None:
+            encoder_.to(device)
+            language_model_.to(device)
+        return cls.from_parts(config, encoder_, language_model_, texts=texts)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_parts(
+        cls,
+        config: BridgeConfig,
+        encoder: Encoder,
+        language_model: LanguageModel,
+        *,
+        texts: Sequence[str] = (),
+    ) -> LayerBridge:
+        """A new, untrained bridge between backbones that are loaded already, and may be shared.
+
+        Args:
+            config: its ``encoder`` and ``language_model`` say where they came from.
+            encoder: where it is, the bridge's own tensors go too.
+            language_model: on the same device.
+            texts: as in ``from_backbones``.
+        """
+        for what in ("encoder", "language_model"):
+            if getattr(config, f"{what}_fingerprint") is None and getattr(config, what):
+                _remember(config, what, _source(config, what), check=False)
+        bridge = cls(config, encoder, language_model).to(language_model.device)
+        bridge.start_projection(texts)
+        return bridge
+
+    @classmethod
+    def from_pretrained(
         cls,
         path: str | Path,
         *,
@@ -194,7 +222,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         state = arguments.pop("state_dict", None)
         tensors = self.trained_state_dict() if state is None else state
         tensors = {name: tensors[name] for name in self.trained_state_dict()}
-        for unused in ("is_main_process", "safe_serialization", "max_shard_size", "save_peft_format"):
+        for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
             arguments.pop(unused, None)
         write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
         if push_to_hub:
@@ -233,14 +261,28 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
                 )
         self.load_state_dict(tensors, strict=False)
 
-    def start_projection(self) -> None:
-        """Sets the projection's first value as ``config.projection_start`` says."""
-        if self.config.projection_start == "scaled":
+    @torch.no_grad()
+    def start_projection(self, texts: Sequence[str] = ()) -> None:
+        """Sets the projection's first value as ``config.projection_start`` says.
+
+        A start that minds the language model's scale has a boundary of that scale too. The
+        paper's zero passes through a norm that divides by it: its gradient is hundreds of times
+        the others', and clipping by the global norm then leaves nothing to the projection
+        (docs/decisions/0002-projection-start.md).
+        """
+        start = self.config.projection_start
+        if start == "random":
+            return
+        language_model, projection = self.language_model, self.projection
+        scale = language_model.embedding_rms()
+        if projection.boundary is not None:
+            projection.boundary.normal_(0, scale)
+        if start == "aligned":
+            align(self.encoder, self.fusion, projection, language_model, texts)
+        else:
             states = self.encode(["A sentence to take the scale of the encoder's states from."])
             fused = self.fusion(states)[states.mask]
-            self.projection.rescale(
-                fused.square().mean().sqrt().item(), self.language_model.embedding_rms()
-            )
+            projection.rescale(fused.square().mean().sqrt().item(), scale)
 
     def encode(self, texts: Sequence[str]) -> LayerStates:
         """The layer states of texts: tokenised, padded, run through the encoder."""
@@ -255,9 +297,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         with torch.autocast(states.last.device.type, enabled=False):
             return self.projection(self.fusion(states))
 
-    def prefix(
-        self, states: LayerStates, instruction: str | Piece | None = None
-    ) -> list[Piece]:
+    def prefix(self, states: LayerStates, instruction: str | Piece | None = None) -> list[Piece]:
         """What the language model reads before the answer.
 
         Args:
@@ -268,9 +308,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         instruction = self.config.instruction if instruction is None else instruction
         if isinstance(instruction, str):
             instruction = self.language_model.instruction(instruction, len(soft))
-        return self.language_model.prefix(
-            soft, states.mask, self.projection.boundary, instruction
-        )
+        return self.language_model.prefix(soft, states.mask, self.projection.boundary, instruction)
 
     def forward(
         self,
@@ -302,7 +340,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         return BridgeOutput(loss=loss, logits=logits)
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         input_ids: Int[Tensor, "B S"] | None = None,
         attention_mask: Int[Tensor, "B S"] | None = None,
@@ -336,7 +374,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         """log p of each option's tokens after each text, summed."""
         return self.language_model.option_scores(self.prefix(states, instruction), options)
 
-    def can_generate(self) -> bool:  # type: ignore[override]
+    def can_generate(self) -> bool:
         """It does, through the language model."""
         return True
 
@@ -369,8 +407,7 @@ def _load_backbones(
     """Both backbones; with ``trained``, only the very ones that the config remembers."""
     assert config.encoder is not None, "a bridge needs an encoder"
     assert config.language_model is not None, "a bridge needs a language model"
-    encoder_source = resolve(config.encoder, revision=config.encoder_revision)
-    lm_source = resolve(config.language_model, revision=config.language_model_revision)
+    encoder_source, lm_source = _source(config, "encoder"), _source(config, "language_model")
     for what, source in (("encoder", encoder_source), ("language_model", lm_source)):
         _remember(config, what, source, check=trained)
     if encoder is None:
@@ -378,6 +415,11 @@ def _load_backbones(
     if language_model is None:
         language_model = LanguageModel.load(lm_source, options)
     return encoder, language_model
+
+
+def _source(config: BridgeConfig, what: str) -> Source:
+    """Where a backbone is, at the revision the config names."""
+    return resolve(getattr(config, what), revision=getattr(config, f"{what}_revision"))
 
 
 def _remember(config: BridgeConfig, what: str, source: Source, *, check: bool) -> None:

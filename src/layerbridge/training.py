@@ -105,7 +105,7 @@ class BridgeTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the bridge alone, the fusion at a learning rate of its own."""
-        if self.optimizer is None:
+        if getattr(self, "optimizer", None) is None:
             fusion = list(self.model.fusion.parameters())
             groups: list[dict[str, Any]] = [{"params": list(self.model.projection.parameters())}]
             if fusion:

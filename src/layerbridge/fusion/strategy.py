@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from layerbridge.layer_states import LayerStates
 
-# With ``start="last"``: the weight of the last layer before the first step, where the rest is level.
+# With ``start="last"``: the weight of the last layer before the first step; the rest is level.
 LAST_LAYER_START = 0.95
 
 

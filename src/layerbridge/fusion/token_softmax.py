@@ -61,9 +61,7 @@ class TokenSoftmax(Fusion):
                 allowed=(str(k) for k in range(1, 33) if width % k == 0),
             )
         if implementation not in IMPLEMENTATIONS:
-            raise ConfigError(
-                f"unknown implementation {implementation!r}", allowed=IMPLEMENTATIONS
-            )
+            raise ConfigError(f"unknown implementation {implementation!r}", allowed=IMPLEMENTATIONS)
         self.heads = heads
         self.dropout = dropout
         self.implementation = implementation

@@ -38,6 +38,4 @@ class Uniform(Fusion):
     def weights(self, states: LayerStates) -> Float[Tensor, "B S L"]:
         """1/L everywhere."""
         batch, tokens, _ = states.last.shape
-        return torch.full(
-            (batch, tokens, len(states)), 1 / len(states), device=states.last.device
-        )
+        return torch.full((batch, tokens, len(states)), 1 / len(states), device=states.last.device)

@@ -1,0 +1,91 @@
+"""The LM alone: the language model reads the text itself, untrained, and its options are scored.
+
+What a bridge is for: in a language the LM never learned, this is what there is without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from layerbridge.answering import option_ids
+from layerbridge.evaluation import by_length
+from layerbridge.language_model import LanguageModel, Piece
+from layerbridge.results import LanguageResult, Prediction, Result
+from layerbridge.tasks import Task
+
+METHOD = "LM alone"
+
+# {text} is the row's text, {options} the label words with commas.
+PROMPT = "{text}\nWhich is it: {options}?\nAnswer: "
+
+
+@torch.no_grad()
+def lm_alone(
+    language_model: LanguageModel,
+    task: Task,
+    languages: Iterable[str] | None = None,
+    *,
+    prompt: str = PROMPT,
+    batch_size: int = 32,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Result:
+    """Scores the task's options after a prompt that holds the text.
+
+    Args:
+        language_model: as it was pretrained.
+        task: its test rows are asked.
+        languages: codes; None takes all of the task's.
+        prompt: with ``{text}`` and ``{options}``.
+        batch_size: rows at a time.
+        progress: told the language, the rows done and the rows in all, after every batch.
+
+    Raises:
+        DataError: the task has no rows in a language.
+    """
+    codes = tuple(task.languages if languages is None else languages)
+    rows = {code: task.test(code) for code in codes}
+    total, done = sum(map(len, rows.values())), 0
+    options = [option_ids(language_model, option) for option in task.options]
+    words = ", ".join(task.options)
+    results: dict[str, LanguageResult] = {}
+    for code in codes:
+        predictions: dict[int, Prediction] = {}
+        for places in by_length(rows[code], batch_size):
+            batch = [rows[code][place] for place in places]
+            texts = [
+                prompt.replace("{options}", words).replace("{text}", row.text) for row in batch
+            ]
+            scores = language_model.option_scores([_read(language_model, texts)], options)
+            for place, row, best in zip(places, batch, scores.argmax(1).tolist(), strict=True):
+                given = task.options[best]
+                predictions[place] = Prediction(row.id, row.target, given, given == row.target)
+            done += len(batch)
+            if progress is not None:
+                progress(code, done, total)
+        results[code] = LanguageResult.of(predictions[i] for i in range(len(predictions)))
+    return Result(
+        method=METHOD,
+        task=task.name,
+        protocol="score",
+        split="test",
+        seed=0,
+        languages=results,
+        settings={
+            "prompt": prompt,
+            "options": list(task.options),
+            "task_version": task.version(),
+            "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
+        },
+    )
+
+
+def _read(language_model: LanguageModel, texts: list[str]) -> Piece:
+    """BOS, where there is one, and each text's tokens, padded on the right."""
+    bos = [] if language_model.bos_id is None else [language_model.bos_id]
+    rows = [torch.tensor(bos + language_model.encode(text)) for text in texts]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(language_model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=ids.device)
+    mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    return Piece(language_model.embed(ids), mask)

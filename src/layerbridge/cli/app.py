@@ -1,0 +1,68 @@
+"""The ``layerbridge`` command: its verbs, and what happens when one of them fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from layerbridge.cli import ask, demo, evaluate, plot, table, train, zoo
+from layerbridge.errors import LayerbridgeError
+from layerbridge.version import __version__
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="layerbridge",
+    help="Teach an English-only language model to understand a hundred languages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    train.train
+)
+app.command("evaluate")(evaluate.evaluate)
+app.command("ask")(ask.ask)
+app.command("table")(table.table)
+app.command("plot")(plot.plot)
+app.add_typer(zoo.app, name="zoo")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    # The tokenizers' own threads and a loader's processes do not mix, and it says so on stderr
+    # at every fork unless told.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> NoReturn:
+    """Runs a verb; a user's mistake is one line on stderr and exit code 2, without a traceback."""
+    try:
+        app()
+    except LayerbridgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except BrokenPipeError:
+        # Whoever read stdout has gone (`| head`); closing it again at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

@@ -1,0 +1,72 @@
+"""``layerbridge evaluate``: a trained bridge on a task's test rows, language by language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    run: str = typer.Argument(..., help="The run's folder, or a hub id."),
+    task: str = typer.Option(..., help="A built-in task (names)."),
+    languages: str | None = typer.Option(None, help="Codes with commas; all if not given."),
+    protocol: str = typer.Option("score", help="score (options ranked) or generate (the paper's)."),
+    normalize: str = typer.Option("sum", help="For score: sum or mean over an option's tokens."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="The result file; RUN/results/… if not given."
+    ),
+    batch_size: int = typer.Option(64, min=1, help="Rows at a time."),
+    dtype: str = typer.Option("auto", help="Of the backbones."),
+    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
+    seed: int = typer.Option(0, help="The training's seed, for the record."),
+    revision: str | None = typer.Option(None, help="Of a bridge on the hub."),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
+    allow_pickle: bool = typer.Option(False, "--allow-pickle"),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Evaluate a bridge and write a result file."""
+    from layerbridge import tasks
+    from layerbridge.errors import DataError
+
+    wanted = tasks.get(task)
+    codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
+    for code in codes:
+        if code not in wanted.languages:
+            raise DataError(
+                f"the task {task} has no test rows in {code!r}", allowed=wanted.languages
+            )
+
+    from layerbridge.backbone import best_device
+    from layerbridge.evaluation import evaluate as evaluate_bridge
+    from layerbridge.model import LayerBridge
+    from layerbridge.progress import meter
+    from layerbridge.tables import accuracy_table
+
+    bridge = LayerBridge.from_pretrained(
+        run,
+        revision=revision,
+        dtype=dtype,
+        device=device or best_device(),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    with meter(f"{task}, {protocol}") as bar:
+        result = evaluate_bridge(
+            bridge,
+            wanted,
+            codes,
+            protocol=protocol,
+            normalize=normalize,
+            batch_size=batch_size,
+            seed=seed,
+            run=run,
+            progress=lambda code, done, total: bar.update(done, total, code),
+        )
+    folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
+    path = result.write(output or folder / f"{task}-{protocol}.json")
+    typer.echo(f"wrote {path}", err=True)
+    if as_json:
+        print(path.read_text(encoding="utf-8"), end="")
+    else:
+        print(accuracy_table([result]).markdown(intervals=True))

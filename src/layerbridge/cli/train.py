@@ -1,0 +1,121 @@
+"""``layerbridge train``: a bridge from a recipe, from flags, or from both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from layerbridge.errors import ConfigError
+
+
+def train(
+    context: typer.Context,
+    output_dir: Path = typer.Option(..., "--output-dir", "-o", help="Where the run goes."),
+    recipe: Path | None = typer.Option(None, help="A YAML recipe; flags override it."),
+    task: str | None = typer.Option(None, help="A built-in task (names)."),
+    data: str | None = typer.Option(None, help="Your rows: JSONL, CSV, TSV, Parquet or a hub id."),
+    text: str | None = typer.Option(None, help="The column the encoder reads."),
+    target: str | None = typer.Option(None, help="The column with the answer."),
+    template: str | None = typer.Option(
+        None, help="The encoder's text, columns in braces: 'Review: {text} Label: '."
+    ),
+    options: str | None = typer.Option(None, help="The label words, with commas."),
+    validation_data: str | None = typer.Option(None, help="Rows like --data, to watch."),
+    max_rows: int | None = typer.Option(None, min=1, help="Train on the first so many rows."),
+    encoder: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
+    language_model: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
+    encoder_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
+    language_model_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
+    fusion: str | None = typer.Option(
+        None, help="last, uniform, global-softmax or token-softmax (the default)."
+    ),
+    start: str | None = typer.Option(None, help="uniform (the default) or last."),
+    normalize: str | None = typer.Option(None, help="rms: layers of unit scale before mixing."),
+    projection_start: str | None = typer.Option(
+        None, help="random (the default), scaled or aligned."
+    ),
+    instruction: str | None = typer.Option(
+        None, help="English text for the language model, after the soft prompt."
+    ),
+    max_text_tokens: int | None = typer.Option(None, min=1, help="Cut longer texts."),
+    dtype: str | None = typer.Option(
+        None, help="Of the backbones: auto (the default), float32, bfloat16, float16."
+    ),
+    attn_implementation: str | None = typer.Option(None, help="As in transformers."),
+    trust_remote_code: bool | None = typer.Option(
+        None, "--trust-remote-code", help="Run code that comes with a model."
+    ),
+    allow_pickle: bool | None = typer.Option(
+        None, "--allow-pickle", help="Also read weights that are not safetensors."
+    ),
+    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Write into a folder in use."),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the last checkpoint."),
+) -> None:
+    """Train a bridge on English rows.
+
+    Any further flag is a transformers TrainingArguments name with its value, such as
+    --learning-rate 1e-3, --num-train-epochs 3, --per-device-train-batch-size 32,
+    --gradient-accumulation-steps 4, --bf16 true, --seed 1, --report-to tensorboard;
+    and --fusion-learning-rate-scale 0.1, of the fusion against the projection.
+    """
+    from layerbridge.recipe import Recipe, override, read
+
+    settings = {
+        "task": task,
+        "data": data,
+        "text": text,
+        "target": target,
+        "template": template,
+        "options": [word.strip() for word in options.split(",")] if options else None,
+        "validation_data": validation_data,
+        "max_rows": max_rows,
+        "encoder": encoder,
+        "language_model": language_model,
+        "encoder_revision": encoder_revision,
+        "language_model_revision": language_model_revision,
+        "fusion": fusion,
+        "start": start,
+        "normalize": normalize,
+        "projection_start": projection_start,
+        "instruction": instruction,
+        "max_text_tokens": max_text_tokens,
+        "dtype": dtype,
+        "attn_implementation": attn_implementation,
+        "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+        "training": training_flags(context.args),
+    }
+    base = read(recipe) if recipe is not None else Recipe()
+    whole = override(base, settings)
+    whole.check()
+
+    from layerbridge import run
+
+    run.train(whole, output_dir, overwrite=overwrite, resume=resume, device=device)
+    print(output_dir)
+
+
+def training_flags(arguments: list[str]) -> dict[str, Any]:
+    """``--learning-rate 1e-3 --bf16`` → {"learning_rate": 0.001, "bf16": True}.
+
+    Raises:
+        ConfigError: a word that belongs to no flag.
+    """
+    from layerbridge.recipe import typed
+
+    flags: dict[str, Any] = {}
+    name: str | None = None
+    for word in arguments:
+        if word.startswith("--"):
+            key, equals, value = word.removeprefix("--").partition("=")
+            name = key.replace("-", "_")
+            flags[name] = typed(value) if equals else True
+            name = None if equals else name
+        elif name is None:
+            raise ConfigError(f"unexpected argument {word!r}", allowed="flags: --name value")
+        else:
+            flags[name], name = typed(word), None
+    return flags

@@ -1,0 +1,218 @@
+"""The demo: three bridges between two real models, trained on English names, asked in 15 languages.
+
+It strings together what `layerbridge zoo`, `train`, `evaluate`, `table` and `plot` do one by one,
+and reads each text through the encoder once for all three bridges.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from layerbridge import plots, tasks
+from layerbridge.answering import Classification
+from layerbridge.backbone import LoadOptions, best_device
+from layerbridge.baselines.floor import floor
+from layerbridge.baselines.lm_alone import lm_alone
+from layerbridge.config import BridgeConfig
+from layerbridge.encoder import Encoder
+from layerbridge.evaluation import evaluate
+from layerbridge.language_model import LanguageModel
+from layerbridge.model import LayerBridge
+from layerbridge.progress import meter, say
+from layerbridge.recipe import Recipe
+from layerbridge.results import Result
+from layerbridge.run import RunData, train_bridge, training_arguments
+from layerbridge.sources import resolve
+from layerbridge.state_cache import StateCache
+from layerbridge.tables import accuracy_table
+from layerbridge.training import prepare_output
+
+ENCODER = "zoo:multilingual-e5-small"
+LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
+
+# Asked live at the end; none of them is a training name. Sinhala, Amharic, German.
+QUESTIONS = ("ශ්‍රී ලංකා රුපියල", "ስዊድንኛ", "Elfenbeinküste")
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does; chosen on English validation rows alone (docs/decisions/0003-demo.md).
+
+    Args:
+        steps: optimiser steps of each bridge.
+        batch_size: rows a step.
+        learning_rate: of the projection.
+        test_per_kind: test rows of each kind in each language.
+        languages: codes; None takes the task's 15.
+        fusion_learning_rate_scale: by fusion.
+    """
+
+    steps: int = 72
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    test_per_kind: int = 15
+    languages: tuple[str, ...] | None = None
+    projection_start: str = "aligned"
+    instruction: str | None = None
+    fusions: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "last": {},
+            "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
+            "token-softmax": {"start": "last", "fusion_learning_rate_scale": 0.1},
+        }
+    )
+
+
+QUICK = DemoSettings(steps=24, test_per_kind=5, languages=("en", "si", "ta", "sw", "am"))
+
+
+def demo(
+    output_dir: str | Path, settings: DemoSettings | None = None, *, seed: int = 0
+) -> list[Result]:
+    """Runs it all and leaves results, pictures and the three checkpoints in a folder.
+
+    Args:
+        output_dir: made if it is not there; what an earlier demo left in it is replaced.
+        settings: None takes the full demo's.
+        seed: of training: order of rows, dropout, random starts.
+
+    Returns:
+        The results, baselines first.
+    """
+    settings = settings or DemoSettings()
+    folder = _output(Path(output_dir))
+    started = time.monotonic()
+    device = best_device()
+    task = tasks.get("names", languages=settings.languages, test_per_kind=settings.test_per_kind)
+    data = RunData(task.train(), task.validation(), list(task.options), task.template, task.name)
+
+    options = LoadOptions()
+    sources = {name: resolve(name) for name in (ENCODER, LANGUAGE_MODEL)}
+    encoder = Encoder.load(sources[ENCODER], options).to(device)
+    language_model = LanguageModel.load(sources[LANGUAGE_MODEL], options).to(device)
+    encoder.cache = StateCache()
+    say(
+        f"{len(data.train)} English training names, {len(task.languages)} test languages; "
+        f"{device}, {language_model.dtype}".replace("torch.", "")
+    )
+
+    say("the floor: TF-IDF and logistic regression")
+    found = [floor(task)]
+    with meter("the language model alone") as bar:
+        found.append(
+            lm_alone(
+                language_model, task, progress=lambda code, done, all_: bar.update(done, all_, code)
+            )
+        )
+    _write(found, folder)
+
+    bridges: dict[str, LayerBridge] = {}
+    for fusion in settings.fusions:
+        bridge = _trained(fusion, settings, data, encoder, language_model, folder / fusion, seed)
+        with meter(f"asking {fusion}") as bar:
+            result = evaluate(
+                bridge,
+                task,
+                seed=seed,
+                run=str(folder / fusion),
+                progress=lambda code, done, all_, bar=bar: bar.update(done, all_, code),
+            )
+        _write([result], folder)
+        found.append(result)
+        bridges[fusion] = bridge
+
+    table = accuracy_table(found)
+    (folder / "table.md").write_text(table.markdown(intervals=True) + "\n", encoding="utf-8")
+    plots.accuracy_by_language(found, folder / "accuracy-by-language.png")
+    plots.layer_weights(found, folder / "layer-weights.png")
+    Console().print(table.rich())
+    best = max(bridges, key=lambda name: _validation_accuracy(bridges[name], data))
+    for text, answer in zip(QUESTIONS, bridges[best].classify(list(QUESTIONS)), strict=True):
+        _show(text, answer)
+    say(f"{time.monotonic() - started:.0f} s; everything is under {folder}/")
+    say("next:")
+    say(f'  layerbridge ask {folder}/{best} "ቻይንኛ" "தாய்லாந்து"')
+    say(f"  layerbridge table {folder} --intervals")
+    say("  layerbridge train --help")
+    return found
+
+
+def _trained(
+    fusion: str,
+    settings: DemoSettings,
+    data: RunData,
+    encoder: Encoder,
+    language_model: LanguageModel,
+    folder: Path,
+    seed: int,
+) -> LayerBridge:
+    own = dict(settings.fusions[fusion])
+    training: dict[str, Any] = {
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "adam_beta1": 0.9,
+        "save_strategy": "no",
+        "seed": seed,
+        "fusion_learning_rate_scale": own.pop("fusion_learning_rate_scale", 1.0),
+    }
+    bridge_settings = {
+        "fusion": fusion,
+        "projection_start": settings.projection_start,
+        "instruction": settings.instruction,
+        **own,
+    }
+    recipe = Recipe(
+        encoder=ENCODER,
+        language_model=LANGUAGE_MODEL,
+        task=data.name,
+        bridge={name: value for name, value in bridge_settings.items() if value is not None},
+        training=training,
+    )
+    torch.manual_seed(seed)
+    config = BridgeConfig(
+        encoder=ENCODER,
+        language_model=LANGUAGE_MODEL,
+        options=data.options,
+        template=data.template,
+        **bridge_settings,
+    )
+    bridge = LayerBridge.from_parts(
+        config, encoder, language_model, texts=[row.text for row in data.train]
+    )
+    folder = prepare_output(folder, overwrite=True)
+    arguments = training_arguments(training, folder)
+    return train_bridge(bridge, recipe, data, arguments, folder)
+
+
+def _validation_accuracy(bridge: LayerBridge, data: RunData) -> float:
+    """Share of the English validation rows answered right: what a choice may look at."""
+    answers = bridge.classify([row.text for row in data.validation])
+    right = [a.choice == row.target for a, row in zip(answers, data.validation, strict=True)]
+    return sum(right) / len(right)
+
+
+def _output(folder: Path) -> Path:
+    """The folder, cleared of what an earlier demo wrote, and of nothing else."""
+    folder = prepare_output(folder, overwrite=True)
+    for name in ("results", *DemoSettings().fusions):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return folder
+
+
+def _write(found: list[Result], folder: Path) -> None:
+    for result in found:
+        name = "".join(c if c.isalnum() else "-" for c in result.method)
+        result.write(folder / "results" / f"{name}.json")
+
+
+def _show(text: str, answer: Classification) -> None:
+    """One answer on stdout: the text, the choice, how sure."""
+    print(f"{text}  →  {answer.choice}  ({answer.probabilities[answer.choice]:.0%})")  # noqa: T201

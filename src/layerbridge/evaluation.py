@@ -1,0 +1,140 @@
+"""Evaluation: bridge × task × languages → a Result.
+
+    score      ranks the options by log p(option, EOS | text), one prefix pass a row
+    generate   the paper's: greedy decoding, strip, exact match with the label word
+
+It knows how to ask a bridge, not how it was trained nor what is done with the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from layerbridge.answering import option_divisors, option_ids
+from layerbridge.errors import ConfigError
+from layerbridge.layer_states import LayerStates
+from layerbridge.model import LayerBridge
+from layerbridge.results import LanguageResult, Prediction, Result
+from layerbridge.tasks import Row, Task
+
+PROTOCOLS = ("score", "generate")
+
+# Called with the language at hand, the rows done and the rows in all.
+Progress = Callable[[str, int, int], None]
+
+
+@torch.no_grad()
+def evaluate(
+    bridge: LayerBridge,
+    task: Task,
+    languages: Iterable[str] | None = None,
+    *,
+    protocol: str = "score",
+    normalize: str = "sum",
+    batch_size: int = 64,
+    method: str | None = None,
+    seed: int = 0,
+    run: str | None = None,
+    settings: dict | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Asks the bridge every test row.
+
+    Args:
+        bridge: trained.
+        task: whose test rows are asked; none of them was trained on, the task sees to that.
+        languages: codes; None takes all of the task's.
+        protocol: ``"score"`` or ``"generate"``.
+        normalize: for ``score``: ``"sum"`` or ``"mean"`` of the tokens' log-probabilities.
+        batch_size: rows at a time; no number depends on it but the time.
+        method: what tables call it; None takes the fusion's name.
+        seed: of the training.
+        run: the checkpoint's folder.
+        settings: what else is worth knowing about the run.
+        progress: told after every batch.
+
+    Returns:
+        Accuracy and every prediction, by language, with the mean layer weights.
+
+    Raises:
+        ConfigError: an unknown protocol.
+        DataError: the task has no rows in a language, or an unknown ``normalize``.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
+    codes = tuple(task.languages if languages is None else languages)
+    # All of them first, so that a misspelt language costs no waiting.
+    rows = {code: task.test(code) for code in codes}
+    total = sum(map(len, rows.values()))
+    done = 0
+    results: dict[str, LanguageResult] = {}
+    bridge.eval()
+    answer = (
+        _by_score(bridge, task, normalize) if protocol == "score" else _by_generating(bridge, task)
+    )
+    for code in codes:
+        predictions: dict[int, Prediction] = {}
+        weights, tokens = torch.zeros(bridge.encoder.layers), 0
+        for places in by_length(rows[code], batch_size):
+            batch = [rows[code][place] for place in places]
+            states = bridge.encode([row.text for row in batch])
+            for place, row, given in zip(places, batch, answer(states), strict=True):
+                predictions[place] = Prediction(row.id, row.target, given, given == row.target)
+            weights += bridge.fusion.weights(states)[states.mask].sum(0).cpu()
+            tokens += int(states.mask.sum())
+            done += len(batch)
+            if progress is not None:
+                progress(code, done, total)
+        in_order = [predictions[place] for place in range(len(predictions))]
+        results[code] = LanguageResult.of(in_order, (weights / tokens).tolist())
+    config = bridge.config
+    return Result(
+        method=method or config.fusion,
+        task=task.name,
+        protocol=protocol,
+        split="test",
+        seed=seed,
+        languages=results,
+        settings={
+            "options": list(task.options),
+            "normalize": normalize,
+            "task_version": task.version(),
+            "bridge": config.to_diff_dict(),
+            "dtype": str(bridge.language_model.dtype).removeprefix("torch."),
+            **(settings or {}),
+        },
+        run=run,
+    )
+
+
+def by_length(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
+    """The rows' places, in batches of about one length, so that little of them is padding."""
+    places = sorted(range(len(rows)), key=lambda place: len(rows[place].text))
+    return [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+
+
+def _by_score(
+    bridge: LayerBridge, task: Task, normalize: str
+) -> Callable[[LayerStates], list[str]]:
+    ids = [option_ids(bridge.language_model, option) for option in task.options]
+    divisors = option_divisors(ids, normalize)
+
+    def answer(states: LayerStates) -> list[str]:
+        scores = bridge.option_scores(states, ids).cpu() / divisors
+        return [task.options[place] for place in scores.argmax(1).tolist()]
+
+    return answer
+
+
+def _by_generating(bridge: LayerBridge, task: Task) -> Callable[[LayerStates], list[str]]:
+    lm = bridge.language_model
+    longest = max(len(option_ids(lm, option)) for option in task.options)
+
+    def answer(states: LayerStates) -> list[str]:
+        # A few tokens more than any option has: what goes on longer is wrong already.
+        ids = bridge.generate(layer_states=states, max_new_tokens=longest + 4, do_sample=False)
+        return [text.strip() for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    return answer

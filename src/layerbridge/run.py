@@ -1,0 +1,188 @@
+"""A training run: recipe → rows → bridge → trained checkpoint, and a card that tells of it.
+
+It strings the rooms together; each of them does its own work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from layerbridge import tasks
+from layerbridge.errors import ConfigError
+from layerbridge.model import LayerBridge
+from layerbridge.model_card import model_card
+from layerbridge.progress import Meter, meter, say
+from layerbridge.recipe import Recipe, reject_unknown
+from layerbridge.tasks import Row
+from layerbridge.tasks.files import read_rows
+from layerbridge.training import (
+    BridgeTrainer,
+    BridgeTrainingArguments,
+    prepare_output,
+    write_log,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run trains on: English rows, and what is known about them.
+
+    Attributes:
+        train: to train on.
+        validation: to watch the loss on; may be empty.
+        options: the label words, if there are any.
+        template: the prompt of the encoder's texts.
+        name: of the task or the data.
+    """
+
+    train: list[Row]
+    validation: list[Row]
+    options: list[str] | None
+    template: str | None
+    name: str
+
+
+def read_data(recipe: Recipe) -> RunData:
+    """The rows that a recipe names.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    options: list[str] | None
+    template: str | None
+    if recipe.task is not None:
+        task = tasks.get(recipe.task, **recipe.task_options)
+        train, validation = task.train(), task.validation()
+        options, template = list(task.options), task.template
+    else:
+        assert recipe.data is not None
+        columns: dict[str, Any] = {
+            "text": recipe.text,
+            "target": recipe.target,
+            "template": recipe.template,
+            "options": recipe.options,
+        }
+        train = read_rows(recipe.data, **columns)
+        validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
+        options, template = recipe.options, recipe.template
+    name = recipe.task or str(recipe.data)
+    return RunData(train[: recipe.max_rows], validation, options, template, name)
+
+
+def training_arguments(settings: dict[str, Any], output_dir: Path) -> BridgeTrainingArguments:
+    """``settings`` as the Trainer takes them.
+
+    Raises:
+        ConfigError: an unknown name, or a value that the Trainer does not take.
+    """
+    fields = {item.name: item for item in dataclasses.fields(BridgeTrainingArguments)}
+    for name, value in settings.items():
+        reject_unknown("training argument", name, fields)
+        default = fields[name].default
+        numeric = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if numeric and isinstance(value, str):
+            raise ConfigError(f"{name}={value!r} is no number", allowed="a number")
+    try:
+        return BridgeTrainingArguments(**{"output_dir": str(output_dir), **settings})
+    except (ValueError, TypeError, ImportError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"the training arguments do not fit: {error}") from error
+
+
+def new_bridge(recipe: Recipe, data: RunData, device: str | None = None) -> LayerBridge:
+    """An untrained bridge as the recipe wants it, its projection started."""
+    assert recipe.encoder is not None
+    assert recipe.language_model is not None
+    settings = dict(recipe.bridge)
+    return LayerBridge.from_backbones(
+        recipe.encoder,
+        recipe.language_model,
+        settings.pop("fusion", "token-softmax"),
+        device=device,
+        texts=[row.text for row in data.train],
+        options=data.options,
+        template=data.template,
+        **settings,
+        **recipe.backbones,
+    )
+
+
+def train(
+    recipe: Recipe,
+    output_dir: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str | None = None,
+) -> LayerBridge:
+    """Trains as the recipe says and leaves the checkpoint, the recipe and the log in a folder.
+
+    Args:
+        recipe: checked first.
+        output_dir: made if it is not there.
+        overwrite: write into a folder that is not empty.
+        resume: go on from the last checkpoint in it.
+        device: ``"cpu"``, ``"cuda"``, …; None takes the best there is.
+
+    Raises:
+        LayerbridgeError: whatever a user can mend, before anything is written where possible.
+    """
+    recipe.check()
+    data = read_data(recipe)
+    arguments = training_arguments(recipe.training, Path(output_dir))
+    folder = prepare_output(output_dir, overwrite=overwrite, resume=resume)
+    say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
+    bridge = new_bridge(recipe, data, device)
+    return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
+
+
+def train_bridge(
+    bridge: LayerBridge,
+    recipe: Recipe,
+    data: RunData,
+    arguments: BridgeTrainingArguments,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> LayerBridge:
+    """The same for a bridge and rows that are at hand."""
+    recipe.write(folder)
+    started = time.monotonic()
+    with meter(f"training {bridge.config.fusion}") as bar:
+        trainer = BridgeTrainer(
+            bridge, arguments, data.train, data.validation, callbacks=[_Progress(bar)]
+        )
+        trainer.train(resume_from_checkpoint=resume or None)
+    bridge.card = model_card(
+        bridge.config,
+        data=data.name,
+        rows=len(data.train),
+        settings=recipe.training,
+        steps=trainer.state.global_step,
+        seconds=time.monotonic() - started,
+    )
+    bridge.save_pretrained(folder)
+    write_log(trainer, folder)
+    return bridge.eval()
+
+
+class _Progress(TrainerCallback):
+    """Tells a meter of every step, with the last loss that was logged."""
+
+    def __init__(self, bar: Meter) -> None:
+        self.bar = bar
+        self.note = ""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.note = f"loss {float(logs['loss']):.3f}"
+            self.bar.update(state.global_step, state.max_steps, self.note)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update(state.global_step, state.max_steps, self.note)
