@@ -9,20 +9,21 @@ import torch
 import transformers
 from jaxtyping import install_import_hook
 
-# Outside the hook: it slows every import that it watches.
+# Outside the hook, which slows every import that happens inside it, and which would check the
+# config's __init__ against its fields, where transformers accepts more than those.
 from transformers import GenerationMixin, PreTrainedModel  # noqa: F401
 
+from layerbridge.config import BridgeConfig
+
 with install_import_hook("layerbridge", "beartype.beartype"):
-    import layerbridge.alignment
-    import layerbridge.model
     from layerbridge.backbone import LoadOptions
-    from layerbridge.config import BridgeConfig
     from layerbridge.encoder import Encoder
     from layerbridge.language_model import LanguageModel
     from layerbridge.model import LayerBridge
     from layerbridge.sources import resolve
 
 import tiny
+from naive_bridge import NaiveBridge
 
 FLOAT32 = LoadOptions(dtype="float32")
 
@@ -78,18 +79,48 @@ def make_bridge(load_encoder, load_lm, folder):
             fusion=fusion,
             **settings,
         )
-        bridge = LayerBridge(config, load_encoder(encoder), load_lm(language_model))
-        scatter(bridge)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            bridge = LayerBridge(config, load_encoder(encoder), load_lm(language_model))
+            scatter(bridge)
         return bridge.eval()
 
     return make
 
 
-def scatter(bridge: LayerBridge, seed: int = 0) -> None:
+@pytest.fixture
+def naive_of(whole):
+    """Bridge and the names of its backbones → the naive bridge with a copy of its tensors."""
+    states = {}
+
+    def make(bridge, encoder="mt5", language_model="llama"):
+        model = whole(encoder)
+        half = model.config.is_encoder_decoder
+        trained = {name for name, p in bridge.named_parameters() if p.requires_grad}
+        tensors = {
+            name: tensor.clone().requires_grad_(name in trained)
+            for name, tensor in bridge.trained_state_dict().items()
+        }
+        return NaiveBridge(
+            encoder=model.get_encoder() if half else model.base_model,
+            language_model=whole(language_model).requires_grad_(False),
+            encoder_tokenizer=bridge.encoder.tokenizer,
+            lm_tokenizer=bridge.language_model.tokenizer,
+            tensors=tensors,
+            fusion=bridge.config.fusion,
+            instruction=bridge.config.instruction,
+            normalize=bridge.config.normalize,
+            states=states.setdefault(encoder, {}),
+        )
+
+    return make
+
+
+def scatter(bridge: LayerBridge) -> None:
     """Random values in every trained tensor: a boundary or a query of zeros would hide mistakes."""
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in bridge.trained_state_dict().items():
-            scale = 1e-2 if name in ("fusion.w", "fusion.theta") else 0.3
-            scale = 1e-4 if name == "fusion.theta" else scale
-            tensor += scale * torch.randn(tensor.shape, generator=generator)
+            scale = {"fusion.w": 1e-2, "fusion.theta": 1e-4}.get(name, 0.3)
+            noise = scale * torch.randn(tensor.shape)
+            # What is divided by stays away from zero.
+            tensor.add_(noise.abs() if name == "projection.deviation" else noise)

@@ -21,7 +21,10 @@ CORPUS = [
     "Business Entertainment Political Sports Science Entailment Neutral Contradiction",
     "Answer with one word. What is the category of the text?",
 ]
-WORDS = "▁the ▁a ▁market ▁rose ▁while ▁Premise ▁Label ▁of ▁teams en ing er s ▁ ම ▁ශ් 猫 ال".split()
+WORDS = (
+    *("▁the", "▁a", "▁market", "▁rose", "▁while", "▁Premise", "▁Label", "▁of", "▁teams"),
+    *("en", "ing", "er", "s", "▁", "ම", "▁ශ්", "猫", "ال"),
+)
 
 
 def byte_level(specials: dict[str, str], template: str | None) -> PreTrainedTokenizerFast:
@@ -100,7 +103,7 @@ def t5(folder: Path, name: str, layers: int, width: int) -> None:
         decoder_start_token_id=0,
         relative_attention_num_buckets=8,
         relative_attention_max_distance=16,
-        initializer_factor=1.5,
+        initializer_factor=1.0,
     )
     save(getattr(transformers, f"{name}ForConditionalGeneration")(config), tokenizer, folder)
 
@@ -161,7 +164,9 @@ def gemma2(folder: Path, layers: int, width: int) -> None:
         sliding_window=1024,
         # Low, so that a head without it is plainly wrong.
         final_logit_softcapping=2.0,
-        initializer_range=0.3,
+        # A tied head repeats the last token for ever when weights are random.
+        tie_word_embeddings=False,
+        initializer_range=0.2,
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,
@@ -179,7 +184,7 @@ def llama(folder: Path, layers: int, width: int) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        initializer_range=0.25,
+        initializer_range=0.15,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
@@ -194,7 +199,7 @@ def gpt2(folder: Path, layers: int, width: int) -> None:
         n_layer=layers,
         n_head=4,
         n_positions=1024,
-        initializer_range=0.25,
+        initializer_range=0.2,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
     )
@@ -208,7 +213,7 @@ def save(
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
-                parameter += 0.2 * torch.randn_like(parameter)
+                parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,9 +1,9 @@
-"""The aligned start: a projection that already speaks the language model's language.
+"""Where the projection starts: at the scale of the language model's words, or already near them.
 
-Ridge regression, in closed form and on English alone, from the fused state of each encoder token
-to the mean of the language model's input embeddings over the LM tokens that share its characters.
-A soft prompt then starts near the words it stands for, instead of at random vectors that the
-language model must first be taught to read.
+The aligned start is a ridge regression, in closed form and on English alone, from the standardised
+fused state of each encoder token to the mean of the language model's input embeddings over the LM
+tokens that share its characters. A soft prompt then starts near the words it stands for, instead of
+at random vectors that the language model must first be taught to read.
 
 It knows the bridge's rooms, not its training. Legend: N tokens, E encoder width, D LM width.
 """
@@ -11,6 +11,7 @@ It knows the bridge's rooms, not its training. Legend: N tokens, E encoder width
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,16 @@ from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError
 from layerbridge.fusion import Fusion
 from layerbridge.language_model import LanguageModel
+from layerbridge.layer_states import LayerStates
 from layerbridge.projection import Projection
 
 # How many whole words of the LM's vocabulary are read beside the texts: the lowest ids, which
 # byte-pair training found first, so the commonest.
 VOCABULARY_WORDS = 3000
 BATCH = 128
+
+# How a token says that a word begins with it: byte-level BPE, and sentencepiece.
+WORD_STARTS = ("Ġ", "▁")
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def align(
     penalty: float = 0.1,
     words: int = VOCABULARY_WORDS,
 ) -> Alignment:
-    """Sets the projection's weight and bias to the ridge solution.
+    """Standardises the projection's input and sets its weight and bias to the ridge solution.
 
     Args:
         encoder: with a fast tokenizer, which knows which characters a token covers.
@@ -61,7 +66,7 @@ def align(
         projection: overwritten.
         language_model: the same for its tokenizer.
         texts: English texts like those to come, the training texts say.
-        penalty: λ in units of the states' mean variance times N.
+        penalty: λ in units of the standardised states' mean variance times N.
         words: how many common words of the LM's vocabulary to read as well.
 
     Raises:
@@ -73,21 +78,44 @@ def align(
                 f"projection_start 'aligned' needs a fast tokenizer, and the {what}'s is not",
                 allowed="projection_start random or scaled",
             )
-    training = fusion.training
-    fusion.eval()
-    sources, targets = [], []
-    corpus = [*dict.fromkeys(texts), *_common_words(language_model, words)]
-    for x, y in _pairs(encoder, fusion, language_model, corpus):
-        sources.append(x)
-        targets.append(y)
-    fusion.train(training)
-    if not sources:
+    corpus = _corpus(language_model, texts, words)
+    with _evaluating(fusion):
+        pairs = list(_pairs(encoder, fusion, language_model, corpus))
+    if not pairs:
         raise ConfigError("projection_start 'aligned' found no text to align on")
-    x, y = torch.cat(sources).double(), torch.cat(targets).double()
-    weight, bias, explained = ridge(x, y, penalty)
+    x, y = (torch.cat(side) for side in zip(*pairs, strict=True))
+    projection.standardize(x)
+    x = (x - projection.mean.cpu()) / projection.deviation.cpu()
+    weight, bias, explained = ridge(x.double(), y.double(), penalty)
     projection.linear.weight.copy_(weight)
     projection.linear.bias.copy_(bias)
     return Alignment(len(x), explained)
+
+
+@torch.no_grad()
+def rescale(
+    encoder: Encoder,
+    fusion: Fusion,
+    projection: Projection,
+    language_model: LanguageModel,
+    texts: Sequence[str] = (),
+    *,
+    words: int = VOCABULARY_WORDS,
+) -> None:
+    """Standardises the projection's input and scales its random weights to the LM's embeddings.
+
+    Args: as for ``align``; the tokenizers may be slow ones.
+
+    Raises:
+        ConfigError: there is no text.
+    """
+    corpus = _corpus(language_model, texts, words)
+    with _evaluating(fusion):
+        states = [fusion(layers)[layers.mask].cpu() for _, layers in _read(encoder, corpus)]
+    if not states:
+        raise ConfigError("projection_start 'scaled' found no text to take a scale from")
+    projection.standardize(torch.cat(states))
+    projection.rescale(language_model.embedding_rms())
 
 
 def ridge(
@@ -112,10 +140,8 @@ def _pairs(
     encoder: Encoder, fusion: Fusion, language_model: LanguageModel, texts: Sequence[str]
 ) -> Iterator[tuple[Float[Tensor, "n E"], Float[Tensor, "n D"]]]:
     """Fused states of the tokens of each batch, and the mean embedding each should become."""
-    for start in range(0, len(texts), BATCH):
-        batch = texts[start : start + BATCH]
-        ids = encoder.tokenize(batch).to(encoder.model.device)
-        fused = fusion(encoder(ids["input_ids"], ids["attention_mask"]))
+    for batch, layers in _read(encoder, texts):
+        fused = fusion(layers)
         for row, text in enumerate(batch):
             # LM tokens in the middle of a sentence carry the space before them.
             spaced = language_model.tokenizer(
@@ -143,14 +169,36 @@ def _pairs(
                 yield fused[row, chosen].cpu(), torch.stack(means).cpu()
 
 
+def _read(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], LayerStates]]:
+    for start in range(0, len(texts), BATCH):
+        batch = texts[start : start + BATCH]
+        yield batch, encoder.encode(batch)
+
+
+@contextmanager
+def _evaluating(fusion: Fusion) -> Iterator[None]:
+    """Without the fusion's dropout for a while."""
+    training = fusion.training
+    fusion.eval()
+    try:
+        yield
+    finally:
+        fusion.train(training)
+
+
+def _corpus(language_model: LanguageModel, texts: Sequence[str], words: int) -> list[str]:
+    return [*dict.fromkeys(texts), *_common_words(language_model, words)]
+
+
 def _common_words(language_model: LanguageModel, count: int) -> list[str]:
     """Whole ASCII words of the LM's vocabulary, in the order of their ids."""
     words: dict[str, None] = {}
-    for token_id in range(len(language_model.tokenizer)):
+    tokenizer = language_model.tokenizer
+    for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer))):
         if len(words) >= count:
             break
-        text = language_model.tokenizer.decode([token_id])
-        word = text.strip()
-        if text.startswith(" ") and len(word) > 2 and word.isascii() and word.isalpha():
+        word = (token or "")[1:]
+        begins = (token or "").startswith(WORD_STARTS)
+        if begins and len(word) > 2 and word.isascii() and word.isalpha():
             words[word] = None
     return list(words)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
@@ -90,7 +91,7 @@ def load(what: str, source: Source, loader: Callable[[], Any]) -> Any:
         return loader()
     except BackboneError:
         raise
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         _explain(what, source, error)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -42,16 +43,19 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": "pt", "layerbridge": __version__}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(weights, partial, metadata=metadata)
-    # safetensors makes its file readable by its owner alone; a checkpoint is a file like others.
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o666 & ~umask)
-    partial.replace(folder / WEIGHTS)
-    config.save_pretrained(folder)
-    if card is not None or not (folder / CARD).exists():
-        (folder / CARD).write_text(card or plain_card(config), encoding="utf-8")
+    # All of it is written beside first: a disk that fills up halfway leaves the old checkpoint.
+    with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        partial = Path(name)
+        save_file(weights, partial / WEIGHTS, metadata=metadata)
+        # safetensors makes its file readable by its owner alone; this is a file like others.
+        umask = os.umask(0)
+        os.umask(umask)
+        (partial / WEIGHTS).chmod(0o666 & ~umask)
+        config.save_pretrained(partial)
+        if card is not None or not (folder / CARD).exists():
+            (partial / CARD).write_text(card or plain_card(config), encoding="utf-8")
+        for file in sorted(partial.iterdir()):
+            file.replace(folder / file.name)
 
 
 def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig, Path]:
@@ -79,6 +83,9 @@ def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig
             f"{path!r} is a {kind!r} model, not a bridge",
             allowed=f"model_type {BridgeConfig.model_type!r}",
         )
+    for what in ("encoder", "language_model"):
+        if not settings.get(what):
+            raise CheckpointError(f"{str(file)!r} names no {what}", allowed="a model id")
     try:
         return BridgeConfig.from_dict(settings), folder
     except LayerbridgeError:

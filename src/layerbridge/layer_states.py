@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 # The smallest mean square a state is divided by, so that an all-zero state stays zero.
@@ -21,13 +21,13 @@ class LayerStates:
 
     Args:
         layers: L tensors [B, S, E], or one tensor [L, B, S, E].
-        mask: [B, S], true where a token is real.
+        mask: [B, S], true (or 1) where a token is real.
     """
 
     def __init__(
         self,
         layers: Sequence[Float[Tensor, "B S E"]] | Float[Tensor, "L B S E"],
-        mask: Bool[Tensor, "B S"],
+        mask: Shaped[Tensor, "B S"],
     ) -> None:
         if isinstance(layers, Tensor):
             self.layers: tuple[Tensor, ...] = layers.unbind(0)

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +26,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from layerbridge import fusion
-from layerbridge.alignment import align
+from layerbridge.alignment import align, rescale
 from layerbridge.answering import Answering
 from layerbridge.backbone import LoadOptions
 from layerbridge.checkpoint import read_checkpoint, read_config, write_checkpoint
@@ -71,6 +73,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.encoder = encoder
         self.language_model = language_model
+        # An encoder that several bridges share cuts texts where it was told to.
+        config.max_text_tokens = encoder.max_text_tokens
         config.encoder_width = encoder.width
         config.encoder_layers = encoder.layers
         config.language_model_width = language_model.width
@@ -229,15 +233,33 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             repo_id = arguments.pop("repo_id", Path(save_directory).name)
             self.push_to_hub(repo_id, **arguments)
 
+    def push_to_hub(self, repo_id: str, **arguments: Any) -> Any:
+        """Uploads what ``save_pretrained`` writes, the bridge's own card among it.
+
+        transformers' method would put a card of its own in that one's place.
+
+        Args:
+            repo_id: the repository; made if it is not there.
+            **arguments: ``private`` and ``token``; the rest (``commit_message``, ``revision``,
+                ``create_pr``, …) goes to ``HfApi.upload_folder``.
+        """
+        api = HfApi(token=arguments.pop("token", None))
+        private = arguments.pop("private", None)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
+
     # A model card for save_pretrained; training sets it, and without one a plain one is written.
     card: str | None = None
 
     def trained_state_dict(self) -> dict[str, Tensor]:
-        """The tensors of the bridge: all that training changes."""
+        """The tensors of the bridge: all that is not a backbone's."""
+        rooms = {"fusion": self.fusion, "projection": self.projection}
         return {
-            name: parameter.detach()
-            for name, parameter in self.named_parameters()
-            if name.startswith(("fusion.", "projection."))
+            f"{room}.{name}": tensor
+            for room, module in rooms.items()
+            for name, tensor in module.state_dict().items()
         }
 
     def load_trained(self, tensors: dict[str, Tensor], *, where: str = "these tensors") -> None:
@@ -274,15 +296,10 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         if start == "random":
             return
         language_model, projection = self.language_model, self.projection
-        scale = language_model.embedding_rms()
         if projection.boundary is not None:
-            projection.boundary.normal_(0, scale)
-        if start == "aligned":
-            align(self.encoder, self.fusion, projection, language_model, texts)
-        else:
-            states = self.encode(["A sentence to take the scale of the encoder's states from."])
-            fused = self.fusion(states)[states.mask]
-            projection.rescale(fused.square().mean().sqrt().item(), scale)
+            projection.boundary.normal_(0, language_model.embedding_rms())
+        begin = align if start == "aligned" else rescale
+        begin(self.encoder, self.fusion, projection, language_model, texts)
 
     def encode(self, texts: Sequence[str]) -> LayerStates:
         """The layer states of texts: tokenised, padded, run through the encoder."""

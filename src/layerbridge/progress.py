@@ -40,6 +40,10 @@ class Meter:
             remark = f"  {note}" if note else ""
             print(f"{self.label}: {done}/{total}{remark}", file=sys.stderr, flush=True)  # noqa: T201
 
+    def by_language(self, language: str, done: int, total: int) -> None:
+        """The same, as evaluations tell it."""
+        self.update(done, total, language)
+
 
 @contextmanager
 def meter(label: str) -> Iterator[Meter]:

@@ -18,26 +18,34 @@ import yaml
 from layerbridge.errors import ConfigError
 
 FILE = "recipe.yaml"
+MANY = 30  # more names than one line can hold
 
-# What BridgeConfig takes from a recipe; the rest of it is found out when backbones are loaded.
-BRIDGE = (
-    "fusion",
-    "fusion_options",
-    "start",
-    "normalize",
-    "projection_start",
-    "boundary",
-    "instruction",
-    "max_text_tokens",
-)
-BACKBONES = (
-    "encoder_revision",
-    "language_model_revision",
-    "dtype",
-    "attn_implementation",
-    "trust_remote_code",
-    "allow_pickle",
-)
+# What BridgeConfig takes from a recipe, and each setting's type; the rest of it is found out when
+# backbones are loaded.
+BRIDGE: dict[str, type] = {
+    "fusion": str,
+    "fusion_options": dict,
+    "start": str,
+    "normalize": str,
+    "projection_start": str,
+    "boundary": bool,
+    "instruction": str,
+    "max_text_tokens": int,
+}
+BACKBONES: dict[str, type] = {
+    "encoder_revision": str,
+    "language_model_revision": str,
+    "dtype": str,
+    "attn_implementation": str,
+    "trust_remote_code": bool,
+    "allow_pickle": bool,
+}
+_TOP: dict[str, type] = {
+    **dict.fromkeys(("encoder", "language_model", "task", "data", "text", "target"), str),
+    **{"template": str, "options": list, "validation_data": str, "max_rows": int},
+    **dict.fromkeys(("task_options", "bridge", "backbones", "training"), dict),
+}
+_KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list of texts"}
 
 
 @dataclass
@@ -126,20 +134,44 @@ def read(path: str | Path) -> Recipe:
     if not isinstance(settings, dict):
         problem = f"the recipe {str(path)!r} holds no settings"
         raise ConfigError(problem, allowed="lines of name: value")
-    sections = {"bridge": BRIDGE, "backbones": BACKBONES}
+    what = f"of the recipe {str(path)!r}"
     known = [item.name for item in dataclasses.fields(Recipe)]
-    for name, value in settings.items():
-        reject_unknown(f"setting of the recipe {str(path)!r}", name, known)
-        if name in sections and isinstance(value, dict):
-            for inner in value:
-                reject_unknown(f"{name} setting of the recipe {str(path)!r}", inner, sections[name])
-    recipe = Recipe(**settings)
-    for section in ("task_options", "bridge", "backbones", "training"):
+    for name in settings:
+        reject_unknown(f"setting {what}", name, known)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    recipe = Recipe(
+        **{name: _fit(name, value, _TOP[name], what) for name, value in settings.items()}
+    )
+    if recipe.max_rows is not None and recipe.max_rows < 1:
+        raise ConfigError(f"max_rows {what} is {recipe.max_rows}", allowed="a whole number from 1")
+    for section, types in (("bridge", BRIDGE), ("backbones", BACKBONES)):
         values = getattr(recipe, section)
-        if not isinstance(values, dict):
-            raise ConfigError(f"{section} of the recipe {str(path)!r} is no mapping")
-        setattr(recipe, section, {name: typed(value) for name, value in values.items()})
+        for name, value in values.items():
+            reject_unknown(f"{section} setting {what}", name, types)
+            if value is not None:
+                values[name] = _fit(f"{section}.{name}", value, types[name], what)
+    for values in (recipe.task_options, recipe.training, recipe.bridge.get("fusion_options") or {}):
+        values.update({name: typed(value) for name, value in values.items()})
     return recipe
+
+
+def _fit(name: str, value: Any, kind: type, what: str) -> Any:
+    """The value as the setting's type; text that YAML did not take for a number is tried as one."""
+    if kind in (int, bool):
+        value = typed(value)
+        value = int(value) if kind is int and isinstance(value, float) and value % 1 == 0 else value
+    # In Python a truth value is an int.
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if kind is list and fits:
+        fits = all(isinstance(item, str) for item in value)
+    if not fits:
+        hint = "put it in quotes" if kind is str and not isinstance(value, (list, dict)) else None
+        raise ConfigError(
+            f"{name} {what} is {value!r}",
+            allowed=_KINDS.get(kind, "lines of name: value"),
+            hint=hint,
+        )
+    return value
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -172,7 +204,12 @@ def reject_unknown(what: str, name: object, known: Iterable[str]) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(str(name), known, n=3)
-    raise ConfigError(f"unknown {what}: {name!r}", allowed=near or known)
+    few = len(known) < MANY
+    raise ConfigError(
+        f"unknown {what}: {name!r}",
+        allowed=near or (known if few else None),
+        hint=None if near or few else "layerbridge train --help",
+    )
 
 
 def typed(value: Any) -> Any:

@@ -10,22 +10,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
+from transformers.integrations import get_reporting_integration_callbacks
 
-from layerbridge import tasks
-from layerbridge.errors import ConfigError
+from layerbridge import fusion, tasks
+from layerbridge.config import BridgeConfig
+from layerbridge.errors import ConfigError, LayerbridgeError
 from layerbridge.model import LayerBridge
 from layerbridge.model_card import model_card
 from layerbridge.progress import Meter, meter, say
 from layerbridge.recipe import Recipe, reject_unknown
+from layerbridge.sources import resolve
 from layerbridge.tasks import Row
 from layerbridge.tasks.files import read_rows
 from layerbridge.training import (
     BridgeTrainer,
     BridgeTrainingArguments,
+    check_output,
+    check_resumable,
     prepare_output,
     write_log,
 )
+
+DEFAULT_FUSION = "token-softmax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +90,21 @@ def training_arguments(settings: dict[str, Any], output_dir: Path) -> BridgeTrai
     fields = {item.name: item for item in dataclasses.fields(BridgeTrainingArguments)}
     for name, value in settings.items():
         reject_unknown("training argument", name, fields)
+        if name == "output_dir":
+            raise ConfigError("output_dir is no training argument here", hint="--output-dir FOLDER")
         default = fields[name].default
-        numeric = isinstance(default, (int, float)) and not isinstance(default, bool)
-        if numeric and isinstance(value, str):
+        if isinstance(default, bool):
+            if value not in (True, False):
+                raise ConfigError(f"{name}={value!r} is no truth value", allowed="true, false")
+        elif isinstance(default, (int, float)) and isinstance(value, str):
             raise ConfigError(f"{name}={value!r} is no number", allowed="a number")
     try:
-        return BridgeTrainingArguments(**{"output_dir": str(output_dir), **settings})
+        arguments = BridgeTrainingArguments(**{"output_dir": str(output_dir), **settings})
+        get_reporting_integration_callbacks(arguments.report_to)
+        return arguments
+    except LayerbridgeError:
+        raise
     except (ValueError, TypeError, ImportError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(f"the training arguments do not fit: {error}") from error
 
 
@@ -103,7 +116,7 @@ def new_bridge(recipe: Recipe, data: RunData, device: str | None = None) -> Laye
     return LayerBridge.from_backbones(
         recipe.encoder,
         recipe.language_model,
-        settings.pop("fusion", "token-softmax"),
+        settings.pop("fusion", DEFAULT_FUSION),
         device=device,
         texts=[row.text for row in data.train],
         options=data.options,
@@ -134,11 +147,29 @@ def train(
         LayerbridgeError: whatever a user can mend, before anything is written where possible.
     """
     recipe.check()
+    name = recipe.bridge.get("fusion", DEFAULT_FUSION)
+    if name not in fusion.names():
+        raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
+    BridgeConfig(**recipe.bridge)  # says what does not fit before anything is read
     data = read_data(recipe)
-    arguments = training_arguments(recipe.training, Path(output_dir))
-    folder = prepare_output(output_dir, overwrite=overwrite, resume=resume)
+    # Without it the Trainer would take a GPU that is there.
+    only_cpu = {"use_cpu": True} if device == "cpu" else {}
+    arguments = training_arguments({**recipe.training, **only_cpu}, Path(output_dir))
+    if arguments.eval_strategy != "no" and not data.validation:
+        raise ConfigError(
+            f"eval_strategy={str(arguments.eval_strategy.value)!r} has no rows to evaluate on",
+            hint="--validation-data FILE, or leave it out",
+        )
+    folder = check_output(output_dir, overwrite=overwrite, resume=resume)
+    for backbone in ("encoder", "language_model"):
+        # A misspelt id costs no waiting for the other model, and is told alone.
+        resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
+    # The bridge's random starts are part of the run as well.
+    set_seed(arguments.seed)
     bridge = new_bridge(recipe, data, device)
+    if resume:
+        check_resumable(bridge, folder)
     return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
 
 
@@ -151,13 +182,20 @@ def train_bridge(
     *,
     resume: bool = False,
 ) -> LayerBridge:
-    """The same for a bridge and rows that are at hand."""
-    recipe.write(folder)
+    """The same for a bridge and rows that are at hand; what is in the folder may be replaced."""
     started = time.monotonic()
     with meter(f"training {bridge.config.fusion}") as bar:
-        trainer = BridgeTrainer(
-            bridge, arguments, data.train, data.validation, callbacks=[_Progress(bar)]
-        )
+        try:
+            trainer = BridgeTrainer(
+                bridge, arguments, data.train, data.validation, callbacks=[_Progress(bar)]
+            )
+        except LayerbridgeError:
+            raise
+        except (ValueError, ImportError, RuntimeError) as error:
+            # A reporter or an option whose package is not installed, and the like.
+            raise ConfigError(f"the training arguments do not fit: {error}") from error
+        prepare_output(folder, overwrite=not resume, resume=resume)
+        recipe.write(folder)
         trainer.train(resume_from_checkpoint=resume or None)
     bridge.card = model_card(
         bridge.config,
@@ -182,7 +220,11 @@ class _Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self.note = f"loss {float(logs['loss']):.3f}"
-            self.bar.update(state.global_step, state.max_steps, self.note)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # The last step is told at the end, when its loss is logged.
+        if state.global_step < state.max_steps:
+            self.bar.update(state.global_step, state.max_steps, self.note)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(state.global_step, state.max_steps, self.note)

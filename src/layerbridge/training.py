@@ -6,22 +6,25 @@ It knows the bridge, rows and arguments; not where rows come from or where resul
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
+from layerbridge.checkpoint import read_checkpoint, read_config
 from layerbridge.collation import Collator, RowDataset
-from layerbridge.errors import OutputError, TrainingError
-from layerbridge.language_model import IGNORED
+from layerbridge.errors import CheckpointError, OutputError, TrainingError
 from layerbridge.model import LayerBridge
 from layerbridge.tasks.task import Row
 
@@ -55,6 +58,8 @@ class BridgeTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=1)
     report_to: str | list[str] | None = field(default="none")
     remove_unused_columns: bool = field(default=False)
+    # A batch is a few token ids; or cached states, which may be on a GPU and cannot be pinned.
+    dataloader_pin_memory: bool = field(default=False)
     prediction_loss_only: bool = field(default=True)
 
     def __post_init__(self) -> None:
@@ -99,6 +104,8 @@ class BridgeTrainer(Trainer):
             **arguments,
         )
         self.label_names = ["labels"]
+        # The bridge's forward divides by the labels of the whole step, over accumulated batches.
+        self.model_accepts_loss_kwargs = True
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
@@ -116,56 +123,78 @@ class BridgeTrainer(Trainer):
         return self.optimizer
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """One step; a loss that is not a number ends the run before it reaches the weights."""
+        """One step; what is not a number ends the run before it reaches the weights."""
         loss = super().training_step(*arguments, **keywords)
         if not torch.isfinite(loss):
-            kept = get_last_checkpoint(self.args.output_dir)
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}",
-                hint="lower --learning-rate or raise --warmup-steps, or train in float32; "
-                + (
-                    f"the last good checkpoint is {kept}"
-                    if kept
-                    else "no checkpoint was written yet"
-                ),
-            )
+            raise self._not_a_number(f"the loss is {loss.item()}")
+        # With float16 a gradient may overflow: the loss scaler sees it and skips the step.
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if gradients and not self.args.fp16:
+            largest = torch.stack([gradient.abs().max() for gradient in gradients]).max()
+            if not torch.isfinite(largest):
+                raise self._not_a_number(f"a gradient is {largest.item()}")
         return loss
 
-    def get_batch_samples(self, *arguments: Any, **keywords: Any) -> tuple[list, Any]:
-        """Batches of one step, and how many labels they have together.
-
-        Counted here, because labels of prefix training are not shifted: the first one counts.
-        """
-        batches, items = super().get_batch_samples(*arguments, **keywords)
-        if items is not None:
-            items = sum((batch["labels"] != IGNORED).sum() for batch in batches)
-            items = items.to(self.args.device)
-        return batches, items
+    def _not_a_number(self, problem: str) -> TrainingError:
+        kept = get_last_checkpoint(self.args.output_dir)
+        kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
+        return TrainingError(
+            f"{problem} at step {self.state.global_step + 1}",
+            hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {kept}",
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy == "group_by_length":
             # The Trainer would look for lengths in a column; a RowDataset knows them already.
-            return LengthGroupedSampler(
+            return _EpochSampler(
                 self.args.train_batch_size * self.args.gradient_accumulation_steps,
                 lengths=self.train_dataset.lengths,
+                seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
             )
         return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
+        # The Trainer would group these too, by a column that is not there.
+        return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # As the Trainer does it, without the pickled copy of the arguments.
         self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
-def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """The run's folder, ready to be written.
+class _EpochSampler(LengthGroupedSampler):
+    """Rows grouped by length, in an order that the seed and the epoch alone decide.
+
+    Without it a run resumed in the middle of an epoch would draw another order for the rest of it.
+    """
+
+    def __init__(self, batch_size: int, *, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed((self.seed << 20) + self.epoch)
+        return super().__iter__()
+
+
+def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """Whether a run may go into ``folder``. Nothing is written yet.
 
     Raises:
-        OutputError: it holds something and neither ``overwrite`` nor ``resume`` was given, or
-            there is nothing to resume from.
+        OutputError: it cannot be written, it holds something and neither ``overwrite`` nor
+            ``resume`` was given, or there is nothing to resume from.
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise OutputError(f"{str(folder)!r} is a file", allowed="a folder")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputError(f"{str(there)!r} is a file", allowed="a folder")
+    if not os.access(there, os.W_OK):
+        raise OutputError(f"{str(there)!r} cannot be written", hint="choose another folder")
     filled = folder.is_dir() and any(folder.iterdir())
     if resume:
         if not filled or get_last_checkpoint(str(folder)) is None:
@@ -177,8 +206,76 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
             f"{str(folder)!r} is not empty",
             hint="--overwrite to replace what is in it, --resume to go on, or another folder",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
+    """The run's folder, ready to be written: made, and free of an earlier run's checkpoints.
+
+    Raises:
+        OutputError: as ``check_output``.
+    """
+    folder = check_output(folder, overwrite=overwrite, resume=resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite and not resume:
+            # Resumed from, or told of as the last good one, they would pass for this run's.
+            for stale in folder.glob("checkpoint-[0-9]*"):
+                shutil.rmtree(stale)
+    except OSError as error:
+        raise OutputError(
+            f"{str(folder)!r} cannot be written ({error.strerror or error})",
+            hint="choose another folder",
+        ) from None
+    return folder
+
+
+def check_resumable(bridge: LayerBridge, folder: Path) -> None:
+    """Whether ``bridge`` can go on from the last checkpoint in ``folder``.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another fusion or other backbones.
+    """
+    last = Path(get_last_checkpoint(str(folder)) or folder)
+    config, _ = read_config(str(last))
+    for what in ("encoder", "language_model"):
+        name = f"{what}_fingerprint"
+        known, own = getattr(config, name), getattr(bridge.config, name)
+        if None not in (known, own) and known != own:
+            raise CheckpointError(
+                f"{str(last)!r} was trained with another {what.replace('_', ' ')}: its weights are "
+                f"{known[:12]}",
+                allowed=f"weights {own[:12]}",
+                hint="resume with the models it was trained with",
+            )
+    if config.fusion != bridge.config.fusion:
+        raise CheckpointError(
+            f"{str(last)!r} is a bridge of fusion {config.fusion!r}", allowed=bridge.config.fusion
+        )
+    bridge.load_trained(read_checkpoint(last), where=str(last))
+    for name, whole in _STATE_FILES.items():
+        if not whole(last / name):
+            raise CheckpointError(
+                f"{str(last / name)!r} is missing or cut short",
+                hint=f"remove {last} and resume from the one before it, or train again",
+            )
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# What the Trainer resumes from beside the bridge's tensors; torch's files are zip archives, whose
+# directory is at their end.
+_STATE_FILES = {
+    "trainer_state.json": _is_json,
+    "optimizer.pt": zipfile.is_zipfile,
+    "scheduler.pt": zipfile.is_zipfile,
+}
 
 
 def write_log(trainer: BridgeTrainer, folder: Path) -> None:
@@ -191,6 +288,8 @@ __all__ = [
     "BridgeTrainer",
     "BridgeTrainingArguments",
     "TrainerCallback",
+    "check_output",
+    "check_resumable",
     "prepare_output",
     "write_log",
 ]

@@ -1,1 +1,1 @@
-"""The command line: one verb a file. Heavy imports are inside the verbs, so that --help is quick."""
+"""The command line: one verb a file, heavy imports inside the verbs, so that --help is quick."""

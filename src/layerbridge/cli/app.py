@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -14,6 +14,9 @@ from layerbridge.version import __version__
 
 USER_ERROR = 2
 INTERRUPTED = 130
+
+# Whatever is wrong with a command line; typer has it from click, or brings its own copy of click.
+_USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="layerbridge",
@@ -54,7 +57,15 @@ def _options(
 def main() -> NoReturn:
     """Runs a verb; a user's mistake is one line on stderr and exit code 2, without a traceback."""
     try:
-        app()
+        code = app(prog_name="layerbridge", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(USER_ERROR)
+        command = error.ctx.command_path if error.ctx else "layerbridge"
+        problem = " ".join(error.format_message().split()).rstrip(".")
+        print(f"error: {problem}; next: {command} --help", file=sys.stderr)
+        sys.exit(USER_ERROR)
     except LayerbridgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
@@ -62,7 +73,7 @@ def main() -> NoReturn:
         # Whoever read stdout has gone (`| head`); closing it again at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

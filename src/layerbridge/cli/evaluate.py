@@ -27,7 +27,7 @@ def evaluate(
 ) -> None:
     """Evaluate a bridge and write a result file."""
     from layerbridge import tasks
-    from layerbridge.errors import DataError
+    from layerbridge.errors import ConfigError, DataError
 
     wanted = tasks.get(task)
     codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
@@ -37,12 +37,21 @@ def evaluate(
                 f"the task {task} has no test rows in {code!r}", allowed=wanted.languages
             )
 
+    from layerbridge.answering import NORMALIZATIONS
     from layerbridge.backbone import best_device
+    from layerbridge.evaluation import PROTOCOLS
     from layerbridge.evaluation import evaluate as evaluate_bridge
     from layerbridge.model import LayerBridge
     from layerbridge.progress import meter
     from layerbridge.tables import accuracy_table
 
+    # Before the models are read, which takes a while.
+    for name, value, allowed in (
+        ("protocol", protocol, PROTOCOLS),
+        ("normalize", normalize, NORMALIZATIONS),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
     bridge = LayerBridge.from_pretrained(
         run,
         revision=revision,
@@ -69,4 +78,4 @@ def evaluate(
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:
-        print(accuracy_table([result]).markdown(intervals=True))
+        print(accuracy_table([result]).markdown(intervals=True), end="")

@@ -39,6 +39,6 @@ def table(
     elif form is Format.CSV:
         print(made.csv(), end="")
     elif form is Format.LATEX:
-        print(made.latex(intervals=intervals))
+        print(made.latex(intervals=intervals), end="")
     else:
-        print(made.markdown(intervals=intervals))
+        print(made.markdown(intervals=intervals), end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def train(
     """
     from layerbridge.recipe import Recipe, override, read
 
-    settings = {
+    settings: dict[str, Any] = {
         "task": task,
         "data": data,
         "text": text,
@@ -88,14 +89,40 @@ def train(
         "allow_pickle": allow_pickle,
         "training": training_flags(context.args),
     }
-    base = read(recipe) if recipe is not None else Recipe()
-    whole = override(base, settings)
+    if settings["training"]:
+        own = {name for parameter in context.command.params for name in parameter.opts}
+        reject_unknown_flags(settings["training"], own)
+    whole = override(read(recipe) if recipe is not None else Recipe(), settings)
     whole.check()
 
     from layerbridge import run
 
     run.train(whole, output_dir, overwrite=overwrite, resume=resume, device=device)
     print(output_dir)
+
+
+def reject_unknown_flags(names: Iterable[str], own: set[str]) -> None:
+    """Refuses what is no training argument, with the nearest flags of either kind.
+
+    Args:
+        names: of training arguments, as ``training_flags`` gives them.
+        own: the flags of the command itself; a misspelt one looks like a training argument.
+
+    Raises:
+        ConfigError: a name is not known.
+    """
+    import dataclasses
+
+    from layerbridge.recipe import reject_unknown
+    from layerbridge.training import BridgeTrainingArguments
+
+    fields = [item.name for item in dataclasses.fields(BridgeTrainingArguments)]
+    flags = [*own, *(f"--{name.replace('_', '-')}" for name in fields)]
+    for name in names:
+        if name not in fields:
+            flag = f"--{name.replace('_', '-')}"
+            # With underscores, a flag of the command is not known to it.
+            reject_unknown("flag", f"--{name}" if flag in own else flag, flags)
 
 
 def training_flags(arguments: list[str]) -> dict[str, Any]:

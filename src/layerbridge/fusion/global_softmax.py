@@ -61,7 +61,7 @@ class GlobalSoftmax(Fusion):
             # Layer by layer: no [L, B, S, E] tensor is made.
             fused = torch.zeros_like(states.last, dtype=torch.float32)
             for weight, layer in zip(alpha, states.layers, strict=True):
-                fused += weight * layer
+                fused += weight * layer.float()
             return fused
         # One matrix-vector product, whose gradient for α is another.
         stacked = states.stacked.float()

@@ -1,0 +1,113 @@
+import json
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from layerbridge.version import __version__
+
+VERBS = ("demo", "train", "evaluate", "ask", "table", "plot", "zoo")
+
+
+def test_help_names_every_verb(command):
+    said = command("--help")
+    assert (said.code, said.err) == (0, "")
+    for verb in VERBS:
+        assert f"\n  {verb} " in said.out
+
+
+@pytest.mark.parametrize("words", [("train",), ("evaluate",), ("ask",), ("zoo", "pull"), ("plot",)])
+def test_every_verb_has_its_help(command, words):
+    said = command(*words, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"Usage: layerbridge {' '.join(words)} ")
+
+
+def test_version(command):
+    said = command("--version")
+    assert (said.code, said.out, said.err) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("zoo",)])
+def test_no_verb_is_help(command, words):
+    said = command(*words)
+    assert "Usage: layerbridge" in said.out + said.err
+    assert "error:" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("trian",), "No such command 'trian'.*; next: layerbridge --help"),
+        (("evaluate", "run"), "Missing option '--task'.*; next: layerbridge evaluate --help"),
+        (("ask",), "Missing argument.*; next: layerbridge ask --help"),
+        (("ask", "run", "--optoins", "a"), "No such option: --optoins.*next: layerbridge ask"),
+        (("train", "--task", "names"), "Missing option '--output-dir'.*layerbridge train --help"),
+        (("ask", "run", "--max-new-tokens", "0"), "Invalid value for '--max-new-tokens'"),
+        (("table", "x", "--format", "html"), "Invalid value for '--format'.*'latex'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(command, words, told):
+    said = command(*words)
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(told, line), line
+
+
+def test_an_interrupt_is_no_traceback(command, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("layerbridge.results.find", interrupted)
+    said = command("table", "runs")
+    assert said.code == 130
+    assert "Traceback" not in said.err
+
+
+def test_a_bug_of_our_own_is_not_hidden(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("layerbridge.results.find", broken)
+    monkeypatch.setattr(sys, "argv", ["layerbridge", "table", "runs"])
+    from layerbridge.cli.app import main
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        main()
+
+
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "scipy", "sklearn", "numpy", "babel")
+PROBE = f"""
+import json, sys
+sys.argv = ["layerbridge", "--help"]
+from layerbridge.cli.app import main
+try:
+    main()
+except SystemExit as left:
+    print(json.dumps([left.code, [name for name in {HEAVY!r} if name in sys.modules]]))
+"""
+
+
+def test_help_loads_no_framework():
+    said = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(said.splitlines()[-1]) == [0, []]
+
+
+def test_help_takes_less_than_half_a_second():
+    # The process's own time, which does not depend on what else this machine does.
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-c", "from layerbridge.cli.app import main; main()", "--help"],
+            capture_output=True,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5

@@ -1,0 +1,161 @@
+import json
+
+import pytest
+import yaml
+
+from layerbridge import run
+from layerbridge.cli.train import training_flags
+from layerbridge.errors import ConfigError
+from layerbridge.model import LayerBridge
+from layerbridge.recipe import Recipe
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What ``run.train`` is called with, instead of training."""
+    calls = []
+    monkeypatch.setattr(
+        run, "train", lambda recipe, output, **settings: calls.append((recipe, output, settings))
+    )
+    return calls
+
+
+def test_train_from_flags(command, train_flags, tmp_path):
+    output = tmp_path / "run"
+    said = command(
+        "train", *train_flags, "--options", "country, unit", "--fusion", "global-softmax",
+        "--learning-rate", "1e-2", "--fusion-learning-rate-scale=0.1", "--bf16", "false",
+        "--logging-steps", "1", "-o", output,
+    )  # fmt: skip
+    assert (said.code, said.out) == (0, f"{output}\n")
+    assert [line.split(";")[0].split(":")[0] for line in said.err.splitlines()] == [
+        f"4 English rows of {train_flags[1]}",
+        "training global-softmax",
+    ]
+    bridge = LayerBridge.from_pretrained(output, dtype="float32")
+    assert bridge.config.fusion == "global-softmax"
+    assert bridge.config.options == ["country", "unit"]
+    written = yaml.safe_load((output / "recipe.yaml").read_text())
+    assert written["training"] == {
+        "max_steps": 2,
+        "learning_rate": 0.01,
+        "fusion_learning_rate_scale": 0.1,
+        "bf16": False,
+        "logging_steps": 1,
+    }
+    log = json.loads((output / "training.json").read_text())
+    assert [line["step"] for line in log if "loss" in line] == [1, 2]
+    # The run's own recipe is all that a second run needs.
+    again = command("train", "--recipe", output / "recipe.yaml", "-o", tmp_path / "again")
+    assert again.code == 0
+    first, second = (
+        (folder / "model.safetensors").read_bytes() for folder in (output, tmp_path / "again")
+    )
+    assert first == second
+
+
+RECIPE = """
+encoder: recipe-encoder
+language_model: recipe-lm
+task: names
+task_options: {train_per_kind: 9}
+bridge: {fusion: last, boundary: false}
+backbones: {dtype: float32}
+training: {learning_rate: 1e-3, seed: 4, bf16: true}
+"""
+
+
+def test_a_recipe(command, seen, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    assert command("train", "--recipe", tmp_path / "r.yaml", "-o", "run").code == 0
+    ((recipe, output, settings),) = seen
+    assert recipe == Recipe(
+        encoder="recipe-encoder",
+        language_model="recipe-lm",
+        task="names",
+        task_options={"train_per_kind": 9},
+        bridge={"fusion": "last", "boundary": False},
+        backbones={"dtype": "float32"},
+        training={"learning_rate": 1e-3, "seed": 4, "bf16": True},
+    )
+    assert str(output) == "run"
+    assert settings == {"overwrite": False, "resume": False, "device": None}
+
+
+def test_flags_override_the_recipe(command, seen, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    command(
+        "train", "--recipe", tmp_path / "r.yaml", "-o", "run", "--encoder", "flag-encoder",
+        "--fusion", "uniform", "--learning-rate", "3e-5", "--dtype", "bfloat16", "--max-rows", "7",
+        "--instruction", "12", "--overwrite", "--device", "cpu", "--trust-remote-code",
+    )  # fmt: skip
+    ((recipe, _, settings),) = seen
+    assert recipe == Recipe(
+        encoder="flag-encoder",
+        language_model="recipe-lm",
+        task="names",
+        max_rows=7,
+        task_options={"train_per_kind": 9},
+        bridge={"fusion": "uniform", "boundary": False, "instruction": "12"},
+        backbones={"dtype": "bfloat16", "trust_remote_code": True},
+        training={"learning_rate": 3e-5, "seed": 4, "bf16": True},
+    )
+    assert settings == {"overwrite": True, "resume": False, "device": "cpu"}
+
+
+def test_training_arguments_pass_through(command, seen):
+    command(
+        "train", "--task", "names", "--learning-rate", "1e-3", "--bf16", "-o", "run",
+        "--encoder", "e", "--language-model", "l", "--gradient-accumulation-steps=4",
+        "--lr-scheduler-type", "linear", "--resume",
+    )  # fmt: skip
+    ((recipe, _, settings),) = seen
+    assert recipe.training == {
+        "learning_rate": 1e-3,
+        "bf16": True,
+        "gradient_accumulation_steps": 4,
+        "lr_scheduler_type": "linear",
+    }
+    assert settings["resume"]
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ([], {}),
+        (["--learning-rate", "1e-3"], {"learning_rate": 0.001}),
+        (["--bf16"], {"bf16": True}),
+        (["--bf16", "--seed", "3"], {"bf16": True, "seed": 3}),
+        (["--bf16=false", "--seed=3"], {"bf16": False, "seed": 3}),
+        (["--max_steps", "5", "--run-name", "a=b"], {"max_steps": 5, "run_name": "a=b"}),
+        (["--max-grad-norm", "-1"], {"max_grad_norm": -1}),
+    ],
+)
+def test_training_flags(words, flags):
+    assert training_flags(words) == flags
+
+
+@pytest.mark.parametrize("words", [["stray"], ["--seed", "1", "stray"], ["--seed=1", "stray"]])
+def test_a_stray_word(words):
+    with pytest.raises(ConfigError) as caught:
+        training_flags(words)
+    assert str(caught.value) == "unexpected argument 'stray'; allowed: flags: --name value"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--learning-rat", "1"],
+            "unknown flag: '--learning-rat'; allowed: --learning-rate, "
+            "--fusion-learning-rate-scale, --logging-strategy",
+        ),
+        (["--encodr", "e"], "unknown flag: '--encodr'; allowed: --encoder, --encoder-revision"),
+        (["--max_rows", "3"], "unknown flag: '--max_rows'; allowed: --max-rows"),
+        (["--zzzzzz"], "unknown flag: '--zzzzzz'; next: layerbridge train --help"),
+    ],
+)
+def test_an_unknown_flag(command, seen, train_flags, words, told):
+    said = command("train", *train_flags, *words, "-o", "run")
+    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+    assert seen == []

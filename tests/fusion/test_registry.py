@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from layerbridge import fusion
+from layerbridge.errors import ConfigError
+from layerbridge.layer_states import LayerStates
+
+
+def refused(*arguments, **options):
+    with pytest.raises(ConfigError) as caught:
+        fusion.build(*arguments, layers=3, width=8, **options)
+    return str(caught.value)
+
+
+def test_every_name_builds_a_strategy_that_keeps_the_contract():
+    assert fusion.names() == ("last", "uniform", "global-softmax", "token-softmax")
+    states = LayerStates(torch.randn(3, 2, 4, 8), torch.ones(2, 4, dtype=torch.bool))
+    for name in fusion.names():
+        strategy = fusion.build(name, layers=3, width=8, normalize="rms")
+        assert (strategy.layers, strategy.width, strategy.normalize) == (3, 8, "rms")
+        assert strategy(states).shape == (2, 4, 8)
+        torch.testing.assert_close(strategy.weights(states).sum(-1), torch.ones(2, 4))
+
+
+def test_options_reach_the_strategy():
+    strategy = fusion.build("token-softmax", layers=3, width=8, heads=2, feedforward=5)
+    assert (strategy.heads, strategy.block.linear1.out_features) == (2, 5)
+    assert fusion.build("global-softmax", layers=3, width=8, base=5.0).base == 5.0
+
+
+def test_unknown_names_and_options():
+    assert refused("softmax") == (
+        "unknown fusion 'softmax'; allowed: last, uniform, global-softmax, token-softmax"
+    )
+    assert refused("last", heads=2) == "fusion 'last' has no option 'heads'; allowed: none"
+    assert refused("token-softmax", head=2) == (
+        "fusion 'token-softmax' has no option 'head'; "
+        "allowed: dropout, feedforward, heads, implementation"
+    )
+    assert refused("global-softmax", tau=1) == (
+        "fusion 'global-softmax' has no option 'tau'; allowed: base, factor"
+    )
+    assert refused("last", self=1).startswith("fusion 'last' has no option 'self'")

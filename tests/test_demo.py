@@ -1,0 +1,61 @@
+"""The quick demo on the real models: what a newcomer sees first must work."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from layerbridge import results, zoo
+from layerbridge.errors import ZooError
+from layerbridge.model import LayerBridge
+
+pytestmark = pytest.mark.real
+
+FUSIONS = ("last", "global-softmax", "token-softmax")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from layerbridge.demo import QUICK, demo
+
+    try:
+        for entry in zoo.entries():
+            zoo.pull(entry.name)
+    except ZooError as error:
+        pytest.skip(f"the zoo cannot be fetched here: {error}")
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "mine.txt").write_text("not the demo's")
+    demo(folder, QUICK)
+    return folder
+
+
+def test_quick_demo_leaves_all_it_promises(folder):
+    found = {result.method: result for result in results.find(folder)}
+    assert set(found) == {"tf-idf + logistic regression", "LM alone", *FUSIONS}
+    for result in found.values():
+        assert list(result.languages) == ["en", "si", "ta", "sw", "am"]
+        assert len({language.n for language in result.languages.values()}) == 1
+    for picture in ("accuracy-by-language.png", "layer-weights.png"):
+        with Image.open(folder / picture) as image:
+            assert min(image.size) > 300
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert all(method in table for method in found)
+    assert (folder / "mine.txt").read_text() == "not the demo's"
+
+
+def test_quick_demo_transfers(folder):
+    """Far above chance (17 %) in languages of which no bridge saw a word."""
+    found = {result.method: result for result in results.find(folder)}
+    floor = found["tf-idf + logistic regression"].average_non_english().accuracy
+    best = max(found[fusion].average_non_english().accuracy for fusion in FUSIONS)
+    assert best > floor + 0.05
+    assert found["last"].languages["en"].accuracy > 0.4
+
+
+def test_checkpoints_of_the_demo_answer(folder):
+    bridge = LayerBridge.from_pretrained(folder / "token-softmax", dtype="float32")
+    answers = bridge.classify(["Schweizer Franken", "ශ්‍රී ලංකා රුපියල"])
+    expected = {"country", "language", "currency", "script", "unit", "time zone"}
+    assert all(set(answer.scores) == expected for answer in answers)
+    weights = bridge.layer_weights(["ශ්‍රී ලංකා රුපියල"])[0]
+    assert weights.weights.shape == (len(weights.tokens), 12)
