@@ -13,7 +13,8 @@ quick: $(VENV)/.installed  ## the same, smaller
 	$(BIN)/layerbridge demo --quick
 
 test: $(VENV)/.dev  ## all tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real' --cov --cov-report=
+	$(BIN)/python -m pytest -m real --cov --cov-append --cov-report=term
 
 lint: $(VENV)/.dev  ## style and the layers of the house
 	$(BIN)/ruff check .

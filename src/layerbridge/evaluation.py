@@ -122,8 +122,8 @@ def _by_score(
     divisors = option_divisors(ids, normalize)
 
     def answer(states: LayerStates) -> list[str]:
-        scores = bridge.option_scores(states, ids).cpu() / divisors
-        return [task.options[place] for place in scores.argmax(1).tolist()]
+        best = bridge.language_model.best_options(bridge.prefix(states), ids, divisors.tolist())
+        return [task.options[place] for place in best.tolist()]
 
     return answer
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -245,41 +246,74 @@ class LanguageModel(nn.Module):
             options: O lists of token ids, none of them empty.
         """
         packed = pack(prefix)
-        logits, prefix_cache = self._last_logits(self._arguments(packed), 1, use_cache=True)
-        first = logits[:, 0].float().log_softmax(-1)  # [B, V]
-        scores = first[:, [option[0] for option in options]]
-
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index, option in enumerate(options):
-            by_length[len(option)].append(index)
-        by_length.pop(1, None)
-        for last_use, (_, members) in _mark_last(by_length.items()):
-            cache = prefix_cache if last_use else copy.deepcopy(prefix_cache)
-            ids = torch.tensor([list(options[i]) for i in members], device=self.device)  # [O', n]
-            scores[:, members] += self._continuation(packed, cache, ids)
+        scores, cache = self._first_scores(packed, options)
+        longer = torch.tensor([len(option) > 1 for option in options], device=scores.device)
+        self._continue(packed, cache, options, scores, longer.expand_as(scores))
         return scores
 
-    def _continuation(
-        self, packed: Packed, cache: Any, options: Int[Tensor, "O n"]
-    ) -> Float[Tensor, "B O"]:
-        """Σ log p of tokens 2 … n of each option, given the cached prefix and the tokens before."""
-        batch, (count, length) = packed.attention_mask.shape[0], options.shape
-        cache.batch_repeat_interleave(count)
-        steps = length - 1
-        ids = options.repeat(batch, 1)  # [B·O, n]
-        mask = packed.attention_mask.repeat_interleave(count, dim=0)
-        mask = torch.cat([mask, mask.new_ones(len(ids), steps)], dim=1)
-        arguments: dict[str, Any] = {
-            "inputs_embeds": self.embed(ids[:, :-1]),
-            "attention_mask": mask,
-            "past_key_values": cache,
-        }
-        if self.takes_positions:
-            arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, -steps:]
-        logits, _ = self._last_logits(arguments, steps, use_cache=True)
-        log_probabilities = logits.float().log_softmax(-1)
-        chosen = log_probabilities.gather(-1, ids[:, 1:, None]).squeeze(-1)  # [B·O, n-1]
-        return chosen.sum(1).view(batch, count)
+    @torch.no_grad()
+    def best_options(
+        self,
+        prefix: Sequence[Piece],
+        options: Sequence[Sequence[int]],
+        divisors: Sequence[int] | None = None,
+    ) -> Int[Tensor, " B"]:
+        """argmax of ``option_scores`` (over ``divisors``), without scoring what cannot win.
+
+        No token has a probability above 1, so an option's first token bounds its score. The most
+        promising option of each row is scored in full, then only those whose bound reaches it:
+        after training, hardly any.
+        """
+        packed = pack(prefix)
+        scores, cache = self._first_scores(packed, options)
+        by = torch.tensor(divisors or [1] * len(options), device=scores.device)
+        bounds = scores / by
+        favourite = F.one_hot(bounds.argmax(1), len(options)).bool()
+        longer = torch.tensor([len(option) > 1 for option in options], device=scores.device)
+        self._continue(packed, cache, options, scores, favourite & longer)
+        reached = (scores / by)[favourite][:, None]
+        rivals = ~favourite & (bounds >= reached)
+        self._continue(packed, cache, options, scores, rivals & longer)
+        return (scores / by).masked_fill(~(favourite | rivals), -torch.inf).argmax(1)
+
+    def _first_scores(
+        self, packed: Packed, options: Sequence[Sequence[int]]
+    ) -> tuple[Float[Tensor, "B O"], Any]:
+        """log p of each option's first token, and the prefix's cache."""
+        logits, cache = self._last_logits(self._arguments(packed), 1, use_cache=True)
+        first = logits[:, 0].float().log_softmax(-1)  # [B, V]
+        return first[:, [option[0] for option in options]], cache
+
+    def _continue(
+        self,
+        packed: Packed,
+        cache: Any,
+        options: Sequence[Sequence[int]],
+        scores: Float[Tensor, "B O"],
+        wanted: Bool[Tensor, "B O"],
+    ) -> None:
+        """Adds log p of tokens 2 … n to the wanted scores, in place; the cache stays as it is."""
+        pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for row, option in wanted.nonzero().tolist():
+            pairs[len(options[option])].append((row, option))
+        for length, of_length in pairs.items():
+            rows = torch.tensor([row for row, _ in of_length], device=self.device)
+            chosen = torch.tensor([option for _, option in of_length], device=self.device)
+            ids = torch.tensor([list(options[option]) for _, option in of_length]).to(self.device)
+            own = copy.deepcopy(cache)
+            own.reorder_cache(rows)
+            mask = packed.attention_mask[rows]
+            mask = torch.cat([mask, mask.new_ones(len(rows), length - 1)], dim=1)
+            arguments: dict[str, Any] = {
+                "inputs_embeds": self.embed(ids[:, :-1]),
+                "attention_mask": mask,
+                "past_key_values": own,
+            }
+            if self.takes_positions:
+                arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, 1 - length :]
+            logits, _ = self._last_logits(arguments, length - 1, use_cache=True)
+            rest = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+            scores[rows, chosen] += rest.sum(1)
 
     @torch.no_grad()
     def generate(self, prefix: Sequence[Piece], **arguments: Any) -> Any:
@@ -341,9 +375,3 @@ class LanguageModel(nn.Module):
             return False
         together = self.model(**self._arguments(packed)).logits
         return torch.allclose(apart.float(), together.float(), rtol=1e-3, atol=1e-3)
-
-
-def _mark_last(items: Iterable[Any]) -> Iterable[tuple[bool, Any]]:
-    """Each item, and whether it is the last one."""
-    items = list(items)
-    return [(index == len(items) - 1, item) for index, item in enumerate(items)]

@@ -57,8 +57,8 @@ def lm_alone(
             texts = [
                 prompt.replace("{options}", words).replace("{text}", row.text) for row in batch
             ]
-            scores = language_model.option_scores([_read(language_model, texts)], options)
-            for place, row, best in zip(places, batch, scores.argmax(1).tolist(), strict=True):
+            choices = language_model.best_options([_read(language_model, texts)], options)
+            for place, row, best in zip(places, batch, choices.tolist(), strict=True):
                 given = task.options[best]
                 predictions[place] = Prediction(row.id, row.target, given, given == row.target)
             done += len(batch)
