@@ -295,6 +295,48 @@ def test_option_scores_run_the_prefix_once(load_lm):
     assert sorted(seen[1:]) == [(4, 1), (8, 2), (8, 3)]
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("divisors", [None, [3, 2, 1, 3, 4, 4]], ids=["sum", "mean"])
+def test_best_options_are_the_best_of_all_scores(load_lm, whole, name, divisors):
+    lm = load_lm(name)
+    pieces, rows = random_prefix(lm, LENGTHS)
+    expected = naive_scores(whole(name), rows, OPTIONS) / torch.tensor(divisors or [1] * 6)
+    assert lm.best_options(pieces, OPTIONS, divisors).tolist() == expected.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_best_options_where_a_promising_first_token_disappoints(load_lm, seed):
+    """Random options of random lengths: the likeliest first token often begins a loser."""
+    lm = load_lm("llama")
+    generator = torch.Generator().manual_seed(seed)
+    pieces, _ = random_prefix(lm, LENGTHS)
+    options = [
+        torch.randint(4, 40, (int(length),), generator=generator).tolist()
+        for length in torch.randint(1, 5, (7,), generator=generator)
+    ]
+    scores = lm.option_scores(pieces, options)
+    assert lm.best_options(pieces, options).tolist() == scores.argmax(1).tolist()
+
+
+def test_best_options_score_only_what_can_win(load_lm):
+    """Options whose first token alone is worse than a whole rival are not continued."""
+    lm = load_lm("llama")
+    pieces, _ = random_prefix(lm, LENGTHS)
+    first = lm.next_logits(pieces).log_softmax(-1)
+    best, worst = int(first[0].argmax()), int(first[0].argmin())
+    row = [type(pieces[0])(piece.embeds[:1], piece.mask[:1]) for piece in pieces]
+    seen = []
+    handle = lm.model.base_model.register_forward_pre_hook(
+        lambda module, arguments, kwargs: seen.append(tuple(kwargs["inputs_embeds"].shape[:2])),
+        with_kwargs=True,
+    )
+    try:
+        assert lm.best_options(row, [[worst, 5, 6], [best]]).tolist() == [1]
+    finally:
+        handle.remove()
+    assert len(seen) == 1  # the prefix, and nothing of the loser
+
+
 # --- generate -----------------------------------------------------------------------------------
 
 

@@ -153,6 +153,7 @@ def _trained(
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "adam_beta1": 0.9,
+        "clip_by_part": True,
         "save_strategy": "no",
         "seed": seed,
         "fusion_learning_rate_scale": own.pop("fusion_learning_rate_scale", 1.0),

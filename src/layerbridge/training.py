@@ -39,9 +39,14 @@ class BridgeTrainingArguments(TrainingArguments):
         fusion_learning_rate_scale: learning rate of the fusion's parameters over the
             projection's. The learned scale of ``global-softmax`` is multiplied by 1e5: what is a
             fair step for a matrix throws it far off.
+        clip_by_part: clip the gradients of the fusion, the projection and the boundary each by its
+            own norm, to ``max_grad_norm``. By the norm of all together (the paper's) the one with
+            the largest gradient, the learned scale of ``global-softmax`` for example, decides how
+            little of a step the others get (docs/decisions/0002-projection-start.md).
     """
 
     fusion_learning_rate_scale: float = field(default=1.0)
+    clip_by_part: bool = field(default=False)
     learning_rate: float = field(default=3e-5)
     num_train_epochs: float = field(default=3.0)
     per_device_train_batch_size: int = field(default=8)
@@ -134,6 +139,17 @@ class BridgeTrainer(Trainer):
             if not torch.isfinite(largest):
                 raise self._not_a_number(f"a gradient is {largest.item()}")
         return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        if not self.args.clip_by_part:
+            return super()._clip_grad_norm(model)
+        self.accelerator.unscale_gradients()
+        projection = self.model.projection
+        parts = [list(self.model.fusion.parameters()), list(projection.linear.parameters())]
+        if projection.boundary is not None:
+            parts.append([projection.boundary])
+        norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
+        return torch.stack(norms).norm()
 
     def _not_a_number(self, problem: str) -> TrainingError:
         kept = get_last_checkpoint(self.args.output_dir)
