@@ -6,29 +6,38 @@ import pytest
 from PIL import Image
 
 from layerbridge import results, zoo
-from layerbridge.errors import ZooError
+from layerbridge.demo import QUICK, demo
+from layerbridge.errors import OutputError, ZooError
 from layerbridge.model import LayerBridge
-
-pytestmark = pytest.mark.real
 
 FUSIONS = ("last", "global-softmax", "token-softmax")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from layerbridge.demo import QUICK, demo
-
     try:
         for entry in zoo.entries():
             zoo.pull(entry.name)
     except ZooError as error:
         pytest.skip(f"the zoo cannot be fetched here: {error}")
     folder = tmp_path_factory.mktemp("demo")
-    (folder / "mine.txt").write_text("not the demo's")
     demo(folder, QUICK)
     return folder
 
 
+def test_demo_leaves_a_folder_of_something_else_alone(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mine.json").write_text("{}")
+    with pytest.raises(OutputError) as error:
+        demo(tmp_path)
+    assert str(error.value) == (
+        f"{str(tmp_path)!r} is not empty and no earlier demo's; "
+        "next: --output-dir with another folder"
+    )
+    assert [path.name for path in tmp_path.rglob("*")] == ["results", "mine.json"]
+
+
+@pytest.mark.real
 def test_quick_demo_leaves_all_it_promises(folder):
     found = {result.method: result for result in results.find(folder)}
     assert set(found) == {"tf-idf + logistic regression", "LM alone", *FUSIONS}
@@ -40,9 +49,9 @@ def test_quick_demo_leaves_all_it_promises(folder):
             assert min(image.size) > 300
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert all(method in table for method in found)
-    assert (folder / "mine.txt").read_text() == "not the demo's"
 
 
+@pytest.mark.real
 def test_quick_demo_transfers(folder):
     """Far above chance (17 %) in languages of which no bridge saw a word."""
     found = {result.method: result for result in results.find(folder)}
@@ -52,6 +61,7 @@ def test_quick_demo_transfers(folder):
     assert found["last"].languages["en"].accuracy > 0.4
 
 
+@pytest.mark.real
 def test_checkpoints_of_the_demo_answer(folder):
     bridge = LayerBridge.from_pretrained(folder / "token-softmax", dtype="float32")
     answers = bridge.classify(["Schweizer Franken", "ශ්‍රී ලංකා රුපියල"])

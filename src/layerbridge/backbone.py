@@ -78,8 +78,21 @@ def bfloat16_is_native() -> bool:
     )
 
 
-def best_device() -> str:
-    """The device that commands use unless told: CUDA, else Apple's, else the CPU."""
+def choose_device(device: str | None = None) -> str:
+    """``device``, or the best there is: CUDA, else Apple's, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            problem = str(error).splitlines()[0][:120]
+            raise ConfigError(
+                f"the device {device!r} cannot be used here ({problem})", allowed="cpu, cuda, mps"
+            ) from None
+        return device
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

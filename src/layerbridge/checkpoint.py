@@ -18,7 +18,6 @@ from torch import Tensor
 
 from layerbridge.config import BridgeConfig
 from layerbridge.errors import CheckpointError, LayerbridgeError
-from layerbridge.version import __version__
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -42,7 +41,8 @@ def write_checkpoint(
         )
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": "pt", "layerbridge": __version__}
+    # One key alone: safetensors writes several in any order, and equal bridges make equal files.
+    metadata = {"format": "pt"}
     # All of it is written beside first: a disk that fills up halfway leaves the old checkpoint.
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         partial = Path(name)

@@ -6,9 +6,9 @@ and reads each text through the encoder once for all three bridges.
 
 from __future__ import annotations
 
-import shutil
+import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from rich.console import Console
 
 from layerbridge import plots, tasks
 from layerbridge.answering import Classification
-from layerbridge.backbone import LoadOptions, best_device
+from layerbridge.backbone import LoadOptions, choose_device
 from layerbridge.baselines.floor import floor
 from layerbridge.baselines.lm_alone import lm_alone
 from layerbridge.config import BridgeConfig
 from layerbridge.encoder import Encoder
+from layerbridge.errors import OutputError
 from layerbridge.evaluation import evaluate
 from layerbridge.language_model import LanguageModel
 from layerbridge.model import LayerBridge
@@ -36,6 +37,9 @@ from layerbridge.training import prepare_output
 
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
+
+# The file that says that a folder is the demo's, and what was run.
+MARKER = "demo.json"
 
 # Asked live at the end; none of them is a training name. Sinhala, Amharic, German.
 QUESTIONS = ("ශ්‍රී ලංකා රුපියල", "ስዊድንኛ", "Elfenbeinküste")
@@ -85,11 +89,15 @@ def demo(
 
     Returns:
         The results, baselines first.
+
+    Raises:
+        OutputError: the folder holds something that is no earlier demo's.
+        ZooError: the models cannot be fetched.
     """
     settings = settings or DemoSettings()
-    folder = _output(Path(output_dir))
+    folder = _output(Path(output_dir), settings, seed)
     started = time.monotonic()
-    device = best_device()
+    device = choose_device()
     task = tasks.get("names", languages=settings.languages, test_per_kind=settings.test_per_kind)
     data = RunData(task.train(), task.validation(), list(task.options), task.template, task.name)
 
@@ -192,11 +200,21 @@ def _validation_accuracy(bridge: LayerBridge, data: RunData) -> float:
     return sum(right) / len(right)
 
 
-def _output(folder: Path) -> Path:
-    """The folder, cleared of what an earlier demo wrote, and of nothing else."""
-    folder = prepare_output(folder, overwrite=True)
-    for name in ("results", *DemoSettings().fusions):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _output(folder: Path, settings: DemoSettings, seed: int) -> Path:
+    """The folder, marked as a demo's; what an earlier demo wrote is replaced, nothing else.
+
+    Raises:
+        OutputError: it holds something, and no earlier demo's.
+    """
+    marker = folder / MARKER
+    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
+        raise OutputError(
+            f"{str(folder)!r} is not empty and no earlier demo's",
+            hint="--output-dir with another folder",
+        )
+    prepare_output(folder, overwrite=True)
+    record = {"seed": seed, **asdict(settings)}
+    marker.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return folder
 
 

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, set_seed
 from transformers.integrations import get_reporting_integration_callbacks
 
 from layerbridge import fusion, tasks
+from layerbridge.backbone import choose_device
 from layerbridge.config import BridgeConfig
 from layerbridge.errors import ConfigError, LayerbridgeError
 from layerbridge.model import LayerBridge
@@ -152,9 +153,16 @@ def train(
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # says what does not fit before anything is read
     data = read_data(recipe)
+    if device is not None:
+        choose_device(device)
     # Without it the Trainer would take a GPU that is there.
     only_cpu = {"use_cpu": True} if device == "cpu" else {}
     arguments = training_arguments({**recipe.training, **only_cpu}, Path(output_dir))
+    if arguments.gradient_checkpointing:
+        raise ConfigError(
+            "gradient_checkpointing has nothing to act on: the language model stays in eval mode",
+            hint="leave it out; a smaller batch with --gradient-accumulation-steps saves memory",
+        )
     if arguments.eval_strategy != "no" and not data.validation:
         raise ConfigError(
             f"eval_strategy={str(arguments.eval_strategy.value)!r} has no rows to evaluate on",

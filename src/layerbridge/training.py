@@ -226,7 +226,9 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
 
 
 def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """The run's folder, ready to be written: made, and free of an earlier run's checkpoints.
+    """The run's folder, ready to be written: made, and free of an earlier run's numbers.
+
+    With ``overwrite`` its checkpoints and result files go; other files stay.
 
     Raises:
         OutputError: as ``check_output``.
@@ -238,6 +240,8 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
             # Resumed from, or told of as the last good one, they would pass for this run's.
             for stale in folder.glob("checkpoint-[0-9]*"):
                 shutil.rmtree(stale)
+            for stale in folder.glob("results/*.json"):
+                stale.unlink()
     except OSError as error:
         raise OutputError(
             f"{str(folder)!r} cannot be written ({error.strerror or error})",

@@ -27,7 +27,7 @@ def ask(
     as_json: bool = typer.Option(False, "--json", help="One JSON object a text."),
 ) -> None:
     """Ask a bridge: the best of the options, or a free answer."""
-    from layerbridge.backbone import best_device
+    from layerbridge.backbone import choose_device
     from layerbridge.errors import DataError
     from layerbridge.model import LayerBridge
 
@@ -38,7 +38,7 @@ def ask(
         run,
         revision=revision,
         dtype=dtype,
-        device=device or best_device(),
+        device=choose_device(device),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )

@@ -38,7 +38,7 @@ def evaluate(
             )
 
     from layerbridge.answering import NORMALIZATIONS
-    from layerbridge.backbone import best_device
+    from layerbridge.backbone import choose_device
     from layerbridge.evaluation import PROTOCOLS
     from layerbridge.evaluation import evaluate as evaluate_bridge
     from layerbridge.model import LayerBridge
@@ -56,7 +56,7 @@ def evaluate(
         run,
         revision=revision,
         dtype=dtype,
-        device=device or best_device(),
+        device=choose_device(device),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )

@@ -37,4 +37,7 @@ def get(name: str, **options: Any) -> Task:
     unknown = [option for option in options if option not in allowed]
     if unknown:
         raise DataError(f"the task {name} has no option {unknown[0]!r}", allowed=allowed)
-    return task(**options)
+    try:
+        return task(**options)
+    except (TypeError, AttributeError) as error:
+        raise DataError(f"an option of the task {name} is of the wrong type ({error})") from None
