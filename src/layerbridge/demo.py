@@ -38,6 +38,13 @@ from layerbridge.training import prepare_output
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
 
+# The bridges: settings of each, and of its training.
+FUSIONS: dict[str, dict[str, Any]] = {
+    "last": {},
+    "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
+    "token-softmax": {"start": "last", "fusion_learning_rate_scale": 0.1},
+}
+
 # The file that says that a folder is the demo's, and what was run.
 MARKER = "demo.json"
 
@@ -55,26 +62,28 @@ class DemoSettings:
         learning_rate: of the projection.
         test_per_kind: test rows of each kind in each language.
         languages: codes; None takes the task's 15.
-        fusion_learning_rate_scale: by fusion.
+        projection_start: of every bridge.
+        instruction: of every bridge.
+        fusions: the bridges to train, each with its own settings.
     """
 
-    steps: int = 240
+    steps: int = 160
     batch_size: int = 8
-    learning_rate: float = 3e-4
-    test_per_kind: int = 10
+    learning_rate: float = 6e-4
+    test_per_kind: int = 8
     languages: tuple[str, ...] | None = None
     projection_start: str = "aligned"
     instruction: str | None = None
-    fusions: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {
-            "last": {},
-            "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
-            "token-softmax": {"start": "last", "fusion_learning_rate_scale": 0.3},
-        }
-    )
+    fusions: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(FUSIONS))
 
 
-QUICK = DemoSettings(steps=80, test_per_kind=5, languages=("en", "si", "ta", "sw", "am"))
+# Two bridges, a quarter of the steps and a few languages: two minutes, and rougher.
+QUICK = DemoSettings(
+    steps=48,
+    test_per_kind=4,
+    languages=("en", "si", "ta", "sw", "am"),
+    fusions={name: FUSIONS[name] for name in ("last", "global-softmax")},
+)
 
 
 def demo(

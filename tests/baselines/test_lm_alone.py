@@ -9,7 +9,7 @@ from layerbridge.tasks import Row, Task
 OPTIONS = ("b", "on", "Political debate", "the", "a", "s")
 TEXTS = [
     "the market rose",
-    "",
+    " ",
     "teams entertained the crowd " * 9,
     "{options}",
     "猫 🙂",
@@ -40,21 +40,27 @@ class Small(Task):
 
 
 def naive_choice(lm, text, prompt):
-    """The best option, one at a time, through the whole model and its own BOS."""
+    """The option that the text raises most over what it is without the text."""
+    gains = naive_scores(lm, text, prompt) - naive_scores(lm, "", prompt)
+    return OPTIONS[int(gains.argmax())]
+
+
+def naive_scores(lm, text, prompt):
+    """Each option's score, one at a time, through the whole model and its own BOS."""
     scores = []
-    words = f"Which is it: {', '.join(OPTIONS)}?"
-    read_text = f"{text}\n{words}\nAnswer: " if prompt is None else f"{text} -> "
+    words = ", ".join(OPTIONS)
+    read_text = f'Category of "{text}": ' if prompt is None else f"{text} of {words} -> "
     for option in OPTIONS:
         before = lm.tokenizer(read_text, add_special_tokens=False).input_ids
         before = ([] if lm.bos_id is None else [lm.bos_id]) + before
         after = [*lm.tokenizer(option, add_special_tokens=False).input_ids, lm.eos_id]
         logits = lm.model(torch.tensor([before + after])).logits[0].log_softmax(-1)
         scores.append(sum(logits[len(before) - 1 + n, token] for n, token in enumerate(after)))
-    return OPTIONS[int(torch.stack(scores).argmax())]
+    return torch.stack(scores)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("prompt", [None, "{text} -> "])
+@pytest.mark.parametrize("prompt", [None, "{text} of {options} -> "])
 @torch.no_grad()
 def test_it_is_the_naive_score(load_lm, family, prompt):
     lm = load_lm(family)
@@ -89,7 +95,7 @@ def test_what_the_result_remembers(load_lm, folder, tmp_path):
         None,
     )
     assert result.settings["language_model"] == folder("llama").name
-    assert result.settings["prompt"] == "{text}\nWhich is it: {options}?\nAnswer: "
+    assert result.settings["prompt"] == 'Category of "{text}": '
     assert result.languages["si"].layer_weights is None
     for answer in result.languages["si"].predictions:
         assert answer.correct == (answer.label == answer.prediction)

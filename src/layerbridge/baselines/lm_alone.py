@@ -1,11 +1,18 @@
 """The LM alone: the language model reads the text itself, untrained, and its options are scored.
 
 What a bridge is for: in a language the LM never learned, this is what there is without one.
+
+Raw scores of an untrained model say mostly which label word is common. So each option is scored by
+how much the text raises it: log p(option | prompt with the text) − log p(option | prompt without),
+the domain-conditional PMI of Holtzman et al. 2021 (arXiv 2104.08315). The prompt and the correction
+are the best of eight on the English validation rows of the task `names` with SmolLM2-135M-Instruct:
+51 %, against 43 % without the correction and 17 to 44 % with the other prompts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
@@ -18,7 +25,7 @@ from layerbridge.tasks import Task
 METHOD = "LM alone"
 
 # {text} is the row's text, {options} the label words with commas.
-PROMPT = "{text}\nWhich is it: {options}?\nAnswer: "
+PROMPT = 'Category of "{text}": '
 
 
 @torch.no_grad()
@@ -37,7 +44,7 @@ def lm_alone(
         language_model: as it was pretrained.
         task: its test rows are asked.
         languages: codes; None takes all of the task's.
-        prompt: with ``{text}`` and ``{options}``.
+        prompt: with ``{text}``, and ``{options}`` if it is to name them.
         batch_size: rows at a time.
         progress: told the language, the rows done and the rows in all, after every batch.
 
@@ -48,17 +55,17 @@ def lm_alone(
     rows = {code: task.test(code) for code in codes}
     total, done = sum(map(len, rows.values())), 0
     options = [option_ids(language_model, option) for option in task.options]
-    words = ", ".join(task.options)
+    prompt_of = partial(_fill, prompt, ", ".join(task.options))
+    unmoved = language_model.option_scores([_read(language_model, [prompt_of("")])], options)
     results: dict[str, LanguageResult] = {}
     for code in codes:
         predictions: dict[int, Prediction] = {}
         for places in by_length(rows[code], batch_size):
             batch = [rows[code][place] for place in places]
-            texts = [
-                prompt.replace("{options}", words).replace("{text}", row.text) for row in batch
-            ]
-            choices = language_model.best_options([_read(language_model, texts)], options)
-            for place, row, best in zip(places, batch, choices.tolist(), strict=True):
+            texts = [prompt_of(row.text) for row in batch]
+            scores = language_model.option_scores([_read(language_model, texts)], options)
+            choices = (scores - unmoved).argmax(1).tolist()
+            for place, row, best in zip(places, batch, choices, strict=True):
                 given = task.options[best]
                 predictions[place] = Prediction(row.id, row.target, given, given == row.target)
             done += len(batch)
@@ -74,11 +81,16 @@ def lm_alone(
         languages=results,
         settings={
             "prompt": prompt,
+            "score": "domain-conditional PMI",
             "options": list(task.options),
             "task_version": task.version(),
             "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
         },
     )
+
+
+def _fill(prompt: str, words: str, text: str) -> str:
+    return prompt.replace("{options}", words).replace("{text}", text)
 
 
 def _read(language_model: LanguageModel, texts: list[str]) -> Piece:
