@@ -67,10 +67,10 @@ class DemoSettings:
         fusions: the bridges to train, each with its own settings.
     """
 
-    steps: int = 160
+    steps: int = 140
     batch_size: int = 8
     learning_rate: float = 6e-4
-    test_per_kind: int = 8
+    test_per_kind: int = 5
     languages: tuple[str, ...] | None = None
     projection_start: str = "aligned"
     instruction: str | None = None
