@@ -7,6 +7,9 @@ and reads each text through the encoder once for all three bridges.
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -149,10 +152,19 @@ def demo(
         _show(text, answer)
     say(f"{time.monotonic() - started:.0f} s; everything is under {folder}/")
     say("next:")
-    say(f'  layerbridge ask {folder}/{best} "ቻይንኛ" "தாய்லாந்து"')
-    say(f"  layerbridge table {folder} --intervals")
-    say("  layerbridge train --help")
+    program = _program()
+    say(f'  {program} ask {folder}/{best} "ቻይንኛ" "தாய்லாந்து"')
+    say(f"  {program} table {folder} --intervals")
+    say(f"  {program} train --help")
     return found
+
+
+def _program() -> str:
+    """How the user can call the command again: in a virtual environment, by its path."""
+    here = Path(sys.argv[0])
+    if here.name != "layerbridge" or shutil.which("layerbridge"):
+        return "layerbridge"
+    return os.path.relpath(here)
 
 
 def _trained(
