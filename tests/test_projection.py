@@ -24,7 +24,7 @@ def test_standardises_each_dimension_of_its_input():
     for i in range(8):
         column = states[:, i].tolist()
         mean = sum(column) / 50
-        deviation = (sum((x - mean) ** 2 for x in column) / 49) ** 0.5
+        deviation = (sum((x - mean) ** 2 for x in column) / 50) ** 0.5
         assert projection.mean[i].item() == pytest.approx(mean, rel=1e-5)
         assert projection.deviation[i].item() == pytest.approx(deviation, rel=1e-4)
     standard = (states - projection.mean) / projection.deviation
