@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -147,6 +148,19 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def load_config(what: str, source: Source, options: LoadOptions) -> PreTrainedConfig:
+    """The config of a backbone, which tells its kind before any weight is read."""
+    return load(
+        what,
+        source,
+        lambda: AutoConfig.from_pretrained(
+            source.path,
+            revision=source.revision or "main",
+            trust_remote_code=options.trust_remote_code,
+        ),
+    )
 
 
 def load_tokenizer(what: str, source: Source, options: LoadOptions) -> PreTrainedTokenizerBase:

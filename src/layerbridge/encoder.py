@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForTextEncoding,
     BatchEncoding,
@@ -26,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer, load_weights
+from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenizer, load_weights
 from layerbridge.errors import BackboneError
 from layerbridge.layer_states import LayerStates
 from layerbridge.sources import Source
@@ -96,15 +95,7 @@ class Encoder(nn.Module):
             BackboneError: it cannot be loaded, or it is no text encoder.
         """
         options = options or LoadOptions()
-        config = load(
-            "encoder",
-            source,
-            lambda: AutoConfig.from_pretrained(
-                source.path,
-                revision=source.revision or "main",
-                trust_remote_code=options.trust_remote_code,
-            ),
-        )
+        config = load_config("encoder", source, options)
         model = _load_model(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         return cls(model, tokenizer, max_text_tokens=max_text_tokens)

@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -30,7 +29,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.backbone import LoadOptions, freeze, load, load_tokenizer, load_weights
+from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenizer, load_weights
 from layerbridge.errors import BackboneError
 from layerbridge.sources import Source
 
@@ -114,15 +113,7 @@ class LanguageModel(nn.Module):
             BackboneError: it cannot be loaded, or it is no causal language model.
         """
         options = options or LoadOptions()
-        config = load(
-            "language model",
-            source,
-            lambda: AutoConfig.from_pretrained(
-                source.path,
-                revision=source.revision or "main",
-                trust_remote_code=options.trust_remote_code,
-            ),
-        )
+        config = load_config("language model", source, options)
         kind = config.model_type
         if (
             config.is_encoder_decoder

@@ -70,7 +70,7 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
             run=run,
-            progress=lambda code, done, total: bar.update(done, total, code),
+            progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
     path = result.write(output or folder / f"{task}-{protocol}.json")
