@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
+from layerbridge import language_model
 from layerbridge.backbone import LoadOptions
 from layerbridge.errors import BackboneError
 from layerbridge.language_model import IGNORED, LanguageModel, Piece, pack
@@ -276,6 +277,21 @@ def test_option_scores_by_the_model_itself(load_lm, whole, monkeypatch, name):
     pieces, rows = random_prefix(lm, LENGTHS)
     expected = naive_scores(whole(name), rows, OPTIONS)
     torch.testing.assert_close(lm.option_scores(pieces, OPTIONS), expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("rows", [1, 5, 7])
+@pytest.mark.parametrize("shared", [True, False])
+def test_option_scores_in_passes_of_any_size(load_lm, whole, monkeypatch, name, rows, shared):
+    """Fewer rows a pass than pairs; a cache of a kind that must be copied whole."""
+    lm = load_lm(name)
+    monkeypatch.setattr(language_model, "PASS_ROWS", rows)
+    if not shared:
+        monkeypatch.setattr(language_model, "GROWING", ())
+    pieces, full = random_prefix(lm, LENGTHS)
+    expected = naive_scores(whole(name), full, OPTIONS)
+    torch.testing.assert_close(lm.option_scores(pieces, OPTIONS), expected, atol=1e-4, rtol=1e-5)
+    assert lm.best_options(pieces, OPTIONS).tolist() == expected.argmax(1).tolist()
 
 
 def test_option_scores_run_the_prefix_once(load_lm):

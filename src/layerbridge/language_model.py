@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
@@ -34,6 +35,12 @@ from layerbridge.errors import BackboneError
 from layerbridge.sources import Source
 
 IGNORED = -100  # the label that no loss is taken of, as everywhere in transformers
+
+# Options are continued this many rows a pass, or as many as the batch has if that is more.
+PASS_ROWS = 64
+
+# Layers of a cache that grow by making a new tensor, and never write into the old one.
+GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 @dataclass(frozen=True)
@@ -230,8 +237,8 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "B O"]:
         """log p(option | prefix), summed over its tokens, EOS among them if it is given.
 
-        The prefix runs once and is kept; then come only the options' own tokens, all rows and
-        all options of one length in one pass.
+        The prefix runs once and is kept; then come only the options' own tokens, those of one
+        length together, a batch of rows a pass.
 
         Args:
             options: O lists of token ids, none of them empty.
@@ -284,27 +291,35 @@ class LanguageModel(nn.Module):
         wanted: Bool[Tensor, "B O"],
     ) -> None:
         """Adds log p of tokens 2 … n to the wanted scores, in place; the cache stays as it is."""
-        pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for row, option in wanted.nonzero().tolist():
-            pairs[len(options[option])].append((row, option))
-        for length, of_length in pairs.items():
-            rows = torch.tensor([row for row, _ in of_length], device=self.device)
-            chosen = torch.tensor([option for _, option in of_length], device=self.device)
-            ids = torch.tensor([list(options[option]) for _, option in of_length]).to(self.device)
-            own = copy.deepcopy(cache)
-            own.reorder_cache(rows)
-            mask = packed.attention_mask[rows]
-            mask = torch.cat([mask, mask.new_ones(len(rows), length - 1)], dim=1)
-            arguments: dict[str, Any] = {
-                "inputs_embeds": self.embed(ids[:, :-1]),
-                "attention_mask": mask,
-                "past_key_values": own,
-            }
-            if self.takes_positions:
-                arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, 1 - length :]
-            logits, _ = self._last_logits(arguments, length - 1, use_cache=True)
-            rest = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
-            scores[rows, chosen] += rest.sum(1)
+        of_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for option, row in wanted.T.nonzero().tolist():
+            of_length[len(options[option])].append((row, option))
+        # As many rows a pass as the prefix had: then all rows with one option are a pass of their
+        # own, and their cache need not be copied. Fewer than that would leave the machine idle.
+        size = max(len(wanted), PASS_ROWS)
+        for pairs in of_length.values():
+            for start in range(0, len(pairs), size):
+                rows, chosen = torch.tensor(pairs[start : start + size], device=self.device).T
+                ids = torch.tensor([options[option] for option in chosen.tolist()])
+                rest = self._rest_scores(packed, cache, rows, ids.to(self.device))
+                scores[rows, chosen] += rest
+
+    def _rest_scores(
+        self, packed: Packed, cache: Any, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]
+    ) -> Float[Tensor, " n"]:
+        """Σ log p of tokens 2 … T, each of them after the prefix of one of the rows."""
+        mask = packed.attention_mask[rows]
+        rest = ids.shape[1] - 1
+        mask = torch.cat([mask, mask.new_ones(len(rows), rest)], dim=1)
+        arguments: dict[str, Any] = {
+            "inputs_embeds": self.embed(ids[:, :-1]),
+            "attention_mask": mask,
+            "past_key_values": _branch(cache, rows, len(packed.attention_mask)),
+        }
+        if self.takes_positions:
+            arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, -rest:]
+        logits, _ = self._last_logits(arguments, rest, use_cache=True)
+        return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1).sum(1)
 
     @torch.no_grad()
     def generate(self, prefix: Sequence[Piece], **arguments: Any) -> Any:
@@ -366,3 +381,17 @@ class LanguageModel(nn.Module):
             return False
         together = self.model(**self._arguments(packed)).logits
         return torch.allclose(apart.float(), together.float(), rtol=1e-3, atol=1e-3)
+
+
+def _branch(cache: Any, rows: Int[Tensor, " n"], batch: int) -> Any:
+    """The cache of some of its rows, to go on from; the cache itself stays as it is."""
+    layers = getattr(cache, "layers", None)
+    if layers and all(type(layer) in GROWING for layer in layers):
+        # These put a new tensor in the place of the old one, so that sharing the old is safe.
+        own = copy.copy(cache)
+        own.layers = [copy.copy(layer) for layer in layers]
+    else:
+        own = copy.deepcopy(cache)
+    if len(rows) != batch or not torch.equal(rows, torch.arange(batch, device=rows.device)):
+        own.reorder_cache(rows)
+    return own
