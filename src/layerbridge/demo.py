@@ -23,7 +23,6 @@ from layerbridge.answering import Classification
 from layerbridge.backbone import LoadOptions, choose_device
 from layerbridge.baselines.floor import floor
 from layerbridge.baselines.lm_alone import lm_alone
-from layerbridge.config import BridgeConfig
 from layerbridge.encoder import Encoder
 from layerbridge.errors import OutputError
 from layerbridge.evaluation import evaluate
@@ -32,7 +31,7 @@ from layerbridge.model import LayerBridge
 from layerbridge.progress import meter, say
 from layerbridge.recipe import Recipe
 from layerbridge.results import Result
-from layerbridge.run import RunData, train_bridge, training_arguments
+from layerbridge.run import RunData, new_bridge, train_bridge, training_arguments
 from layerbridge.sources import resolve
 from layerbridge.state_cache import StateCache
 from layerbridge.tables import accuracy_table
@@ -70,19 +69,19 @@ class DemoSettings:
         fusions: the bridges to train, each with its own settings.
     """
 
-    steps: int = 140
-    batch_size: int = 8
-    learning_rate: float = 6e-4
+    steps: int = 70
+    batch_size: int = 16
+    learning_rate: float = 1e-3
     test_per_kind: int = 5
     languages: tuple[str, ...] | None = None
     projection_start: str = "aligned"
-    instruction: str | None = None
+    instruction: str | None = " (category:"
     fusions: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(FUSIONS))
 
 
-# Two bridges, a quarter of the steps and a few languages: two minutes, and rougher.
+# Two bridges, half the steps and a few languages: two minutes, and rougher.
 QUICK = DemoSettings(
-    steps=48,
+    steps=32,
     test_per_kind=4,
     languages=("en", "si", "ta", "sw", "am"),
     fusions={name: FUSIONS[name] for name in ("last", "global-softmax")},
@@ -187,28 +186,20 @@ def _trained(
         "seed": seed,
         "fusion_learning_rate_scale": own.pop("fusion_learning_rate_scale", 1.0),
     }
-    bridge_settings = {
-        "fusion": fusion,
-        "projection_start": settings.projection_start,
-        "instruction": settings.instruction,
-        **own,
-    }
     recipe = Recipe(
         encoder=ENCODER,
         language_model=LANGUAGE_MODEL,
         task=data.name,
-        bridge={name: value for name, value in bridge_settings.items() if value is not None},
+        bridge={
+            "fusion": fusion,
+            "projection_start": settings.projection_start,
+            "instruction": settings.instruction,
+            **own,
+        },
         training=training,
     )
     torch.manual_seed(seed)
-    config = BridgeConfig(
-        encoder=ENCODER,
-        language_model=LANGUAGE_MODEL,
-        options=data.options,
-        template=data.template,
-        **bridge_settings,
-    )
-    bridge = LayerBridge.from_parts(config, *backbones, texts=[row.text for row in data.train])
+    bridge = new_bridge(recipe, data, backbones=backbones)
     folder = prepare_output(folder, overwrite=True)
     arguments = training_arguments(training, folder)
     return train_bridge(bridge, recipe, data, arguments, folder)

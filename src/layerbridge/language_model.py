@@ -106,6 +106,8 @@ class LanguageModel(nn.Module):
         body = model.base_model
         self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
         config = model.config.get_text_config()
+        # How many tokens it was made to read; None where nothing bounds it.
+        self.max_tokens: int | None = getattr(config, "max_position_embeddings", None)
         self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
         # Cohere multiplies its logits, Granite divides them.
         scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)

@@ -16,7 +16,9 @@ from transformers.integrations import get_reporting_integration_callbacks
 from layerbridge import fusion, tasks
 from layerbridge.backbone import choose_device
 from layerbridge.config import BridgeConfig
+from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError, LayerbridgeError
+from layerbridge.language_model import LanguageModel
 from layerbridge.model import LayerBridge
 from layerbridge.model_card import model_card
 from layerbridge.progress import Meter, meter, say
@@ -109,22 +111,35 @@ def training_arguments(settings: dict[str, Any], output_dir: Path) -> BridgeTrai
         raise ConfigError(f"the training arguments do not fit: {error}") from error
 
 
-def new_bridge(recipe: Recipe, data: RunData, device: str | None = None) -> LayerBridge:
-    """An untrained bridge as the recipe wants it, its projection started."""
+def new_bridge(
+    recipe: Recipe,
+    data: RunData,
+    device: str | None = None,
+    *,
+    backbones: tuple[Encoder, LanguageModel] | None = None,
+) -> LayerBridge:
+    """An untrained bridge as the recipe wants it, its projection started.
+
+    Args:
+        recipe: that was checked.
+        data: what it will be trained on.
+        device: of the backbones that are loaded here.
+        backbones: the recipe's, where they are loaded already.
+    """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
-    settings = dict(recipe.bridge)
-    return LayerBridge.from_backbones(
-        recipe.encoder,
-        recipe.language_model,
-        settings.pop("fusion", DEFAULT_FUSION),
-        device=device,
-        texts=[row.text for row in data.train],
-        options=data.options,
-        template=data.template,
-        **settings,
-        **recipe.backbones,
-    )
+    texts = [row.text for row in data.train]
+    settings: dict[str, Any] = {
+        "encoder": recipe.encoder,
+        "language_model": recipe.language_model,
+        "fusion": DEFAULT_FUSION,
+        **recipe.bridge,
+        "options": data.options,
+        "template": data.template,
+    }
+    if backbones is not None:
+        return LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
+    return LayerBridge.from_backbones(**settings, **recipe.backbones, device=device, texts=texts)
 
 
 def train(

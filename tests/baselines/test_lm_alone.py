@@ -106,3 +106,30 @@ def test_an_unknown_language_is_told_first(load_lm):
     with pytest.raises(DataError) as caught:
         lm_alone(load_lm("llama"), Small(), ["en", "xx"], progress=lambda *_: pytest.fail("read"))
     assert str(caught.value) == "the task small has no test rows in 'xx'; allowed: en, si"
+
+
+@torch.no_grad()
+def test_a_text_that_is_too_long_loses_its_end_and_not_the_prompts(load_lm, monkeypatch):
+    """What the model reads is the prompt's head, as much text as fits, and the prompt's tail."""
+    lm = load_lm("gpt2")
+    prompt = "{text} of {options} -> "
+    widths = []
+    handle = lm.model.base_model.register_forward_pre_hook(
+        lambda module, arguments, kwargs: widths.append(kwargs["attention_mask"].shape[1]),
+        with_kwargs=True,
+    )
+    tail = lm.encode(f" of {', '.join(OPTIONS)} -> ")
+    longest = max(len(lm.encode(option)) for option in OPTIONS) + 1
+    room = 12
+    monkeypatch.setattr(lm, "max_tokens", room + len(tail) + longest)
+    try:
+        result = lm_alone(lm, Small(), ["en"], prompt=prompt)
+    finally:
+        handle.remove()
+    assert max(widths) <= lm.max_tokens
+
+    bos = 0 if lm.bos_id is None else 1
+    cut = lm.tokenizer.decode(lm.encode(TEXTS[2])[: room - bos])
+    answers = [answer.prediction for answer in result.languages["en"].predictions]
+    assert answers[2] == naive_choice(lm, cut, prompt)
+    assert answers[0] == naive_choice(lm, TEXTS[0], prompt)

@@ -35,7 +35,7 @@ def lm_alone(
     languages: Iterable[str] | None = None,
     *,
     prompt: str = PROMPT,
-    batch_size: int = 32,
+    batch_size: int = 64,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Result:
     """Scores the task's options after a prompt that holds the text.
@@ -44,7 +44,8 @@ def lm_alone(
         language_model: as it was pretrained.
         task: its test rows are asked.
         languages: codes; None takes all of the task's.
-        prompt: with ``{text}``, and ``{options}`` if it is to name them.
+        prompt: with one ``{text}``, and ``{options}`` if it is to name them. What of a text the
+            model's positions do not hold is cut off the text's end, not off the prompt's.
         batch_size: rows at a time.
         progress: told the language, the rows done and the rows in all, after every batch.
 
@@ -55,15 +56,15 @@ def lm_alone(
     rows = {code: task.test(code) for code in codes}
     total, done = sum(map(len, rows.values())), 0
     options = [option_ids(language_model, option) for option in task.options]
-    prompt_of = partial(_fill, prompt, ", ".join(task.options))
-    unmoved = language_model.option_scores([_read(language_model, [prompt_of("")])], options)
+    before, _, after = prompt.replace("{options}", ", ".join(task.options)).partition("{text}")
+    read = partial(_read, language_model, before, after, max(map(len, options)))
+    unmoved = language_model.option_scores([read([""])], options)
     results: dict[str, LanguageResult] = {}
     for code in codes:
         predictions: dict[int, Prediction] = {}
         for places in by_length(rows[code], batch_size):
             batch = [rows[code][place] for place in places]
-            texts = [prompt_of(row.text) for row in batch]
-            scores = language_model.option_scores([_read(language_model, texts)], options)
+            scores = language_model.option_scores([read([row.text for row in batch])], options)
             choices = (scores - unmoved).argmax(1).tolist()
             for place, row, best in zip(places, batch, choices, strict=True):
                 given = task.options[best]
@@ -89,14 +90,19 @@ def lm_alone(
     )
 
 
-def _fill(prompt: str, words: str, text: str) -> str:
-    return prompt.replace("{options}", words).replace("{text}", text)
-
-
-def _read(language_model: LanguageModel, texts: list[str]) -> Piece:
-    """BOS, where there is one, and each text's tokens, padded on the right."""
+def _read(
+    language_model: LanguageModel, before: str, after: str, longest: int, texts: list[str]
+) -> Piece:
+    """BOS, where there is one, and the tokens of each text in the prompt, padded on the right."""
     bos = [] if language_model.bos_id is None else [language_model.bos_id]
-    rows = [torch.tensor(bos + language_model.encode(text)) for text in texts]
+    prompts = [bos + language_model.encode(before + text + after) for text in texts]
+    if language_model.max_tokens is not None:
+        end = len(language_model.encode(after))
+        room = language_model.max_tokens - longest - end
+        prompts = [
+            ids if len(ids) <= room + end else ids[:room] + ids[len(ids) - end :] for ids in prompts
+        ]
+    rows = [torch.tensor(ids) for ids in prompts]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(language_model.device)
     lengths = torch.tensor([len(row) for row in rows], device=ids.device)
     mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]

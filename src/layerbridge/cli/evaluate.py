@@ -27,15 +27,12 @@ def evaluate(
 ) -> None:
     """Evaluate a bridge and write a result file."""
     from layerbridge import tasks
-    from layerbridge.errors import ConfigError, DataError
+    from layerbridge.errors import ConfigError
 
     wanted = tasks.get(task)
     codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
     for code in codes:
-        if code not in wanted.languages:
-            raise DataError(
-                f"the task {task} has no test rows in {code!r}", allowed=wanted.languages
-            )
+        wanted.check_language(code)
 
     from layerbridge.answering import NORMALIZATIONS
     from layerbridge.backbone import choose_device

@@ -44,13 +44,8 @@ def build(
     if name not in STRATEGIES:
         raise ConfigError(f"unknown fusion {name!r}", allowed=names())
     strategy = STRATEGIES[name]
-    own = set(inspect.signature(strategy.__init__).parameters) - {
-        "self",
-        "layers",
-        "width",
-        "start",
-        "normalize",
-    }
+    everyones = inspect.signature(Fusion.__init__).parameters
+    own = set(inspect.signature(strategy.__init__).parameters) - set(everyones)
     for option in options:
         if option not in own:
             allowed = ", ".join(sorted(own)) or "none"

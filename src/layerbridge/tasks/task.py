@@ -70,11 +70,19 @@ class Task(ABC):
         Raises:
             DataError: the task has no rows in this language.
         """
+        self.check_language(language)
+        return self._test(language)
+
+    def check_language(self, language: str) -> None:
+        """Whether there are test rows in it, without reading any.
+
+        Raises:
+            DataError: there are none.
+        """
         if language not in self.languages:
             raise DataError(
                 f"the task {self.name} has no test rows in {language!r}", allowed=self.languages
             )
-        return self._test(language)
 
     def version(self) -> str:
         """What the rows depend on besides the options: a data release, a library's version."""
