@@ -53,14 +53,14 @@ def test_quick_demo_leaves_all_it_promises(folder):
 
 @pytest.mark.real
 def test_quick_demo_transfers(folder):
-    """Above chance and the LM alone in languages of which no bridge saw a word.
+    """Well above chance and the LM alone in languages of which no bridge saw a word.
 
-    The floor is for the whole demo to beat: 48 steps, which is what two minutes allow, do not.
+    The floor is for the whole demo to beat: after half of its steps a bridge is only just there.
     """
     found = {result.method: result for result in results.find(folder)}
     alone = found["LM alone"].average_non_english().accuracy
     best = max(found[fusion].average_non_english().accuracy for fusion in FUSIONS)
-    assert best > max(alone, 1 / 6 + 0.08)
+    assert best > max(alone, 1 / 6) + 0.1
     assert max(found[fusion].languages["en"].accuracy for fusion in FUSIONS) > 0.4
 
 
