@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers.trainer_pt_utils import find_batch_size
 
 from layerbridge.collation import Collator, RowDataset, pad_labels
 from layerbridge.state_cache import StateCache
@@ -79,6 +80,8 @@ def test_cached_states_give_the_loss_of_input_ids(make_bridge, load_encoder, enc
     for cached in twice:
         assert set(cached) == {"layer_states", "attention_mask", "labels"}
         assert cached["attention_mask"].dtype == torch.long
+        # What the Trainer counts rows by.
+        assert find_batch_size(cached) == 4
         with torch.no_grad():
             assert bridge(**cached).loss == pytest.approx(expected.item(), rel=1e-5)
 

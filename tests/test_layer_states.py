@@ -1,4 +1,5 @@
 import torch
+from accelerate.utils import send_to_device
 
 from layerbridge.layer_states import RMS_EPSILON, LayerStates
 
@@ -59,3 +60,25 @@ def test_to_moves_layers_and_mask():
     moved = LayerStates(torch.randn(4, 2, 3, 8), MASK).to("meta")
     assert {layer.device.type for layer in moved.layers} == {"meta"}
     assert moved.mask.device.type == "meta"
+
+
+def test_to_moves_the_stack_in_one_piece():
+    stacked = torch.randn(4, 2, 3, 8)
+    moved = LayerStates(stacked, MASK).to("cpu")
+    assert moved.stacked is stacked
+    assert moved.last.data_ptr() == stacked[3].data_ptr()
+
+
+def test_layers_without_numbers_stay_where_they_are():
+    last = torch.randn(2, 3, 8)
+    states = LayerStates([torch.empty_like(last, device="meta"), last], MASK)
+    moved = states.to("cpu")
+    assert [layer.is_meta for layer in moved.layers] == [True, False]
+    assert torch.equal(moved.last, last)
+
+
+def test_accelerate_moves_them_with_the_rest_of_a_batch():
+    batch = {"layer_states": LayerStates(torch.randn(4, 2, 3, 8), MASK), "labels": torch.ones(2)}
+    moved = send_to_device(batch, torch.device("meta"), non_blocking=True)
+    assert moved["layer_states"].last.is_meta
+    assert moved["layer_states"].mask.is_meta

@@ -93,8 +93,8 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
         (
             "fusoin: last",
             "unknown setting of the recipe FILE: 'fusoin'; allowed: encoder, language_model, task, "
-            "data, text, target, template, options, validation_data, max_rows, task_options, "
-            "bridge, backbones, training",
+            "data, text, target, template, options, validation_data, max_rows, cache_states, "
+            "task_options, bridge, backbones, training",
         ),
         ("taks: names", "unknown setting of the recipe FILE: 'taks'; allowed: task"),
         (
@@ -114,6 +114,10 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
         ("max_rows: 1.5", "max_rows of the recipe FILE is 1.5; allowed: a whole number"),
         ("max_rows: true", "max_rows of the recipe FILE is True; allowed: a whole number"),
         ("max_rows: -5", "max_rows of the recipe FILE is -5; allowed: a whole number from 1"),
+        (
+            "cache_states: maybe",
+            "cache_states of the recipe FILE is 'maybe'; allowed: true or false",
+        ),
         (
             "text: no",
             "text of the recipe FILE is False; allowed: text; next: put it in quotes",

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import shutil
 
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -205,6 +206,115 @@ def test_the_state_cache_changes_nothing(make_recipe, tmp_path):
         assert cache is None or len(cache) >= len(EXAMPLES)
     for name, tensor in ends[0].items():
         torch.testing.assert_close(ends[1][name], tensor, rtol=0, atol=1e-5)
+
+
+# States that are kept on the disk
+
+
+def tensors(bridge):
+    return {name: tensor.clone() for name, tensor in bridge.trained_state_dict().items()}
+
+
+@pytest.mark.parametrize("fusion", ["last", "uniform", "global-softmax", "token-softmax"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_cached_states_give_the_same_bits(make_recipe, tmp_path, monkeypatch, fusion, bf16):
+    # All rows in one batch: a text's last bits are of the batch that the encoder read it in. In
+    # bfloat16 they are of the autocast that it was read under, too.
+    # Accelerate builds the output anew from a dict, as transformers' ModelOutput allows.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", bf16)
+    recipe = make_recipe(
+        bridge={"fusion": fusion},
+        training={"max_steps": 5, "per_device_train_batch_size": 8, "bf16": bf16},
+    )
+    plain = tensors(train(recipe, tmp_path / "plain", device="cpu"))
+    cached = tensors(
+        train(dataclasses.replace(recipe, cache_states=True), tmp_path / "cached", device="cpu")
+    )
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, cached[name]), name
+
+
+@pytest.mark.parametrize("fusion", ["last", "token-softmax"])
+@pytest.mark.parametrize("encoder", ["xlm-r", "mt5"])
+def test_cached_states_give_the_same_run(make_recipe, folder, tmp_path, fusion, encoder):
+    training = {"max_steps": 9, "tokens_per_batch": 60}
+    recipe = make_recipe(encoder=str(folder(encoder)), bridge={"fusion": fusion}, training=training)
+    plain = train(recipe, tmp_path / "plain", device="cpu")
+    recipe = dataclasses.replace(recipe, cache_states=True)
+    cached = train(recipe, tmp_path / "cached", device="cpu")
+    assert cached.encoder.cache is None
+    for name, tensor in plain.trained_state_dict().items():
+        other = cached.trained_state_dict()[name]
+        torch.testing.assert_close(other, tensor, rtol=0, atol=1e-5)
+    assert read(tmp_path / "cached" / "recipe.yaml").cache_states
+    left = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("plain", "cached")]
+    assert left[0] == left[1]
+
+
+def test_a_run_with_cached_states_is_resumed(make_recipe, tmp_path, monkeypatch):
+    training = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
+    training |= {"per_device_train_batch_size": 3}
+    recipe = make_recipe(bridge={"fusion": "token-softmax"}, training=training, cache_states=True)
+    straight = tensors(train(recipe, tmp_path / "straight", device="cpu"))
+
+    def interrupted(self, args, state, control, **_):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run._Progress, "on_step_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", device="cpu")
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["checkpoint-4", "recipe.yaml"]
+    resumed = train(recipe, tmp_path / "run", resume=True, device="cpu")
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed.trained_state_dict()[name]), name
+
+
+def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, capfd):
+    from layerbridge.encoder import Encoder
+
+    rows = []
+    inner = Encoder.forward
+
+    def spy(self, input_ids, attention_mask):
+        rows.append(len(input_ids))
+        return inner(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(Encoder, "forward", spy)
+    # Validation rows are read ahead as well: one more, and two that are known.
+    more = {**dict(list(EXAMPLES.items())[:2]), "the teams": "Sports"}
+    recipe = make_recipe(
+        bridge={"projection_start": "random"},
+        validation_data=write_jsonl(tmp_path / "more.jsonl", more),
+        training={"eval_strategy": "steps", "eval_steps": 2},
+        cache_states=True,
+    )
+    train(recipe, tmp_path / "run", device="cpu")
+    assert sum(rows) == 9
+    _, read_, size, told, _ = ["", *capfd.readouterr().err.splitlines()]
+    assert read_.startswith("8 English rows of ")
+    assert size.startswith("states of 9 texts: ")
+    assert size.endswith(f" MB in {tmp_path / 'run'}")
+    assert told == "reading texts: 9/9"
+
+
+def test_no_room_for_cached_states(make_recipe, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match=r"^the states of 8 texts take .* has 0\.0 MB free"):
+        train(make_recipe(cache_states=True), tmp_path / "run", device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cached_states_and_loader_workers(make_recipe, tmp_path):
+    recipe = make_recipe(cache_states=True, training={"dataloader_num_workers": 2})
+    # Before the backbones are looked for.
+    recipe = dataclasses.replace(recipe, encoder="/absent/model")
+    with pytest.raises(TrainingError, match=r"^dataloader_num_workers=2 does not go with cached"):
+        train(recipe, tmp_path / "run", device="cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Rows

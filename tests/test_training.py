@@ -14,6 +14,7 @@ from layerbridge.collation import Collator, RowDataset
 from layerbridge.config import BridgeConfig
 from layerbridge.errors import CheckpointError, OutputError, TrainingError
 from layerbridge.model import LayerBridge
+from layerbridge.state_cache import StateCache
 from layerbridge.tasks import Row
 from layerbridge.training import (
     BridgeTrainer,
@@ -143,6 +144,68 @@ def test_a_negative_scale_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        *(
+            (
+                {"tokens_per_batch": tokens},
+                f"tokens_per_batch={tokens!r} is no number of tokens; allowed: a whole number from "
+                "1; next: --tokens-per-batch 4096, for example",
+            )
+            for tokens in (0, -5, 1.5, True, "many")
+        ),
+        (
+            {"tokens_per_batch": 9, "train_sampling_strategy": "random"},
+            "tokens_per_batch=9 makes batches by length, and train_sampling_strategy is 'random'; "
+            "next: leave one of them out",
+        ),
+        (
+            {"tokens_per_batch": 9, "auto_find_batch_size": True},
+            "tokens_per_batch=9 leaves auto_find_batch_size nothing to find; next: leave one of "
+            "them out",
+        ),
+    ],
+)
+def test_a_budget_that_does_not_fit_is_refused(tmp_path, settings, told):
+    with pytest.raises(TrainingError) as caught:
+        BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
+    assert str(caught.value) == told
+
+
+def test_a_budget_is_for_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(BridgeTrainingArguments, "world_size", 4)
+    with pytest.raises(TrainingError) as caught:
+        BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, tokens_per_batch=9)
+    assert str(caught.value) == (
+        "tokens_per_batch=9 is for one process, and there are 4; next: leave it out, or train in "
+        "one process"
+    )
+
+
+def test_cached_states_go_to_one_device(tmp_path, monkeypatch):
+    arguments = BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    arguments.check_cached()
+    monkeypatch.setattr(BridgeTrainingArguments, "world_size", 4)
+    with pytest.raises(TrainingError) as caught:
+        arguments.check_cached()
+    assert str(caught.value) == (
+        "cached states go to one device, and there are 4; next: choose one, with "
+        "CUDA_VISIBLE_DEVICES=0 for example, or leave the cache out"
+    )
+
+
+def test_cached_states_and_loader_workers(new, trainer, monkeypatch):
+    bridge = new()
+    monkeypatch.setattr(bridge.encoder, "cache", StateCache())
+    with pytest.raises(TrainingError) as caught:
+        trainer(bridge, dataloader_num_workers=2)
+    assert str(caught.value) == (
+        "dataloader_num_workers=2 does not go with cached states: there is nothing to tokenise, "
+        "and a worker cannot fill the cache; next: leave --dataloader-num-workers or the cache out"
+    )
+
+
 def test_no_rows_are_refused(new, trainer):
     with pytest.raises(TrainingError, match=r"^there are no rows to train on$"):
         trainer(new(), rows=[])
@@ -200,15 +263,29 @@ def test_the_same_seed_is_the_same_and_another_is_another(trained, new):
     assert distance(one, other) > 1e-5
 
 
+# 20 rows in batches of 4, or in five or nine batches of so many tokens: 5 steps an epoch.
+FIVE_STEPS = {
+    "rows": {"per_device_train_batch_size": 4},
+    "tokens": {"tokens_per_batch": 205},
+    "tokens, accumulated": {"tokens_per_batch": 95, "gradient_accumulation_steps": 2},
+}
+
+
 @pytest.mark.parametrize(
-    ("dropout", "stop_at"),
-    [(0.0, "end of an epoch"), (0.1, "end of an epoch"), (0.1, "middle of an epoch")],
+    ("dropout", "stop_at", "by"),
+    [
+        (0.0, "end of an epoch", "rows"),
+        (0.1, "end of an epoch", "rows"),
+        (0.1, "middle of an epoch", "rows"),
+        (0.1, "end of an epoch", "tokens"),
+        (0.1, "middle of an epoch", "tokens"),
+        (0.1, "middle of an epoch", "tokens, accumulated"),
+    ],
 )
-def test_a_resumed_run_is_the_uninterrupted_run(trained, new, tmp_path, dropout, stop_at):
+def test_a_resumed_run_is_the_uninterrupted_run(trained, new, tmp_path, dropout, stop_at, by):
     options = {"dropout": dropout, "feedforward": 64}
     settings = {"save_strategy": "steps", "save_total_limit": None, "logging_steps": 1}
-    # 20 rows in batches of 4: 5 steps an epoch.
-    settings |= {"per_device_train_batch_size": 4}
+    settings |= FIVE_STEPS[by]
     saved = 5 if stop_at == "end of an epoch" else 7
     settings["save_steps"] = saved
     straight = trained("straight", bridge=new(**options), **settings)
@@ -224,6 +301,102 @@ def test_a_resumed_run_is_the_uninterrupted_run(trained, new, tmp_path, dropout,
     resumed = trained("broken", checkpoint, bridge=new(seed=5, **options), **settings)
     assert distance(straight, resumed) == 0
     assert distance(straight, load_file(f"{checkpoint}/model.safetensors")) > 1e-4
+
+
+# Batches of a number of tokens
+
+
+@pytest.fixture
+def collated(monkeypatch):
+    """The texts of every batch that is made."""
+    seen = []
+    inner = Collator.__call__
+
+    def spy(self, items):
+        seen.append([item["text"] for item in items])
+        return inner(self, items)
+
+    monkeypatch.setattr(Collator, "__call__", spy)
+    return seen
+
+
+def test_batches_of_tokens_hold_every_row_of_each_epoch(new, trainer, collated):
+    made = trainer(new(), tokens_per_batch=100, per_device_train_batch_size=999)
+    made.train()
+    batches = len(made.get_train_dataloader())
+    assert made.state.max_steps == made.state.global_step == 2 * batches
+    assert len(collated) == 2 * batches
+    lengths = dict(zip([row.text for row in ROWS], made.train_dataset.lengths, strict=True))
+    epochs = collated[:batches], collated[batches:]
+    for epoch in epochs:
+        assert sorted(text for batch in epoch for text in batch) == sorted(r.text for r in ROWS)
+        for batch in epoch:
+            assert len(batch) * max(lengths[text] for text in batch) <= 100 or len(batch) == 1
+        assert any(len(batch) > 1 for batch in epoch)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "epochs"),
+    [
+        ({"num_train_epochs": 2}, 10, 2.0),
+        ({"num_train_epochs": 0.5}, 3, 0.6),
+        ({"max_steps": 7}, 7, 1.4),
+        ({"num_train_epochs": 2, "gradient_accumulation_steps": 2}, 6, 2.0),
+        ({"max_steps": 4, "gradient_accumulation_steps": 2}, 4, 1.4),
+    ],
+)
+def test_steps_of_batches_of_tokens(new, trainer, settings, steps, epochs):
+    made = trainer(new(fusion="last"), tokens_per_batch=205, **settings)
+    assert len(made.get_train_dataloader()) == 5
+    made.train()
+    assert made.state.global_step == steps
+    assert made.state.epoch == pytest.approx(epochs)
+    # Four rows a batch, at the mean.
+    speeds = made.state.log_history[-1]
+    rows = speeds["train_samples_per_second"] / speeds["train_steps_per_second"]
+    accumulation = settings.get("gradient_accumulation_steps", 1)
+    if "max_steps" in settings:
+        assert rows == pytest.approx(4 * accumulation, rel=0.1)
+
+
+def test_a_step_of_batches_of_tokens_is_normalised_by_all_its_labels(new, trainer):
+    bridge = new()
+    batch = Collator(bridge)([RowDataset(ROWS, bridge)[n] for n in range(20)])
+    with torch.no_grad():
+        expected = bridge(**batch).loss.item()
+    # One step of all rows, in as many batches of as different sizes as the budget makes of them.
+    for tokens in (60, 205, 100_000):
+        made = trainer(
+            new(), f"{tokens}", tokens_per_batch=tokens, max_steps=1, logging_steps=1,
+            gradient_accumulation_steps=99,
+        )  # fmt: skip
+        made.train()
+        assert made.state.log_history[0]["loss"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_budget_of_everything_is_one_batch_of_all_rows(trained):
+    settings = {"num_train_epochs": 3, "adam_epsilon": 1e-4}
+    everything = trained("tokens", tokens_per_batch=100_000, **settings)
+    rows = trained("rows", per_device_train_batch_size=20, **settings)
+    assert distance(everything, rows) < 1e-6
+
+
+# Loader workers
+
+
+@pytest.mark.parametrize("by", [{"per_device_train_batch_size": 4}, {"tokens_per_batch": 205}])
+def test_loader_workers_change_nothing(trained, by, capfd):
+    alone = trained("alone", **by)
+    assert distance(alone, trained("helped", dataloader_num_workers=2, **by)) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loader_workers_tokenise(new, trainer, collated):
+    made = trainer(new(), dataloader_num_workers=2, num_train_epochs=1)
+    made.train()
+    # In other processes, that is.
+    assert collated == []
 
 
 # What is trained
@@ -375,6 +548,16 @@ def test_eval_strategy_watches_the_validation_rows(new, trainer):
     with torch.no_grad():
         naive = [bridge(**Collator(bridge)([dataset[n]])).loss.item() for n in range(len(dataset))]
     assert told == [pytest.approx(statistics.mean(naive), rel=1e-4)]
+
+
+def test_the_loss_of_validation_rows_is_that_of_cached_states(new, trainer, monkeypatch):
+    # Eleven rows in batches of eight: the mean is over rows, not over batches.
+    validation = [Row(str(n), text, "Sports", "en") for n, text in enumerate(WORDS)]
+    plain = trainer(new(), validation=validation).evaluate()["eval_loss"]
+    bridge = new()
+    monkeypatch.setattr(bridge.encoder, "cache", StateCache())
+    cached = trainer(bridge, validation=validation).evaluate()["eval_loss"]
+    assert cached == pytest.approx(plain, rel=1e-5)
 
 
 def test_the_best_checkpoint_comes_back(new, trainer):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from layerbridge.answering import option_ids
 from layerbridge.language_model import IGNORED
+from layerbridge.layer_states import LayerStates
 from layerbridge.model import LayerBridge
 from layerbridge.tasks.task import Row
 
@@ -58,7 +59,7 @@ class Collator:
     def __init__(self, bridge: LayerBridge) -> None:
         self.encoder = bridge.encoder
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor | LayerStates]:
         """``input_ids`` or ``layer_states``, ``attention_mask`` and ``labels``."""
         texts = [item["text"] for item in items]
         labels = pad_labels([item["target"] for item in items])
@@ -66,7 +67,7 @@ class Collator:
             return {**self.encoder.tokenize(texts), "labels": labels}
         states = self.encoder.encode(texts)
         return {
-            "layer_states": states.stacked,
+            "layer_states": states,
             "attention_mask": states.mask.long(),
             "labels": labels,
         }

@@ -29,7 +29,7 @@ from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenize
 from layerbridge.errors import BackboneError
 from layerbridge.layer_states import LayerStates
 from layerbridge.sources import Source
-from layerbridge.state_cache import StateCache
+from layerbridge.state_cache import MappedStateCache, StateCache
 
 SUPPORTED = (
     "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         max_text_tokens: S at most; longer texts are cut at the end.
 
     Attributes:
-        cache: set a ``StateCache`` here and ``encode`` reads each text once only.
+        cache: set a cache of states here and ``encode`` reads each text once only.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = freeze(model)
         self.tokenizer = tokenizer
-        self.cache: StateCache | None = None
+        self.cache: StateCache | MappedStateCache | None = None
         limit = tokenizer.model_max_length
         self.max_text_tokens = min(max_text_tokens, limit if limit < _NO_LIMIT else max_text_tokens)
         text_config = model.config.get_text_config()
@@ -127,14 +127,19 @@ class Encoder(nn.Module):
         """The layer states of texts; out of ``cache`` if there is one, and then read once only."""
         if self.cache is None:
             return self._read(texts)
-        # Sorted by length, so that little of a batch is padding.
-        new = sorted({text for text in texts if text not in self.cache}, key=len)
+        self.remember(texts)
+        return self.cache.batch(texts)
+
+    def remember(self, texts: Sequence[str]) -> None:
+        """Reads the texts that are not in ``cache`` yet, and puts them there."""
+        assert self.cache is not None, "there is no cache to put states into"
+        # Sorted by length, so that little of a batch is padding; a set's order is not every run's.
+        new = sorted(dict.fromkeys(text for text in texts if text not in self.cache), key=len)
         for start in range(0, len(new), CACHE_BATCH):
             batch = new[start : start + CACHE_BATCH]
             states = self._read(batch)
             for row, text in enumerate(batch):
                 self.cache.put(text, states.stacked[:, row, states.mask[row]])
-        return self.cache.batch(texts)
 
     def _read(self, texts: Sequence[str]) -> LayerStates:
         batch = self.tokenize(texts).to(self.model.device)

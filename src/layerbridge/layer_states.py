@@ -64,5 +64,10 @@ class LayerStates:
         return LayerStates(layers, self.mask)
 
     def to(self, device: torch.device | str) -> LayerStates:
-        """The same states on ``device``."""
-        return LayerStates([layer.to(device) for layer in self.layers], self.mask.to(device))
+        """The same states on ``device``; layers that were not kept stay without numbers."""
+        stacked = self.__dict__.get("stacked")
+        if stacked is not None:
+            # In one piece, and not stacked again there.
+            return LayerStates(stacked.to(device), self.mask.to(device))
+        layers = [layer if layer.is_meta else layer.to(device) for layer in self.layers]
+        return LayerStates(layers, self.mask.to(device))

@@ -43,6 +43,7 @@ BACKBONES: dict[str, type] = {
 _TOP: dict[str, type] = {
     **dict.fromkeys(("encoder", "language_model", "task", "data", "text", "target"), str),
     **{"template": str, "options": list, "validation_data": str, "max_rows": int},
+    "cache_states": bool,
     **dict.fromkeys(("task_options", "bridge", "backbones", "training"), dict),
 }
 _KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list of texts"}
@@ -63,6 +64,8 @@ class Recipe:
         options: the label words, if the data's answers are among a few.
         validation_data: a file like ``data``, to watch the loss on.
         max_rows: train on the first so many rows only.
+        cache_states: read the texts once, before the first step, and keep the encoder's states in
+            a file in the run's folder until the last.
         task_options: what the task takes.
         bridge: settings of ``BridgeConfig`` (see ``BRIDGE``).
         backbones: how backbones are loaded (see ``BACKBONES``).
@@ -79,6 +82,7 @@ class Recipe:
     options: list[str] | None = None
     validation_data: str | None = None
     max_rows: int | None = None
+    cache_states: bool = False
     task_options: dict[str, Any] = field(default_factory=dict)
     bridge: dict[str, Any] = field(default_factory=dict)
     backbones: dict[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from layerbridge.language_model import LanguageModel
 from layerbridge.model import LayerBridge
 from layerbridge.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.reading import ReadAhead
 from layerbridge.recipe import Recipe, reject_unknown
 from layerbridge.sources import resolve
 from layerbridge.tasks import Row
@@ -178,6 +180,8 @@ def train(
             "gradient_checkpointing has nothing to act on: the language model stays in eval mode",
             hint="leave it out; a smaller batch with --gradient-accumulation-steps saves memory",
         )
+    if recipe.cache_states:
+        arguments.check_cached()
     if arguments.eval_strategy != "no" and not data.validation:
         raise ConfigError(
             f"eval_strategy={str(arguments.eval_strategy.value)!r} has no rows to evaluate on",
@@ -207,18 +211,28 @@ def train_bridge(
 ) -> LayerBridge:
     """The same for a bridge and rows that are at hand; what is in the folder may be replaced."""
     started = time.monotonic()
-    with meter(f"training {bridge.config.fusion}") as bar:
-        try:
-            trainer = BridgeTrainer(
-                bridge, arguments, data.train, data.validation, callbacks=[_Progress(bar)]
-            )
-        except LayerbridgeError:
-            raise
-        except (ValueError, ImportError, RuntimeError) as error:
-            # A reporter or an option whose package is not installed, and the like.
-            raise ConfigError(f"the training arguments do not fit: {error}") from error
-        prepare_output(folder, overwrite=not resume, resume=resume)
-        recipe.write(folder)
+    # Before the Trainer, which makes the folder.
+    ahead = None
+    if recipe.cache_states:
+        rows = [*data.train, *(data.validation if arguments.do_eval else [])]
+        texts = [row.text for row in rows]
+        ahead = ReadAhead(bridge.encoder, texts, folder, layers=bridge.fusion.reads)
+    try:
+        trainer = BridgeTrainer(bridge, arguments, data.train, data.validation)
+    except LayerbridgeError:
+        raise
+    except (ValueError, ImportError, RuntimeError) as error:
+        # A reporter or an option whose package is not installed, and the like.
+        raise ConfigError(f"the training arguments do not fit: {error}") from error
+    prepare_output(folder, overwrite=not resume, resume=resume)
+    recipe.write(folder)
+    with ExitStack() as during:
+        if ahead is not None:
+            # In mixed precision the encoder reads as it would within a step.
+            with trainer.accelerator.autocast():
+                during.enter_context(ahead.cached())
+        bar = during.enter_context(meter(f"training {bridge.config.fusion}"))
+        trainer.add_callback(_Progress(bar))
         trainer.train(resume_from_checkpoint=resume or None)
     bridge.card = model_card(
         bridge.config,

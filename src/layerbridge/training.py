@@ -9,19 +9,19 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 
+from layerbridge.batching import GroupedSampler, TokenBatches
 from layerbridge.checkpoint import read_checkpoint, read_config
 from layerbridge.collation import Collator, RowDataset
 from layerbridge.errors import CheckpointError, OutputError, TrainingError
@@ -43,10 +43,14 @@ class BridgeTrainingArguments(TrainingArguments):
             own norm, to ``max_grad_norm``. By the norm of all together (the paper's) the one with
             the largest gradient, the learned scale of ``global-softmax`` for example, decides how
             little of a step the others get (docs/decisions/0002-projection-start.md).
+        tokens_per_batch: fill a batch up to so many tokens (rows × longest row, text and target
+            together) instead of to ``per_device_train_batch_size``, which is then not looked at.
+            A row that is longer has a batch to itself.
     """
 
     fusion_learning_rate_scale: float = field(default=1.0)
     clip_by_part: bool = field(default=False)
+    tokens_per_batch: int | None = field(default=None)
     learning_rate: float = field(default=3e-5)
     num_train_epochs: float = field(default=3.0)
     per_device_train_batch_size: int = field(default=8)
@@ -74,6 +78,54 @@ class BridgeTrainingArguments(TrainingArguments):
                 f"fusion_learning_rate_scale={self.fusion_learning_rate_scale} is negative",
                 allowed="0 (the fusion stays as it starts) or more",
             )
+        if self.tokens_per_batch is not None:
+            self._check_tokens_per_batch(self.tokens_per_batch)
+
+    def _check_tokens_per_batch(self, tokens: object) -> None:
+        given = f"tokens_per_batch={tokens!r}"
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+            raise TrainingError(
+                f"{given} is no number of tokens",
+                allowed="a whole number from 1",
+                hint="--tokens-per-batch 4096, for example",
+            )
+        if self.train_sampling_strategy != "group_by_length":
+            raise TrainingError(
+                f"{given} makes batches by length, and train_sampling_strategy is "
+                f"{str(self.train_sampling_strategy)!r}",
+                hint="leave one of them out",
+            )
+        if self.auto_find_batch_size:
+            raise TrainingError(
+                f"{given} leaves auto_find_batch_size nothing to find",
+                hint="leave one of them out",
+            )
+        if self.world_size > 1:
+            raise TrainingError(
+                f"{given} is for one process, and there are {self.world_size}",
+                hint="leave it out, or train in one process",
+            )
+
+    def check_cached(self) -> None:
+        """Whether cached states can be trained on with these.
+
+        Raises:
+            TrainingError: they go to loader workers or to several devices.
+        """
+        if self.dataloader_num_workers:
+            # Forked off a process that uses a GPU, a worker cannot touch states that are on it;
+            # and what it reads into its own copy of a cache nobody else sees.
+            raise TrainingError(
+                f"dataloader_num_workers={self.dataloader_num_workers} does not go with cached "
+                "states: there is nothing to tokenise, and a worker cannot fill the cache",
+                hint="leave --dataloader-num-workers or the cache out",
+            )
+        devices = max(self.world_size, self.n_gpu)
+        if devices > 1:
+            raise TrainingError(
+                f"cached states go to one device, and there are {devices}",
+                hint="choose one, with CUDA_VISIBLE_DEVICES=0 for example, or leave the cache out",
+            )
 
 
 class BridgeTrainer(Trainer):
@@ -100,6 +152,8 @@ class BridgeTrainer(Trainer):
     ) -> None:
         if not train_rows:
             raise TrainingError("there are no rows to train on")
+        if model.encoder.cache is not None:
+            args.check_cached()
         super().__init__(
             model=model,
             args=args,
@@ -159,15 +213,46 @@ class BridgeTrainer(Trainer):
             hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {kept}",
         )
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of a number of rows, or of a number of tokens."""
+        args = self.args
+        if args.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=TokenBatches(
+                self.train_dataset.lengths, args.tokens_per_batch, seed=self._order_seed()
+            ),
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
+        """Rows a step; of batches by tokens the mean, which is for the log's speeds alone."""
+        if args.tokens_per_batch is None:
+            return super().get_total_train_batch_size(args)
+        batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
+        rows = len(self.train_dataset) * args.gradient_accumulation_steps
+        return max(1, round(rows / batches))
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy == "group_by_length":
             # The Trainer would look for lengths in a column; a RowDataset knows them already.
-            return _EpochSampler(
+            return GroupedSampler(
                 self.args.train_batch_size * self.args.gradient_accumulation_steps,
                 lengths=self.train_dataset.lengths,
-                seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+                seed=self._order_seed(),
             )
         return super()._get_train_sampler(train_dataset)
+
+    def _order_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         # The Trainer would group these too, by a column that is not there.
@@ -176,26 +261,6 @@ class BridgeTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # As the Trainer does it, without the pickled copy of the arguments.
         self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
-
-
-class _EpochSampler(LengthGroupedSampler):
-    """Rows grouped by length, in an order that the seed and the epoch alone decide.
-
-    Without it a run resumed in the middle of an epoch would draw another order for the rest of it.
-    """
-
-    def __init__(self, batch_size: int, *, lengths: list[int], seed: int) -> None:
-        super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed((self.seed << 20) + self.epoch)
-        return super().__iter__()
 
 
 def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:

@@ -122,6 +122,35 @@ def test_training_arguments_pass_through(command, seen):
     assert settings["resume"]
 
 
+def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
+    output = tmp_path / "run"
+    said = command(
+        "train", *train_flags, "--tokens-per-batch", "40", "--cache-states", "-o", output
+    )  # fmt: skip
+    assert said.code == 0
+    assert [line.split(":")[0] for line in said.err.splitlines()] == [
+        f"4 English rows of {train_flags[1]}; reading the backbones …",
+        "states of 4 texts",
+        "reading texts",
+        "training token-softmax",
+    ]
+    written = yaml.safe_load((output / "recipe.yaml").read_text())
+    assert written["cache_states"] is True
+    assert written["training"] == {"max_steps": 2, "tokens_per_batch": 40}
+
+
+@pytest.mark.parametrize("tokens", ["0", "many", "1.5"])
+def test_a_budget_that_is_no_number_of_tokens(command, train_flags, tmp_path, tokens):
+    said = command("train", *train_flags, "--tokens-per-batch", tokens, "-o", tmp_path / "run")
+    given = tokens if tokens != "many" else "'many'"
+    assert (said.code, said.out, said.err) == (
+        2,
+        "",
+        f"error: tokens_per_batch={given} is no number of tokens; allowed: a whole number from 1; "
+        "next: --tokens-per-batch 4096, for example\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "flags"),
     [

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from layerbridge.cli import ask, demo, evaluate, plot, table, train, zoo
+from layerbridge.cli import ask, bench, demo, evaluate, plot, table, train, zoo
 from layerbridge.errors import LayerbridgeError
 from layerbridge.version import __version__
 
@@ -35,6 +35,7 @@ app.command("ask")(ask.ask)
 app.command("table")(table.table)
 app.command("plot")(plot.plot)
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

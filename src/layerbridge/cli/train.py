@@ -25,6 +25,9 @@ def train(
     options: str | None = typer.Option(None, help="The label words, with commas."),
     validation_data: str | None = typer.Option(None, help="Rows like --data, to watch."),
     max_rows: int | None = typer.Option(None, min=1, help="Train on the first so many rows."),
+    cache_states: bool | None = typer.Option(
+        None, "--cache-states", help="Read each text once only; the states wait on the disk."
+    ),
     encoder: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
     language_model: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
     encoder_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
@@ -60,7 +63,8 @@ def train(
     Any further flag is a transformers TrainingArguments name with its value, such as
     --learning-rate 1e-3, --num-train-epochs 3, --per-device-train-batch-size 32,
     --gradient-accumulation-steps 4, --bf16 true, --seed 1, --report-to tensorboard;
-    and --fusion-learning-rate-scale 0.1, of the fusion against the projection.
+    and --fusion-learning-rate-scale 0.1, of the fusion against the projection, and
+    --tokens-per-batch 4096, instead of a number of rows.
     """
     from layerbridge.recipe import Recipe, override, read
 
@@ -73,6 +77,7 @@ def train(
         "options": [word.strip() for word in options.split(",")] if options else None,
         "validation_data": validation_data,
         "max_rows": max_rows,
+        "cache_states": cache_states,
         "encoder": encoder,
         "language_model": language_model,
         "encoder_revision": encoder_revision,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,6 +13,11 @@ from layerbridge.layer_states import LayerStates
 
 class Last(Fusion):
     """Takes the encoder's final hidden state and nothing else; it has no parameters."""
+
+    @property
+    def reads(self) -> Sequence[int]:
+        """h_L alone."""
+        return (self.layers - 1,)
 
     def fuse(self, states: LayerStates) -> Float[Tensor, "B S E"]:
         """f = h_L."""

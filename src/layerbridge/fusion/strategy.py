@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,6 +45,11 @@ class Fusion(nn.Module, ABC):
         """The states as the strategy sees them: as they are, or of unit RMS."""
         assert len(states) == self.layers, (len(states), self.layers)
         return states.rms_normalized() if self.normalize == "rms" else states
+
+    @property
+    def reads(self) -> Sequence[int]:
+        """Indices of the layers it looks at; the others need not be kept."""
+        return range(self.layers)
 
     @abstractmethod
     def fuse(self, states: LayerStates) -> Float[Tensor, "B S E"]:

@@ -1,0 +1,199 @@
+"""``bench train``: rows a second of training, against the reference in float32 and in our dtype.
+
+Every contestant trains on the same rows with AdamW: tokenizing, forward, backward, clipping, step.
+The encoder's states are read once an epoch by the reference; with the lever ``cached`` they are
+read once in all, and that reading is charged to the run in equal parts by epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerbridge.backbone import resolve_dtype
+from layerbridge.benchmarking import sample
+from layerbridge.benchmarking.levers import ALL, LeverStep, batches
+from layerbridge.benchmarking.measure import Timing, interleave, ratio
+from layerbridge.benchmarking.pair import Pair
+from layerbridge.benchmarking.reference import ReferenceBridge
+from layerbridge.encoder import Encoder
+from layerbridge.language_model import LanguageModel
+from layerbridge.model import LayerBridge
+from layerbridge.tasks import Row
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrainCase:
+    """What is trained, and how much of it is measured.
+
+    Args:
+        pair: the backbones; their dtype is ours.
+        fusion: the strategy.
+        batch: rows a step.
+        steps: of one round.
+        epochs: over which the reading of the states is spread.
+        file: real texts; None takes the built-in lengths.
+        template: of the file's columns.
+        levers: which of ours to use.
+    """
+
+    pair: Pair = field(default_factory=Pair)
+    fusion: str = "token-softmax"
+    batch: int = 32
+    steps: int = 4
+    epochs: int = 3
+    file: str | None = None
+    template: str | None = None
+    levers: frozenset[str] = ALL
+
+    def rows(self, encoder: Encoder) -> list[Row]:
+        """The rows of one round."""
+        count = self.batch * self.steps
+        return sample.rows(encoder, count, file=self.file, template=self.template)
+
+    def bridge(self, backbones: tuple[Encoder, LanguageModel], **options: Any) -> LayerBridge:
+        """A new bridge; the same tensors every time."""
+        if self.fusion == "token-softmax":
+            kind = "collapsed" if "collapsed" in self.levers else "reference"
+            options = {"implementation": kind, **options}
+        return self.pair.bridge(self.fusion, backbones=backbones, fusion_options=options)
+
+
+class Contestant:
+    """A loss with an optimizer around it.
+
+    Args:
+        loss: of a batch of rows.
+        parameters: to train.
+        dataset: one round's batches.
+        learning_rate: the paper's unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[Sequence[Row]], Tensor],
+        parameters: list[nn.Parameter],
+        dataset: list[list[Row]],
+        learning_rate: float = 3e-5,
+    ) -> None:
+        self.loss = loss
+        self.parameters = parameters
+        self.dataset = dataset
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=learning_rate, betas=(0.8, 0.999), weight_decay=3e-7
+        )
+
+    def step(self, rows: Sequence[Row]) -> float:
+        """One optimizer step; its loss."""
+        self.optimizer.zero_grad()
+        loss = self.loss(rows)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        return loss.item()
+
+    def __call__(self) -> list[float]:
+        """One round."""
+        return [self.step(rows) for rows in self.dataset]
+
+
+def ours(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Contestant:
+    """layerbridge with the case's levers."""
+    bridge = case.bridge(backbones).train()
+    rows = case.rows(bridge.encoder)
+    lengths = [len(bridge.encoder.tokenize([row.text])["input_ids"][0]) for row in rows]
+    dataset = batches(rows, case.batch, lengths, grouped="grouped" in case.levers)
+    step = LeverStep(bridge, case.levers)
+    return Contestant(step.loss, trained(bridge), dataset)
+
+
+def reference(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Contestant:
+    """The rival, wholly in the dtype of its backbones."""
+    bridge = ReferenceBridge(case.bridge(backbones)).to(backbones[1].dtype).train()
+    rows = case.rows(backbones[0])
+    return Contestant(bridge.loss, bridge.trained(), batches(rows, case.batch, [], grouped=False))
+
+
+def trained(bridge: LayerBridge) -> list[nn.Parameter]:
+    """The bridge's own parameters."""
+    return [*bridge.fusion.parameters(), *bridge.projection.parameters()]
+
+
+def run(case: TrainCase, repeat: int = 3, progress: Progress | None = None) -> dict[str, Any]:
+    """Rows a second of all contestants, and how far the loss curves are apart.
+
+    Returns:
+        ``speedup`` (over the reference in float32), ``speedup_same_dtype``, ``loss_difference``
+        (largest over 20 steps, float32, no dropout), rows a second, seconds.
+    """
+    backbones = case.pair.load_encoder(), case.pair.load_language_model()
+    contestants = {"layerbridge": ours(case, backbones), "reference": reference(case, backbones)}
+    full = backbones
+    if resolve_dtype(case.pair.dtype) != torch.float32:
+        exact = replace(case.pair, dtype="float32")
+        full = exact.load_encoder(), exact.load_language_model()
+        contestants["reference, float32"] = reference(replace(case, pair=exact), full)
+    reading = _read_states(contestants["layerbridge"])
+    timings = interleave(
+        contestants, repeat, device=case.pair.place(), warm_up=False, progress=progress
+    )
+    rows = case.batch * case.steps
+    # What the states cost in one epoch, where they were read before the clock ran.
+    share = reading / case.epochs
+    mine = Timing(tuple(seconds + share for seconds in timings["layerbridge"].seconds))
+    timings = {**timings, "layerbridge": mine}
+    slowest = timings.get("reference, float32", timings["reference"])
+    return {
+        "speedup": ratio(slowest, mine),
+        "speedup_same_dtype": ratio(timings["reference"], mine),
+        "loss_difference": loss_difference(case, full),
+        "rows_per_second": {name: rows / timing.median for name, timing in timings.items()},
+        "round_s": {name: timing.to_dict() for name, timing in timings.items()},
+        "reading_states_s": reading,
+        "rows": rows,
+        "batch": case.batch,
+        "epochs": case.epochs,
+        "dtype": str(backbones[1].dtype).removeprefix("torch."),
+        "levers": sorted(case.levers),
+    }
+
+
+def loss_difference(
+    case: TrainCase, backbones: tuple[Encoder, LanguageModel], steps: int = 20, batch: int = 4
+) -> float:
+    """The largest difference of the two loss curves, on the same batches and without dropout."""
+    options = {"dropout": 0.0} if case.fusion == "token-softmax" else {}
+    bridge, twin = (case.bridge(backbones, **options).train() for _ in range(2))
+    rival = ReferenceBridge(twin).train()
+    rows = [
+        replace(row, text=sample.text_of(backbones[0], 8 + index % 5, index))
+        for index, row in enumerate(sample.rows(backbones[0], steps * batch))
+    ]
+    dataset = batches(rows, batch, [], grouped=False)
+    curves = [
+        Contestant(loss, parameters, dataset)()
+        for loss, parameters in (
+            (LeverStep(bridge, case.levers).loss, trained(bridge)),
+            (rival.loss, rival.trained()),
+        )
+    ]
+    return max(abs(a - b) for a, b in zip(*curves, strict=True))
+
+
+def _read_states(contestant: Contestant) -> float:
+    """Fills the cache of states; the seconds it took."""
+    step = getattr(contestant.loss, "__self__", None)
+    assert isinstance(step, LeverStep)
+    if step.cache is None:
+        return 0.0
+    started = time.perf_counter()
+    for rows in contestant.dataset:
+        step.states([row.text for row in rows])
+    return time.perf_counter() - started

@@ -1,0 +1,245 @@
+"""``layerbridge bench``: how fast and how large, against the method as its authors run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from layerbridge.benchmarking.pair import Pair
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Measure speed and memory. A table on stderr, one JSON document on stdout.",
+)
+
+_ENCODER = typer.Option(
+    "zoo:multilingual-e5-small", help="zoo:NAME, a hub id, a folder, or shape:NAME."
+)
+_LANGUAGE_MODEL = typer.Option(
+    "zoo:smollm2-135m-instruct", help="zoo:NAME, a hub id, a folder, or shape:NAME."
+)
+_DTYPE = typer.Option("auto", help="auto, float32, bfloat16 or float16.")
+_DEVICE = typer.Option(None, help="cpu, cuda, …; the best there is if not given.")
+_REPEAT = typer.Option(3, min=1, help="Rounds; contestants take turns.")
+_TEXT = typer.Option(None, help="A file of real rows (JSONL, CSV, …); else built-in lengths.")
+_TEMPLATE = typer.Option(None, help="The encoder's text with the file's columns in braces.")
+_FUSION = typer.Option("token-softmax", help="last, global-softmax or token-softmax.")
+_LEVERS = typer.Option("all", help="Of ours, with commas: all, none, or names of `bench levers`.")
+
+
+@app.command("fusion")
+def fusion(
+    layers: int = typer.Option(24, min=1, help="L."),
+    width: int = typer.Option(1024, min=4, help="E."),
+    tokens: int = typer.Option(2048, min=1, help="Encoder tokens."),
+    dtype: str = typer.Option("float32", help="Of the states."),
+    device: str | None = _DEVICE,
+    repeat: int = typer.Option(5, min=1, help="Rounds."),
+) -> None:
+    """token-softmax: collapsed against the whole block."""
+    from layerbridge.backbone import choose_device
+    from layerbridge.benchmarking.fusion import FusionCase, run
+
+    case = FusionCase(layers, width, tokens, dtype, str(choose_device(device)))
+    _finish("fusion", _told("fusion", lambda bar: run(case, repeat, bar)), case.device)
+
+
+@app.command("train")
+def train(
+    encoder: str = _ENCODER,
+    language_model: str = _LANGUAGE_MODEL,
+    fusion: str = _FUSION,
+    batch: int = typer.Option(32, min=1, help="Rows a step."),
+    steps: int = typer.Option(4, min=1, help="Of one round."),
+    repeat: int = _REPEAT,
+    text: Path | None = _TEXT,
+    template: str | None = _TEMPLATE,
+    levers: str = _LEVERS,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """Rows a second of training, and whether the loss curves are one."""
+    from layerbridge.benchmarking.train import TrainCase, run
+
+    pair = _pair(encoder, language_model, dtype, device)
+    case = TrainCase(
+        pair, fusion, batch, steps, file=_name(text), template=template, levers=_levers(levers)
+    )
+    _finish("train", _told("train", lambda bar: run(case, repeat, bar)), str(pair.place()))
+
+
+@app.command("evaluate")
+def evaluate(
+    run_folder: str | None = typer.Option(
+        None, "--run", help="A trained bridge on the task; one is trained first if not given."
+    ),
+    encoder: str = _ENCODER,
+    language_model: str = _LANGUAGE_MODEL,
+    task: str = typer.Option("names", help="A built-in task."),
+    batch: int = typer.Option(32, min=1, help="Rows at a time."),
+    repeat: int = _REPEAT,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """Rows a second of option scoring against greedy generation."""
+    from layerbridge.benchmarking.evaluate import EvaluateCase, run
+
+    pair = _pair(encoder, language_model, dtype, device)
+    case = EvaluateCase(pair, run_folder, task, batch)
+    _finish("evaluate", _told("evaluate", lambda bar: run(case, repeat, bar)), str(pair.place()))
+
+
+@app.command("memory")
+def memory(
+    encoder: str = _ENCODER,
+    language_model: str = _LANGUAGE_MODEL,
+    fusion: str = _FUSION,
+    batch: int = typer.Option(32, min=1, help="Rows a step."),
+    steps: int = typer.Option(4, min=1, help="Batches, of which the heaviest is taken."),
+    text: Path | None = _TEXT,
+    template: str | None = _TEMPLATE,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """Peak memory of one training step."""
+    from layerbridge.benchmarking.memory import run
+    from layerbridge.benchmarking.train import TrainCase
+
+    pair = _pair(encoder, language_model, dtype, device)
+    case = TrainCase(pair, fusion, batch, steps, file=_name(text), template=template)
+    _finish("memory", run(case), str(pair.place()))
+
+
+@app.command("latency")
+def latency(
+    encoder: str = _ENCODER,
+    language_model: str = _LANGUAGE_MODEL,
+    translator: str | None = typer.Option(
+        None, help="A seq2seq model, or shape:NAME, for translate-then-answer."
+    ),
+    texts: int = typer.Option(4, min=1, help="Texts a round, one at a time."),
+    tokens: int = typer.Option(20, min=3, help="Encoder tokens of a text."),
+    new_tokens: int = typer.Option(32, min=1, help="Generated after each text."),
+    cache: str = typer.Option("dynamic", help="dynamic or static."),
+    repeat: int = _REPEAT,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """Milliseconds a generated token (the paper's Table V)."""
+    from layerbridge.benchmarking.latency import LatencyCase, run
+    from layerbridge.errors import ConfigError
+
+    if cache not in ("dynamic", "static"):
+        raise ConfigError(f"unknown cache {cache!r}", allowed=("dynamic", "static"))
+    pair = _pair(encoder, language_model, dtype, device)
+    case = LatencyCase(pair, texts, tokens, new_tokens, translator, cache)
+    _finish("latency", _told("latency", lambda bar: run(case, repeat, bar)), str(pair.place()))
+
+
+@app.command("all")
+def all_(
+    encoder: str = _ENCODER,
+    language_model: str = _LANGUAGE_MODEL,
+    repeat: int = _REPEAT,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """All of them, with their defaults."""
+    from layerbridge.benchmarking import evaluate, fusion, latency, memory, train
+
+    pair = _pair(encoder, language_model, dtype, device)
+    case = fusion.FusionCase(dtype=dtype, device=str(pair.place()))
+    training = train.TrainCase(pair)
+    found = {
+        "fusion": _told("fusion", lambda bar: fusion.run(case, repeat, bar)),
+        "train": _told("train", lambda bar: train.run(training, repeat, bar)),
+        "evaluate": _told(
+            "evaluate", lambda bar: evaluate.run(evaluate.EvaluateCase(pair), repeat, bar)
+        ),
+        "memory": memory.run(training),
+        "latency": _told(
+            "latency", lambda bar: latency.run(latency.LatencyCase(pair), repeat, bar)
+        ),
+    }
+    for name, document in found.items():
+        _show(name, document)
+    _print(found, str(pair.place()))
+
+
+@app.command("levers")
+def levers() -> None:
+    """What `bench train --levers` takes."""
+    from layerbridge.benchmarking.levers import LEVERS
+
+    for name, meaning in LEVERS.items():
+        print(f"{name:12} {meaning}")
+
+
+def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> Pair:
+    from layerbridge.backbone import choose_device, resolve_dtype
+    from layerbridge.benchmarking.pair import Pair
+
+    resolve_dtype(dtype)  # says what is wrong with it before anything is read
+    return Pair(encoder, language_model, dtype, str(choose_device(device)))
+
+
+def _levers(names: str) -> frozenset[str]:
+    from layerbridge.benchmarking.levers import ALL, LEVERS
+    from layerbridge.errors import ConfigError
+
+    if names in ("all", "none"):
+        return ALL if names == "all" else frozenset()
+    chosen = frozenset(name.strip() for name in names.split(","))
+    for name in chosen - ALL:
+        raise ConfigError(f"unknown lever {name!r}", allowed=("all", "none", *LEVERS))
+    return chosen
+
+
+def _name(file: Path | None) -> str | None:
+    return None if file is None else str(file)
+
+
+def _told(label: str, work: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    from layerbridge.progress import meter
+
+    with meter(f"bench {label}") as bar:
+        return work(bar.update)
+
+
+def _finish(name: str, found: dict[str, Any], device: str) -> None:
+    _show(name, found)
+    _print({name: found}, device)
+
+
+def _show(name: str, found: dict[str, Any]) -> None:
+    """The figures as a table on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"bench {name}", title_justify="left", show_header=False)
+    for key, value in found.items():
+        if isinstance(value, dict) and all(isinstance(v, (int, float)) for v in value.values()):
+            for inner, number in value.items():
+                table.add_row(f"{key}: {inner}", _figure(number))
+        elif isinstance(value, (int, float, str)):
+            table.add_row(key, _figure(value))
+    Console(stderr=True).print(table)
+
+
+def _figure(value: float | str) -> str:
+    if isinstance(value, int) and value > 10**6:
+        return f"{value / 2**20:,.0f} MiB"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print(found: dict[str, Any], device: str) -> None:
+    from layerbridge.benchmarking.measure import machine
+
+    print(json.dumps({**found, "machine": machine(device)}))

@@ -1,0 +1,101 @@
+"""The benchmarks on tiny shapes: that they run, and what their JSON holds; no speed is tested."""
+
+import json
+
+import pytest
+
+TINY = ("--encoder", "shape:tiny-encoder", "--language-model", "shape:tiny-lm", "--device", "cpu")
+
+
+def document(result):
+    assert result.code == 0, result.err
+    return json.loads(result.out.splitlines()[-1])
+
+
+def test_fusion(command):
+    found = document(
+        command("bench", "fusion", "--layers", "3", "--width", "32", "--tokens", "8",
+                "--repeat", "1", "--device", "cpu")
+    )  # fmt: skip
+    fusion = found["fusion"]
+    assert {"speedup_forward", "speedup_train", "max_difference", "memory_ratio"} <= fusion.keys()
+    assert 0 < fusion["max_difference"] < 1e-5
+    assert fusion["speedup_forward"] > 0
+    assert found["machine"]["torch"]
+
+
+@pytest.mark.parametrize("fusion", ["last", "global-softmax", "token-softmax"])
+def test_train(command, fusion):
+    found = document(
+        command("bench", "train", *TINY, "--fusion", fusion, "--batch", "4", "--steps", "2",
+                "--repeat", "1", "--dtype", "float32")
+    )  # fmt: skip
+    train = found["train"]
+    assert train["speedup"] == train["speedup_same_dtype"] > 0
+    assert train["loss_difference"] < 1e-4
+    assert train["rows"] == 8
+
+
+def test_train_in_another_dtype_has_two_rivals(command):
+    found = document(
+        command("bench", "train", *TINY, "--batch", "2", "--steps", "1", "--repeat", "1",
+                "--dtype", "bfloat16", "--levers", "collapsed,grouped")
+    )  # fmt: skip
+    rates = found["train"]["rows_per_second"]
+    assert set(rates) == {"layerbridge", "reference", "reference, float32"}
+    assert found["train"]["levers"] == ["collapsed", "grouped"]
+    assert found["train"]["reading_states_s"] == 0
+
+
+def test_evaluate(command):
+    found = document(command("bench", "evaluate", *TINY, "--repeat", "1", "--dtype", "float32"))
+    evaluate = found["evaluate"]
+    assert evaluate["options"] == 6
+    assert set(evaluate["rows_per_second"]) == set(evaluate["ways"])
+    assert evaluate["agreement"] is None or 0 <= evaluate["agreement"] <= 1
+
+
+def test_memory(command):
+    found = document(command("bench", "memory", *TINY, "--batch", "2", "--steps", "1"))
+    assert set(found["memory"]["peak_bytes"]) == {"layerbridge", "reference", "reference, float32"}
+    assert 0.3 < found["memory"]["ratio"] < 1.5
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_latency(command, cache):
+    found = document(
+        command("bench", "latency", *TINY, "--translator", "shape:tiny-translator", "--texts", "1",
+                "--new-tokens", "3", "--repeat", "1", "--cache", cache)
+    )  # fmt: skip
+    latency = found["latency"]
+    contestants = {"last", "global-softmax", "token-softmax", "translate, then answer"}
+    assert set(latency["ms_per_token"]) == contestants
+    assert latency["over_last"]["last"] == 1
+
+
+def test_levers_are_told(command):
+    assert "collapsed" in command("bench", "levers").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("train", "--encoder", "shape:nothing"),
+            "unknown shape 'nothing'; allowed: ",
+        ),
+        (
+            ("train", "--encoder", "shape:tiny-lm"),
+            "shape 'tiny-lm' is a language model, and an encoder is wanted",
+        ),
+        (("train", "--levers", "magic"), "unknown lever 'magic'; allowed: all, none, collapsed"),
+        (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),
+        (("latency", "--cache", "magic"), "unknown cache 'magic'; allowed: dynamic, static"),
+    ],
+)
+def test_mistakes_are_one_line(command, arguments, said):
+    result = command("bench", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith(f"error: {said}"), result.err
+    assert result.err.count("\n") == 1
