@@ -22,6 +22,21 @@ def test_every_name_builds_a_strategy_that_keeps_the_contract():
         torch.testing.assert_close(strategy.weights(states).sum(-1), torch.ones(2, 4))
 
 
+@pytest.mark.parametrize("normalize", [None, "rms"])
+@pytest.mark.parametrize("name", fusion.names())
+def test_layers_that_a_strategy_does_not_read_need_no_numbers(name, normalize):
+    layers, mask = torch.randn(3, 2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
+    strategy = fusion.build(name, layers=3, width=8, normalize=normalize).eval()
+    assert list(strategy.reads) == ([2] if name == "last" else [0, 1, 2])
+    bare = [
+        layer if place in strategy.reads else torch.empty_like(layer, device="meta")
+        for place, layer in enumerate(layers)
+    ]
+    whole, states = LayerStates(layers, mask), LayerStates(bare, mask)
+    assert torch.equal(strategy(states), strategy(whole))
+    assert torch.equal(strategy.weights(states), strategy.weights(whole))
+
+
 def test_options_reach_the_strategy():
     strategy = fusion.build("token-softmax", layers=3, width=8, heads=2, feedforward=5)
     assert (strategy.heads, strategy.block.linear1.out_features) == (2, 5)

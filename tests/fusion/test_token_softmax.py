@@ -271,7 +271,9 @@ def test_options_that_do_not_fit():
         TokenSoftmax(2, 6, heads=0)
     with pytest.raises(ConfigError) as caught:
         TokenSoftmax(2, 8, implementation="fast")
-    assert str(caught.value) == "unknown implementation 'fast'; allowed: collapsed, reference"
+    assert str(caught.value) == (
+        "unknown implementation 'fast'; allowed: collapsed, reference, triton, plain"
+    )
 
 
 def test_the_number_of_layers_must_be_the_encoders():

@@ -11,12 +11,16 @@ attention among the layers themselves is never computed, and what is left collap
     a_k = softmax over [q·u_k, (h_l+p_l)·u_k]  the key bias adds the same to all and cancels
     v_k = W_Vᵏ Σ_l a_kl x_l + b_Vᵏ Σ_l a_kl   values after pooling: one product, not L+1
 
+Where the states are, memory decides: all else is small beside them. On a GPU they are read by
+kernels (token_softmax_kernel.py), twice, in the dtype they have; this file knows no Triton.
+
 Legend: L layers, B batch, S encoder tokens, E encoder width, N = B·S, K heads, d = E / K.
 """
 
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
@@ -27,7 +31,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.fusion.strategy import Fusion
 from layerbridge.layer_states import LayerStates
 
-IMPLEMENTATIONS = ("collapsed", "reference")
+IMPLEMENTATIONS = ("collapsed", "reference", "triton", "plain")
 
 
 class TokenSoftmax(Fusion):
@@ -37,9 +41,11 @@ class TokenSoftmax(Fusion):
         heads: K; the paper has 4, its authors' code 1. Must divide E.
         feedforward: width of the block's hidden layer.
         dropout: inside the block, while training.
-        implementation: ``"collapsed"`` (fast, exact) or ``"reference"`` (the block as the paper
-            writes it, over all L+1 positions). Same parameters, same state dict; with dropout
-            they are equal in distribution but draw different masks.
+        implementation: ``"collapsed"`` (fast, exact; Triton kernels where the states are on a GPU
+            and the kernels can take them, else torch), ``"triton"`` or ``"plain"`` (the same,
+            with the kernels or with torch, come what may) or ``"reference"`` (the block as the
+            paper writes it, over all L+1 positions). Same parameters, same state dict; under
+            dropout the reference is equal in distribution but draws different masks.
     """
 
     def __init__(
@@ -76,7 +82,12 @@ class TokenSoftmax(Fusion):
 
     def fuse(self, states: LayerStates) -> Float[Tensor, "B S E"]:
         """f = Σ α_l h_l, over the states as they came, without their positions."""
-        return torch.einsum("bsl,lbse->bse", self.alpha(states), states.stacked.float())
+        alpha, stacked = self.alpha(states), states.stacked
+        kernels = self.kernels(stacked)
+        if kernels is None:
+            return torch.einsum("bsl,lbse->bse", alpha, stacked.float())
+        f = kernels.weighted_sum(alpha.flatten(0, 1), stacked.flatten(1, 2))
+        return f.view(stacked.shape[1:])
 
     def weights(self, states: LayerStates) -> Float[Tensor, "B S L"]:
         """α for each token."""
@@ -84,13 +95,13 @@ class TokenSoftmax(Fusion):
 
     def alpha(self, states: LayerStates) -> Float[Tensor, "B S L"]:
         """α = softmax(W z + b)."""
-        block = self.collapsed if self.implementation == "collapsed" else self.reference
-        return self.score(block(states.stacked.float())).softmax(-1)
+        block = self.reference if self.implementation == "reference" else self.collapsed
+        return self.score(block(states.stacked)).softmax(-1)
 
     def reference(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
         """z as the paper writes it: the whole block over L+1 positions, of which one is kept."""
         layers, batch, tokens, width = stacked.shape
-        keys = stacked + self.position[:, None, None, :]  # [L, B, S, E]
+        keys = stacked.float() + self.position[:, None, None, :]  # [L, B, S, E]
         query = self.query.expand(1, batch, tokens, width)
         x = torch.cat([query, keys]).permute(1, 2, 0, 3).reshape(-1, layers + 1, width)
         return self.block(x)[:, 0].view(batch, tokens, width)
@@ -114,21 +125,55 @@ class TokenSoftmax(Fusion):
         q = (w_q @ self.query + b_q).view(heads, head_width) / math.sqrt(head_width)
         u = torch.einsum("kd,kde->ke", q, w_k.view(heads, head_width, self.width))
 
-        # Scores of q itself and of the L layers: [L+1, B, S, K].
-        layer_scores = stacked @ u.T + (self.position @ u.T)[:, None, None, :]
-        query_score = (u @ self.query).expand(1, *layer_scores.shape[1:])
-        a = self.drop(torch.cat([query_score, layer_scores]).softmax(0))
-
-        # Pooled inputs: [N, K, E].
-        a_query, a_layers = a[0].flatten(0, 1), a[1:].flatten(1, 2).permute(1, 2, 0)
-        states = stacked.flatten(1, 2).transpose(0, 1)  # [N, L, E], a view
-        pooled = torch.bmm(a_layers, states) + a_layers @ self.position
-        pooled = pooled + a_query[..., None] * self.query
+        # The part of each input that is the same for every token: q, and the positions. [L+1, E].
+        x = torch.cat([self.query[None], self.position])
+        a, pooled = self.pool(stacked.flatten(1, 2), u, x @ u.T)
 
         # Under dropout a no longer sums to 1, and the value bias is weighted by what is left.
-        v = torch.einsum("nke,kde->nkd", pooled, w_v.view(heads, head_width, self.width))
-        v = v + b_v.view(heads, head_width) * a.sum(0).flatten(0, 1)[..., None]
-        return attention.out_proj(v.reshape(*stacked.shape[1:]))
+        w_v = w_v.view(heads, head_width, self.width)
+        shared = torch.einsum("le,kde->lkd", x, w_v) + b_v.view(heads, head_width)
+        v = torch.einsum("nke,kde->nkd", pooled, w_v) + torch.einsum("lnk,lkd->nkd", a, shared)
+        return attention.out_proj(v.reshape(stacked.shape[1:]))
+
+    def pool(
+        self, states: Float[Tensor, "L N E"], u: Float[Tensor, "K E"], bias: Float[Tensor, "L+1 K"]
+    ) -> tuple[Float[Tensor, "L+1 N K"], Float[Tensor, "N K E"]]:
+        """a = softmax(bias + [0, h·u]) over q and the layers, and Σ_l a_l h_l over the layers."""
+        kernels = self.kernels(states)
+        if kernels is not None:
+            # A mask of its own, drawn as torch would draw it for a.
+            ones = u.new_ones(len(bias), states.shape[1], self.heads)
+            keep = self.drop(ones) if self.training and self.dropout else None
+            return kernels.pool(states, u, bias, keep)
+        states = states.float()
+        query = bias[0].expand(1, states.shape[1], -1)
+        a = self.drop(torch.cat([query, states @ u.T + bias[1:, None]]).softmax(0))
+        return a, torch.bmm(a[1:].permute(1, 2, 0), states.transpose(0, 1))
+
+    def kernels(self, states: Float[Tensor, "L *N E"]) -> ModuleType | None:
+        """The kernels, where they are wanted and can take these states.
+
+        Raises:
+            ConfigError: they are demanded and cannot.
+        """
+        demanded = self.implementation == "triton"
+        if not demanded and (self.implementation != "collapsed" or not states.is_cuda):
+            return None
+        try:
+            from layerbridge.fusion import token_softmax_kernel
+        except ImportError:
+            problem: str | None = "triton is not installed"
+        else:
+            problem = token_softmax_kernel.problem(states, self.heads)
+            if problem is None:
+                return token_softmax_kernel
+        if demanded:
+            raise ConfigError(
+                f"fusion implementation 'triton' cannot run: {problem}",
+                hint="take 'collapsed', which runs without the kernels where it has to; "
+                "on a CPU, TRITON_INTERPRET=1 runs them slowly, to test them",
+            )
+        return None
 
     def drop(self, x: Tensor) -> Tensor:
         """The block's dropout, where the block has it."""
