@@ -83,7 +83,7 @@ class DemoSettings:
 QUICK = DemoSettings(
     steps=32,
     test_per_kind=4,
-    languages=("en", "si", "ta", "sw", "am"),
+    languages=("en", "si", "ta", "sw"),
     fusions={name: FUSIONS[name] for name in ("last", "global-softmax")},
 )
 
