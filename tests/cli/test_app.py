@@ -8,7 +8,7 @@ import pytest
 
 from layerbridge.version import __version__
 
-VERBS = ("demo", "train", "evaluate", "ask", "table", "plot", "zoo")
+VERBS = ("demo", "train", "evaluate", "ask", "table", "plot", "zoo", "bench")
 
 
 def test_help_names_every_verb(command):
@@ -23,6 +23,14 @@ def test_every_verb_has_its_help(command, words):
     said = command(*words, "--help")
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(f"Usage: layerbridge {' '.join(words)} ")
+
+
+def test_python_dash_m_is_the_command():
+    said = subprocess.run(
+        [sys.executable, "-m", "layerbridge", "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == __version__
 
 
 def test_version(command):

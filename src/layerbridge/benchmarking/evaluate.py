@@ -17,6 +17,7 @@ import torch
 
 from layerbridge import tasks
 from layerbridge.answering import option_ids
+from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.measure import interleave, ratio
 from layerbridge.benchmarking.pair import SHAPE, Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
@@ -58,6 +59,7 @@ class EvaluateCase:
         batch: rows at a time.
         per_kind: test rows of each kind in each language, of the task ``names``.
         training_steps: of the bridge that is trained here.
+        rows: so many synthetic rows of real lengths and three options, instead of the task's.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -66,6 +68,7 @@ class EvaluateCase:
     batch: int = 32
     per_kind: int = 2
     training_steps: int = 40
+    rows: int | None = None
 
 
 def run(
@@ -80,18 +83,15 @@ def run(
         rows, of those where generation gives an option, with the same answer), ``valid`` (share of
         rows where it gives one), rows a second by way.
     """
-    options = {"test_per_kind": case.per_kind} if case.task == "names" else {}
-    task = tasks.get(case.task, **options)
-    rows = [row for language in task.languages for row in task.test(language)]
-    bridge = _bridge(case, task).eval()
+    options, rows, bridge = _asked(case)
     found: dict[str, list[str]] = {}
     ways = {
         name: partial(_keep, found, name, way)
-        for name, way in _ways(bridge, rows, task.options, case.batch).items()
+        for name, way in _ways(bridge, rows, options, case.batch).items()
     }
     timings = interleave(ways, repeat, device=case.pair.place(), progress=progress)
     scored, generated = found["score, pruned"], found["reference"]
-    valid = [i for i, answer in enumerate(generated) if answer in task.options]
+    valid = [i for i, answer in enumerate(generated) if answer in options]
     same = sum(scored[i] == generated[i] for i in valid)
     return {
         "speedup": ratio(timings["reference"], timings["score, pruned"]),
@@ -101,7 +101,7 @@ def run(
         "round_s": {name: timing.to_dict() for name, timing in timings.items()},
         "ways": WAYS,
         "rows": len(rows),
-        "options": len(task.options),
+        "options": len(options),
         "dtype": str(bridge.language_model.dtype).removeprefix("torch."),
     }
 
@@ -149,11 +149,26 @@ def _ways(
     }
 
 
-def _bridge(case: EvaluateCase, task: Task) -> LayerBridge:
-    """The run's bridge, or one trained for a moment."""
-    if case.run is not None:
-        device = case.pair.place()
-        return LayerBridge.from_pretrained(case.run, dtype=case.pair.dtype, device=device)
+def _asked(case: EvaluateCase) -> tuple[list[str], list[Row], LayerBridge]:
+    """Options, rows and a bridge to ask."""
+    if case.rows is not None:
+        bridge = _run_of(case) if case.run else case.pair.bridge("token-softmax")
+        return list(sample.LABELS), sample.rows(bridge.encoder, case.rows), bridge.eval()
+    options = {"test_per_kind": case.per_kind} if case.task == "names" else {}
+    task = tasks.get(case.task, **options)
+    rows = [row for language in task.languages for row in task.test(language)]
+    bridge = _run_of(case) if case.run else _trained(case, task)
+    return list(task.options), rows, bridge.eval()
+
+
+def _run_of(case: EvaluateCase) -> LayerBridge:
+    assert case.run is not None
+    device = case.pair.place()
+    return LayerBridge.from_pretrained(case.run, dtype=case.pair.dtype, device=device)
+
+
+def _trained(case: EvaluateCase, task: Task) -> LayerBridge:
+    """A bridge that was trained for a moment."""
     bridge = case.pair.bridge(
         "token-softmax",
         start="last",

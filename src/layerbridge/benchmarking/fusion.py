@@ -103,7 +103,8 @@ def run(
 
     Returns:
         ``speedup_forward``, ``speedup_train``, ``max_difference`` (of outputs), ``memory_ratio``
-        (ours over the rival's, forward and backward, beyond the states), and what they are of.
+        (ours over the rival's, forward and backward, beyond the states), ``over_floor`` (our
+        forward over two reads of the states and one FFN a token), and what they are of.
     """
     layers, contestants = case.states(), case.contestants()
     outputs = {name: call(layers).float() for name, call in contestants.items()}
@@ -119,6 +120,7 @@ def run(
         device=case.device,
         progress=progress,
     )
+    floor = interleave({"floor": partial(_floor(case), layers)}, repeat, device=case.device)
     del contestants, layers
     memory = {name: in_fresh_process(extra_bytes, case, name) for name in outputs}
     return {
@@ -127,11 +129,28 @@ def run(
         "max_difference": (outputs[REFERENCE] - outputs[OURS]).abs().max().item(),
         # None where even the rival needs no page more than it had.
         "memory_ratio": memory[OURS] / memory[REFERENCE] if memory[REFERENCE] else None,
+        "over_floor": forward[OURS].median / floor["floor"].median,
+        "floor_s": floor["floor"].to_dict(),
         "case": vars(case),
         "forward_s": {name: timing.to_dict() for name, timing in forward.items()},
         "train_s": {name: timing.to_dict() for name, timing in training.items()},
         "extra_bytes": memory,
     }
+
+
+def _floor(case: FusionCase) -> Callable[[list[Tensor]], None]:
+    """Two reads of all states, which nothing can do without, and one FFN a token."""
+    dtype = resolve_dtype(case.dtype)
+    wide = torch.randn(case.width, 2048, device=case.device).to(dtype)
+    narrow = torch.randn(2048, case.width, device=case.device).to(dtype)
+
+    def floor(layers: list[Tensor]) -> None:
+        for _ in range(2):
+            for layer in layers:
+                layer.sum(dtype=torch.float32)
+        (layers[0] @ wide).relu_() @ narrow
+
+    return floor
 
 
 def extra_bytes(case: FusionCase, name: str) -> int:

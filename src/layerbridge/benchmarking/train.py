@@ -21,6 +21,7 @@ from layerbridge.benchmarking.levers import ALL, LeverStep, batches
 from layerbridge.benchmarking.measure import Timing, interleave, ratio
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
+from layerbridge.benchmarking.roofline import matrix_parameters, matrix_rate
 from layerbridge.encoder import Encoder
 from layerbridge.language_model import LanguageModel
 from layerbridge.model import LayerBridge
@@ -157,11 +158,33 @@ def run(case: TrainCase, repeat: int = 3, progress: Progress | None = None) -> d
         "rows_per_second": {name: rows / timing.median for name, timing in timings.items()},
         "round_s": {name: timing.to_dict() for name, timing in timings.items()},
         "reading_states_s": reading,
+        **_share(case, backbones, rows / mine.median),
         "rows": rows,
         "batch": case.batch,
         "epochs": case.epochs,
         "dtype": str(backbones[1].dtype).removeprefix("torch."),
         "levers": sorted(case.levers),
+    }
+
+
+def _share(
+    case: TrainCase, backbones: tuple[Encoder, LanguageModel], rate: float
+) -> dict[str, float]:
+    """How much of the machine's matrix rate our rows need: the frozen models' products alone."""
+    encoder, language_model = backbones
+    tokens = [len(encoder.tokenize([row.text])["input_ids"][0]) for row in case.rows(encoder)]
+    mean = sum(tokens) / len(tokens)
+    # The encoder runs forward, once an epoch or once in all; the language model forward and, for
+    # the soft prompt's sake, backward to its inputs, with about three tokens more.
+    readings = 1 / case.epochs if "cached" in case.levers else 1
+    flop = 2 * matrix_parameters(encoder.model) * mean * readings
+    flop += 4 * matrix_parameters(language_model.model) * (mean + 3)
+    machine = matrix_rate(case.pair.place(), language_model.dtype)
+    return {
+        "tokens_per_row": mean,
+        "flop_per_row": flop,
+        "matrix_rate": machine,
+        "share_of_matrix_rate": rate * flop / machine,
     }
 
 

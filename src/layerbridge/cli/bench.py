@@ -84,6 +84,9 @@ def evaluate(
     language_model: str = _LANGUAGE_MODEL,
     task: str = typer.Option("names", help="A built-in task."),
     batch: int = typer.Option(32, min=1, help="Rows at a time."),
+    rows: int | None = typer.Option(
+        None, min=1, help="Rows of real lengths and three options, instead of the task's."
+    ),
     repeat: int = _REPEAT,
     dtype: str = _DTYPE,
     device: str | None = _DEVICE,
@@ -92,7 +95,7 @@ def evaluate(
     from layerbridge.benchmarking.evaluate import EvaluateCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
-    case = EvaluateCase(pair, run_folder, task, batch)
+    case = EvaluateCase(pair, run_folder, task, batch, rows=rows)
     _finish("evaluate", _told("evaluate", lambda bar: run(case, repeat, bar)), str(pair.place()))
 
 
