@@ -243,6 +243,27 @@ def test_a_decoder_only_language_model_will_do(folder):
     assert encoder.encode(TEXTS).stacked.isfinite().all()
 
 
+@pytest.mark.parametrize("name", tiny.ENCODERS)
+def test_the_last_layer_alone_is_the_same_and_keeps_no_other(load_encoder, name):
+    encoder = load_encoder(name)
+    whole = encoder.encode(TEXTS)
+    asked = []
+    handle = encoder.model.register_forward_pre_hook(
+        lambda module, arguments, kwargs: asked.append(kwargs["output_hidden_states"]),
+        with_kwargs=True,
+    )
+    try:
+        alone = encoder.encode(TEXTS, layers=[encoder.layers - 1])
+        both = encoder.encode(TEXTS, layers=[0, encoder.layers - 1])
+    finally:
+        handle.remove()
+    assert asked == [False, True]
+    assert torch.equal(alone.last, whole.last)
+    assert torch.equal(alone.mask, whole.mask)
+    assert [layer.is_meta for layer in alone.layers] == [True] * (encoder.layers - 1) + [False]
+    assert torch.equal(both.stacked, whole.stacked)
+
+
 @pytest.fixture
 def counted(folder):
     """An encoder of its own with a cache, and the number of rows it was given each time."""

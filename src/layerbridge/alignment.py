@@ -111,7 +111,7 @@ def rescale(
     """
     corpus = _corpus(language_model, texts, words)
     with _evaluating(fusion):
-        states = [fusion(layers)[layers.mask].cpu() for _, layers in _read(encoder, corpus)]
+        states = [fusion(layers)[layers.mask].cpu() for _, layers in _read(encoder, fusion, corpus)]
     if not states:
         raise ConfigError("projection_start 'scaled' found no text to take a scale from")
     projection.standardize(torch.cat(states))
@@ -140,7 +140,7 @@ def _pairs(
     encoder: Encoder, fusion: Fusion, language_model: LanguageModel, texts: Sequence[str]
 ) -> Iterator[tuple[Float[Tensor, "n E"], Float[Tensor, "n D"]]]:
     """Fused states of the tokens of each batch, and the mean embedding each should become."""
-    for batch, layers in _read(encoder, texts):
+    for batch, layers in _read(encoder, fusion, texts):
         fused = fusion(layers)
         for row, text in enumerate(batch):
             # LM tokens in the middle of a sentence carry the space before them.
@@ -169,10 +169,12 @@ def _pairs(
                 yield fused[row, chosen].cpu(), torch.stack(means).cpu()
 
 
-def _read(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], LayerStates]]:
+def _read(
+    encoder: Encoder, fusion: Fusion, texts: Sequence[str]
+) -> Iterator[tuple[Sequence[str], LayerStates]]:
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
-        yield batch, encoder.encode(batch)
+        yield batch, encoder.encode(batch, layers=fusion.reads)
 
 
 @contextmanager

@@ -123,10 +123,15 @@ class Encoder(nn.Module):
             row_mask[: len(row)] = 1
         return BatchEncoding({"input_ids": ids, "attention_mask": mask})
 
-    def encode(self, texts: Sequence[str]) -> LayerStates:
-        """The layer states of texts; out of ``cache`` if there is one, and then read once only."""
+    def encode(self, texts: Sequence[str], *, layers: Sequence[int] | None = None) -> LayerStates:
+        """The layer states of texts; out of ``cache`` if there is one, and then read once only.
+
+        Args:
+            texts: B of them.
+            layers: as in ``forward``; a cache keeps what it was made for.
+        """
         if self.cache is None:
-            return self._read(texts)
+            return self._read(texts, layers)
         self.remember(texts)
         return self.cache.batch(texts)
 
@@ -141,30 +146,46 @@ class Encoder(nn.Module):
             for row, text in enumerate(batch):
                 self.cache.put(text, states.stacked[:, row, states.mask[row]])
 
-    def _read(self, texts: Sequence[str]) -> LayerStates:
+    def _read(self, texts: Sequence[str], layers: Sequence[int] | None = None) -> LayerStates:
         batch = self.tokenize(texts).to(self.model.device)
-        return self(batch["input_ids"], batch["attention_mask"])
+        return self(batch["input_ids"], batch["attention_mask"], layers=layers)
 
     @torch.no_grad()
     def forward(
-        self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"]
+        self,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B S"],
+        *,
+        layers: Sequence[int] | None = None,
     ) -> LayerStates:
-        """h₁ … h_L without the embedding output; h_L is what the encoder itself returns."""
+        """h₁ … h_L without the embedding output; h_L is what the encoder itself returns.
+
+        Args:
+            input_ids: padded on the right.
+            attention_mask: 1 where they are real.
+            layers: indices of the layers that will be looked at; None for all. Where the last is
+                the only one, the others are not kept, and stand there without numbers.
+        """
+        last_alone = layers is not None and set(layers) <= {self.layers - 1}
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            output_hidden_states=True,
+            output_hidden_states=not last_alone,
             return_dict=True,
         )
+        if last_alone:
+            last = output.last_hidden_state
+            unread = torch.empty_like(last, device="meta")
+            return LayerStates([*[unread] * (self.layers - 1), last], attention_mask)
         # Some families report the last state before their final norm, some after it.
         # ``last_hidden_state`` is after it in all of them.
-        layers = (*output.hidden_states[1:-1], output.last_hidden_state)
-        if len(layers) != self.layers:
+        states = (*output.hidden_states[1:-1], output.last_hidden_state)
+        if len(states) != self.layers:
             raise BackboneError(
-                f"the encoder returned {len(layers)} layers where its config says {self.layers}",
+                f"the encoder returned {len(states)} layers where its config says {self.layers}",
                 allowed=SUPPORTED,
             )
-        return LayerStates(layers, attention_mask)
+        return LayerStates(states, attention_mask)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""

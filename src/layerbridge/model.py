@@ -302,8 +302,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         begin(self.encoder, self.fusion, projection, language_model, texts)
 
     def encode(self, texts: Sequence[str]) -> LayerStates:
-        """The layer states of texts: tokenised, padded, run through the encoder."""
-        return self.encoder.encode(texts)
+        """The layer states of texts: tokenised, padded, run through the encoder.
+
+        Layers that the fusion does not look at may stand there without numbers (``last``).
+        """
+        return self.encoder.encode(texts, layers=self.fusion.reads)
 
     def soft_prompt(self, states: LayerStates) -> Float[Tensor, "B S D"]:
         """projection(fusion(states)), in float32 even where the backbones are not.
@@ -410,7 +413,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         assert input_ids is not None, "input_ids or layer_states must be given"
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        return self.encoder(input_ids, attention_mask)
+        return self.encoder(input_ids, attention_mask, layers=self.fusion.reads)
 
 
 def _load_backbones(

@@ -81,6 +81,6 @@ class LeverStep:
         encoder = self.bridge.encoder
         encoder.cache = self.cache
         try:
-            return encoder.encode(texts)
+            return self.bridge.encode(texts)
         finally:
             encoder.cache = None
