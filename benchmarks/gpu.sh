@@ -26,10 +26,8 @@ on=(--device "$device" --dtype bfloat16)
 for batch in "$paper_batch" "${batches[@]}"; do
   "${bench[@]}" train "${pair[@]}" "${on[@]}" --batch "$batch" > "$out/train-$batch.json"
 done
-for levers in none collapsed label-rows grouped cached; do
-  "${bench[@]}" train "${pair[@]}" "${on[@]}" --batch "${batches[0]}" --levers "$levers" \
-    > "$out/train-${batches[0]}-$levers.json"
-done
+"${bench[@]}" train "${pair[@]}" "${on[@]}" --batch "${batches[0]}" --waterfall \
+  > "$out/waterfall.json"
 "${bench[@]}" evaluate "${pair[@]}" "${on[@]}" --rows "$rows" --batch 256 > "$out/evaluate.json"
 "${bench[@]}" memory "${pair[@]}" "${on[@]}" --batch "${batches[0]}" > "$out/memory.json"
 for cache in dynamic static; do

@@ -47,6 +47,17 @@ def test_train_in_another_dtype_has_two_rivals(command):
     assert found["train"]["reading_states_s"] == 0
 
 
+def test_waterfall(command):
+    found = document(
+        command("bench", "train", *TINY, "--batch", "2", "--steps", "1", "--repeat", "1",
+                "--dtype", "float32", "--waterfall")
+    )  # fmt: skip
+    assert set(found["train"]["rows_per_second"]) == {
+        "layerbridge", "reference", "no lever",
+        "collapsed alone", "label-rows alone", "grouped alone", "cached alone",
+    }  # fmt: skip
+
+
 def test_evaluate(command):
     found = document(command("bench", "evaluate", *TINY, "--repeat", "1", "--dtype", "float32"))
     evaluate = found["evaluate"]

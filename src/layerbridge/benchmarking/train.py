@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from layerbridge.backbone import resolve_dtype
 from layerbridge.benchmarking import sample
-from layerbridge.benchmarking.levers import ALL, LeverStep, batches
+from layerbridge.benchmarking.levers import ALL, LEVERS, LeverStep, batches
 from layerbridge.benchmarking.measure import Timing, interleave, ratio
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
@@ -127,8 +127,20 @@ def trained(bridge: LayerBridge) -> list[nn.Parameter]:
     return [*bridge.fusion.parameters(), *bridge.projection.parameters()]
 
 
-def run(case: TrainCase, repeat: int = 3, progress: Progress | None = None) -> dict[str, Any]:
+def run(
+    case: TrainCase,
+    repeat: int = 3,
+    progress: Progress | None = None,
+    *,
+    waterfall: bool = False,
+) -> dict[str, Any]:
     """Rows a second of all contestants, and how far the loss curves are apart.
+
+    Args:
+        case: what is trained.
+        repeat: rounds.
+        progress: told of every round.
+        waterfall: measure layerbridge without levers and with each lever alone as well.
 
     Returns:
         ``speedup`` (over the reference in float32), ``speedup_same_dtype``, ``loss_difference``
@@ -141,15 +153,22 @@ def run(case: TrainCase, repeat: int = 3, progress: Progress | None = None) -> d
         exact = replace(case.pair, dtype="float32")
         full = exact.load_encoder(), exact.load_language_model()
         contestants["reference, float32"] = reference(replace(case, pair=exact), full)
-    reading = _read_states(contestants["layerbridge"])
+    if waterfall:
+        contestants["no lever"] = ours(replace(case, levers=frozenset()), backbones)
+        for lever in LEVERS:
+            alone = replace(case, levers=frozenset({lever}))
+            contestants[f"{lever} alone"] = ours(alone, backbones)
+    # What the states cost in one epoch, where they are read before the clock runs.
+    reading = {name: _read_states(call) / case.epochs for name, call in contestants.items()}
     timings = interleave(
         contestants, repeat, device=case.pair.place(), warm_up=False, progress=progress
     )
     rows = case.batch * case.steps
-    # What the states cost in one epoch, where they were read before the clock ran.
-    share = reading / case.epochs
-    mine = Timing(tuple(seconds + share for seconds in timings["layerbridge"].seconds))
-    timings = {**timings, "layerbridge": mine}
+    timings = {
+        name: Timing(tuple(seconds + reading[name] for seconds in timing.seconds))
+        for name, timing in timings.items()
+    }
+    mine = timings["layerbridge"]
     slowest = timings.get("reference, float32", timings["reference"])
     return {
         "speedup": ratio(slowest, mine),
@@ -157,7 +176,7 @@ def run(case: TrainCase, repeat: int = 3, progress: Progress | None = None) -> d
         "loss_difference": loss_difference(case, full),
         "rows_per_second": {name: rows / timing.median for name, timing in timings.items()},
         "round_s": {name: timing.to_dict() for name, timing in timings.items()},
-        "reading_states_s": reading,
+        "reading_states_s": reading["layerbridge"] * case.epochs,
         **_share(case, backbones, rows / mine.median),
         "rows": rows,
         "batch": case.batch,
@@ -213,8 +232,7 @@ def loss_difference(
 def _read_states(contestant: Contestant) -> float:
     """Fills the cache of states; the seconds it took."""
     step = getattr(contestant.loss, "__self__", None)
-    assert isinstance(step, LeverStep)
-    if step.cache is None:
+    if not isinstance(step, LeverStep) or step.cache is None:
         return 0.0
     started = time.perf_counter()
     for rows in contestant.dataset:

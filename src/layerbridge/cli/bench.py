@@ -62,6 +62,7 @@ def train(
     text: Path | None = _TEXT,
     template: str | None = _TEMPLATE,
     levers: str = _LEVERS,
+    waterfall: bool = typer.Option(False, "--waterfall", help="Each lever alone as well."),
     dtype: str = _DTYPE,
     device: str | None = _DEVICE,
 ) -> None:
@@ -72,7 +73,11 @@ def train(
     case = TrainCase(
         pair, fusion, batch, steps, file=_name(text), template=template, levers=_levers(levers)
     )
-    _finish("train", _told("train", lambda bar: run(case, repeat, bar)), str(pair.place()))
+    _finish(
+        "train",
+        _told("train", lambda bar: run(case, repeat, bar, waterfall=waterfall)),
+        str(pair.place()),
+    )
 
 
 @app.command("evaluate")
