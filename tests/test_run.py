@@ -278,9 +278,9 @@ def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, ca
     rows = []
     inner = Encoder.forward
 
-    def spy(self, input_ids, attention_mask):
+    def spy(self, input_ids, attention_mask, **asked):
         rows.append(len(input_ids))
-        return inner(self, input_ids, attention_mask)
+        return inner(self, input_ids, attention_mask, **asked)
 
     monkeypatch.setattr(Encoder, "forward", spy)
     # Validation rows are read ahead as well: one more, and two that are known.

@@ -8,6 +8,7 @@ from torch import nn
 
 from layerbridge import fusion
 from layerbridge.errors import ConfigError
+from layerbridge.fusion import token_softmax
 from layerbridge.fusion.token_softmax import TokenSoftmax
 from layerbridge.layer_states import LayerStates
 
@@ -279,3 +280,19 @@ def test_options_that_do_not_fit():
 def test_the_number_of_layers_must_be_the_encoders():
     with pytest.raises(AssertionError):
         scattered(3, 8, 2)(random_states(4, 1, 1, 8))
+
+
+@pytest.mark.parametrize("implementation", ["collapsed", "plain"])
+@pytest.mark.parametrize("tokens", [1, 4, 5, 13])
+def test_blocks_of_tokens_without_a_gradient(monkeypatch, implementation, tokens):
+    """As many tokens as a block has, fewer, and some blocks of them with a rest."""
+    monkeypatch.setattr(token_softmax, "BLOCK", 4)
+    torch.manual_seed(0)
+    fusion = TokenSoftmax(3, 8, implementation=implementation).eval()
+    torch.nn.init.normal_(fusion.query)
+    layers = [torch.randn(2, tokens, 8) for _ in range(3)]
+    states = LayerStates(layers, torch.ones(2, tokens, dtype=torch.bool))
+    with torch.no_grad():
+        found = fusion(states)
+    assert "stacked" not in states.__dict__  # never side by side as a whole
+    torch.testing.assert_close(found, fusion(states).detach(), atol=1e-6, rtol=1e-6)

@@ -77,7 +77,9 @@ def text_of(encoder: Encoder, tokens: int, seed: int = 0) -> str:
     names = _names()
     start = seed * 7 % len(names)
     words = " ".join((names[start:] + names[:start]) * (1 + wanted // len(names)))
-    spans = encoder.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)
+    spans = encoder.tokenizer(
+        words, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
     return words[: spans["offset_mapping"][wanted - 1][1]]
 
 
