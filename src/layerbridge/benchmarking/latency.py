@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedToken
 
 from layerbridge.backbone import LoadOptions, load_config, load_tokenizer, load_weights
 from layerbridge.benchmarking import sample, shapes
-from layerbridge.benchmarking.measure import interleave, peak_bytes, synchronize
+from layerbridge.benchmarking.measure import interleave, peak_bytes
 from layerbridge.benchmarking.pair import SHAPE, Pair
 from layerbridge.language_model import LanguageModel, Piece
 from layerbridge.model import LayerBridge
@@ -173,6 +173,5 @@ def _peaks(
         return None
     found = {}
     for name, call in contestants.items():
-        synchronize(device)
         _, found[name] = peak_bytes(partial(call, case.new_tokens), device)
     return found

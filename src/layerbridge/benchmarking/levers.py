@@ -6,7 +6,7 @@ them it is what ``layerbridge train`` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,8 +27,6 @@ LEVERS = {
     "cached": "the encoder's states read once, not in every epoch",
 }
 ALL = frozenset(LEVERS)
-
-Step = Callable[[Sequence[Row]], Tensor]
 
 
 def batches(rows: Sequence[Row], size: int, lengths: Sequence[int], *, grouped: bool) -> list:

@@ -28,10 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layerbridge.language_model import IGNORED
 from layerbridge.model import LayerBridge
 from layerbridge.tasks import Row
-
-IGNORED = -100
 
 
 class ReferenceTokenSoftmax(nn.Module):

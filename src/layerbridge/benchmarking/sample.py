@@ -18,7 +18,6 @@ from layerbridge.tasks import Row, get
 from layerbridge.tasks.files import read_rows
 
 LABELS = ("Entailment", "Neutral", "Contradiction")
-TEMPLATE = "Premise: {premise} Hypothesis: {hypothesis} Label: "
 
 
 def rows(

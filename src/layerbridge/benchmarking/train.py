@@ -109,8 +109,8 @@ def ours(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Contestan
     """layerbridge with the case's levers."""
     bridge = case.bridge(backbones).train()
     rows = case.rows(bridge.encoder)
-    lengths = [len(bridge.encoder.tokenize([row.text])["input_ids"][0]) for row in rows]
-    dataset = batches(rows, case.batch, lengths, grouped="grouped" in case.levers)
+    grouped = "grouped" in case.levers
+    dataset = batches(rows, case.batch, _lengths(bridge.encoder, rows), grouped=grouped)
     step = LeverStep(bridge, case.levers)
     return Contestant(step.loss, trained(bridge), dataset)
 
@@ -120,6 +120,11 @@ def reference(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Cont
     bridge = ReferenceBridge(case.bridge(backbones)).to(backbones[1].dtype).train()
     rows = case.rows(backbones[0])
     return Contestant(bridge.loss, bridge.trained(), batches(rows, case.batch, [], grouped=False))
+
+
+def _lengths(encoder: Encoder, rows: Sequence[Row]) -> list[int]:
+    """Encoder tokens of each row."""
+    return encoder.tokenize([row.text for row in rows])["attention_mask"].sum(1).tolist()
 
 
 def trained(bridge: LayerBridge) -> list[nn.Parameter]:
@@ -191,7 +196,7 @@ def _share(
 ) -> dict[str, float]:
     """How much of the machine's matrix rate our rows need: the frozen models' products alone."""
     encoder, language_model = backbones
-    tokens = [len(encoder.tokenize([row.text])["input_ids"][0]) for row in case.rows(encoder)]
+    tokens = _lengths(encoder, case.rows(encoder))
     mean = sum(tokens) / len(tokens)
     # The encoder runs forward, once an epoch or once in all; the language model forward and, for
     # the soft prompt's sake, backward to its inputs, with about three tokens more.
