@@ -10,7 +10,7 @@ from layerbridge.demo import QUICK, demo
 from layerbridge.errors import OutputError, ZooError
 from layerbridge.model import LayerBridge
 
-FUSIONS = ("last", "global-softmax")
+FUSIONS = tuple(QUICK.fusions)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def test_quick_demo_leaves_all_it_promises(folder):
 def test_quick_demo_transfers(folder):
     """Well above chance and the LM alone in languages of which no bridge saw a word.
 
-    The floor is for the whole demo to beat: after half of its steps a bridge is only just there.
+    The floor is for the whole demo to beat: this one has fewer steps.
     """
     found = {result.method: result for result in results.find(folder)}
     alone = found["LM alone"].average_non_english().accuracy
     best = max(found[fusion].average_non_english().accuracy for fusion in FUSIONS)
-    assert best > max(alone, 1 / 6) + 0.1
+    assert best > max(alone, 1 / 6) + 0.15
     assert max(found[fusion].languages["en"].accuracy for fusion in FUSIONS) > 0.4
 
 
