@@ -225,6 +225,10 @@ MODELS = {"encoder": "e", "language_model": "l"}
             {**MODELS, "task": "names", "options": ["a"]},
             "--options goes with --data; the task 'names' has its own",
         ),
+        (
+            {**MODELS, "data": "rows.jsonl", "task_options": {"data_dir": ["rows"]}},
+            "the task option 'data_dir' goes with a task, not with data",
+        ),
     ],
 )
 def test_check(settings, told):

@@ -56,7 +56,7 @@ class Recipe:
     Args:
         encoder: folder, ``zoo:NAME`` or hub id.
         language_model: folder, ``zoo:NAME`` or hub id.
-        task: a task of ``layerbridge.tasks``; or
+        task: a task of ``layerbridge.tasks``, or the YAML file of one's own; or
         data: a file (JSONL, CSV, TSV, Parquet) or a hub data set of one's own.
         text: the data's column that the encoder reads.
         target: the data's column with the answer.
@@ -66,7 +66,7 @@ class Recipe:
         max_rows: train on the first so many rows only.
         cache_states: read the texts once, before the first step, and keep the encoder's states in
             a file in the run's folder until the last.
-        task_options: what the task takes.
+        task_options: what the task takes, ``data_dir`` for one.
         bridge: settings of ``BridgeConfig`` (see ``BRIDGE``).
         backbones: how backbones are loaded (see ``BACKBONES``).
         training: ``TrainingArguments`` by name, and ``fusion_learning_rate_scale``.
@@ -113,6 +113,10 @@ class Recipe:
                         f"--{name.replace('_', '-')} goes with --data; the task {self.task!r} has "
                         "its own"
                     )
+        elif self.task_options:
+            raise ConfigError(
+                f"the task option {next(iter(self.task_options))!r} goes with a task, not with data"
+            )
 
     def write(self, folder: Path) -> None:
         """Writes ``recipe.yaml`` into ``folder``; settings that are not set are left out."""

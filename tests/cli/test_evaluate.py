@@ -48,10 +48,97 @@ def test_json_is_the_file_and_nothing_else(command, run, few_names, tmp_path):
     assert not (run / "results").exists()
 
 
+MINE = """
+name: mine
+template: "Text: {text} Kind: "
+labels: {a: country, b: unit}
+files:
+  train: train.jsonl
+  test: {en: en.jsonl, si: si.jsonl}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A task of one's own, with one training row that is a test row."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, texts in (("train", "pqrstuvwxyzk"), ("en", "klmno"), ("si", "abcde")):
+        lines = [json.dumps({"text": text, "label": "ab"[ord(text) % 2]}) for text in texts]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    (folder / "task.yaml").write_text(MINE)
+    return folder / "task.yaml"
+
+
+def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, tmp_path):
+    run = tmp_path / "run"
+    # Without the flag for data and its file.
+    said = command("train", "--task", mine, *train_flags[2:], "--max-steps", "1", "-o", run)
+    assert said.code == 0
+    assert said.err.splitlines()[:2] == [
+        "rows left out: 1 of train; English validation or test has the same texts",
+        "10 English rows of mine; reading the backbones …",
+    ]
+    said = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
+    assert said.code == 0
+    assert said.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"
+    result = results.read(run / "results" / "mine-score.json")
+    assert (result.task, list(result.languages)) == ("mine", ["en", "si"])
+    assert result.settings["task_options"] == {"max_test": 3}
+    asked = tasks.get(str(mine), max_test=3).test("si")
+    assert [p.id for p in result.languages["si"].predictions] == [row.id for row in asked]
+    assert {p.label for p in result.languages["si"].predictions} <= {"country", "unit"}
+
+
+def test_the_runs_task_options_hold_unless_given_again(command, run, monkeypatch):
+    (run / "recipe.yaml").write_text("task: names\ntask_options: {seed: 4, test_per_kind: 2}\n")
+    seen = []
+    inner = tasks.get
+
+    def spy(name, **options):
+        seen.append((name, options))
+        return inner(name, **options)
+
+    monkeypatch.setattr(tasks, "get", spy)
+    words = ("evaluate", run, "--languages", "si", "--device", "cpu")
+    assert command(*words).code == 0
+    assert command(*words, "--task", "names", "--task-option", "test_per_kind=1").code == 0
+    assert seen == [
+        ("names", {"seed": 4, "test_per_kind": 2}),
+        ("names", {"seed": 4, "test_per_kind": 1}),
+    ]
+    assert results.read(run / "results" / "names-score.json").languages["si"].n == 6
+
+
+def test_rows_are_read_before_the_models(command, run, tmp_path):
+    (tmp_path / "test-en.jsonl").write_text('{"text": "a", "intent": "nothing"}\n')
+    (run / "model.safetensors").unlink()
+    said = command("evaluate", run, "--task", "xsid", "--data-dir", tmp_path)
+    assert said.code == 2
+    assert said.err.startswith(
+        f"error: {tmp_path / 'test-en.jsonl'}, line 1 has the label 'nothing'; allowed: weather/f"
+    )
+
+
+def test_no_task_anywhere(command, run, tmp_path):
+    for place in (run, "me/mine"):
+        said = command("evaluate", place)
+        assert (said.code, said.out, said.err) == (
+            2,
+            "",
+            f"error: no task was given, and {str(place)!r} has no recipe.yaml that names one; "
+            "next: --task NAME; layerbridge tasks lists them\n",
+        )
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--task", "nmaes"], "there is no task 'nmaes'; allowed: names"),
+        (
+            ["--task", "nmaes"],
+            "there is no task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, "
+            "amazon-reviews, xsid, sib200, or a YAML file of your own",
+        ),
         (
             ["--task", "names", "--languages", "en,xx"],
             "the task names has no test rows in 'xx'; allowed: en, si, ta, as, am, ka, th, sw, bn, "

@@ -122,6 +122,55 @@ def test_training_arguments_pass_through(command, seen):
     assert settings["resume"]
 
 
+def test_a_task_with_folders_and_options(command, seen):
+    command(
+        "train", "--task", "xnli", "--data-dir", "a", "--data-dir", "b", "-o", "run",
+        "--task-option", "train_per_label=20000", "--encoder", "e", "--language-model", "l",
+    )  # fmt: skip
+    ((recipe, _, _),) = seen
+    assert recipe.task == "xnli"
+    assert recipe.task_options == {"data_dir": ["a", "b"], "train_per_label": 20000}
+    assert recipe.training == {}
+
+
+def test_the_recipes_task_options_stay(command, seen, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    command("train", "--recipe", tmp_path / "r.yaml", "-o", "run", "--task-option", "seed=3")
+    assert seen[0][0].task_options == {"train_per_kind": 9, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--task", "names", "--data-dir", "rows"],
+            "the task names has no option 'data_dir'; allowed: languages, train_per_kind, "
+            "test_per_kind, seed",
+        ),
+        (
+            ["--data", "rows.jsonl", "--data-dir", "rows"],
+            "the task option 'data_dir' goes with a task, not with data",
+        ),
+        (
+            ["--task", "xnli", "--data-dir", "no/such/folder"],
+            "there is no folder no/such/folder; next: check data_dir",
+        ),
+        (
+            ["--task", "no/such/task.yaml"],
+            "the task file no/such/task.yaml cannot be read (No such file or directory); next: "
+            "check the path",
+        ),
+    ],
+)
+def test_a_folder_that_does_not_fit(command, folder, tmp_path, words, told):
+    said = command(
+        "train", *words, "--encoder", folder("xlm-r"), "--language-model", folder("llama"),
+        "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
     output = tmp_path / "run"
     said = command(

@@ -2,7 +2,7 @@ import pytest
 
 from layerbridge import tasks
 from layerbridge.errors import DataError
-from layerbridge.tasks.task import Row, Task, render, template_columns
+from layerbridge.tasks.task import Row, Task, rename_columns, render, template_columns
 
 
 class Toy(Task):
@@ -32,6 +32,10 @@ def test_each_split_gives_its_rows():
     assert [row.id for row in task.validation()] == ["2"]
     assert [row.language for row in task.test("si")] == ["si"]
     assert task.version() == ""
+    assert task.dropped() == {}
+    holdings = task.holdings()
+    assert (holdings.place, holdings.train, holdings.validation) == ("built in", 1, 1)
+    assert holdings.test == {"en": 1, "si": 1}
 
 
 def test_training_rows_of_another_language_are_a_bug():
@@ -49,6 +53,12 @@ def test_render():
     fields = {"premise": "A {b}.", "the.text": "C"}
     assert render("P: {premise} H: {the.text} {{x}}", fields) == "P: A {b}. H: C {x}"
     assert template_columns("{a} {b} {a} {{c}}") == ("a", "b")
+
+
+def test_rename_columns():
+    renamed = rename_columns("{{x}} {a}, {b}: {a}", {"a": "the text", "c": "d"})
+    assert renamed == "{{x}} {the text}, {b}: {the text}"
+    assert render(renamed, {"the text": "A", "b": "B"}) == "{x} A, B: A"
 
 
 def test_template_with_an_unknown_column():
@@ -72,15 +82,21 @@ def test_malformed_template(template):
 
 
 def test_registry():
-    assert tasks.names() == ("names",)
+    known = ("names", "xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200")
+    assert tasks.names() == known
+    for name in known:
+        assert tasks.get(name).name == name
     assert tasks.get("names", languages=["si"]).languages == ("en", "si")
-    assert tasks.names() == ("names",)  # no module of that name has taken its place
+    assert tasks.names() == known  # no module of that name has taken its place
 
 
 def test_unknown_task():
     with pytest.raises(DataError) as error:
         tasks.get("nmaes")
-    assert str(error.value) == "there is no task 'nmaes'; allowed: names"
+    assert str(error.value) == (
+        "there is no task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, amazon-reviews, "
+        "xsid, sib200, or a YAML file of your own"
+    )
 
 
 def test_unknown_option():
@@ -90,3 +106,13 @@ def test_unknown_option():
         "the task names has no option 'sed'; "
         "allowed: languages, train_per_kind, test_per_kind, seed"
     )
+
+
+def test_option_names():
+    assert tasks.option_names("names") == (
+        "languages", "train_per_kind", "test_per_kind", "seed"
+    )  # fmt: skip
+    benchmark = ("data_dir", "languages", "train_per_label", "max_test")
+    for name in tasks.names()[1:]:
+        assert tasks.option_names(name) == benchmark
+    assert tasks.option_names("mine.yaml") == benchmark[1:]

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from layerbridge.cli.tasks import task_options
+
+if TYPE_CHECKING:
+    from layerbridge.tasks import Task
 
 
 def evaluate(
     run: str = typer.Argument(..., help="The run's folder, or a hub id."),
-    task: str = typer.Option(..., help="A built-in task (names)."),
+    task: str | None = typer.Option(
+        None, help="A task (see `layerbridge tasks`), or a YAML file; the run's if not given."
+    ),
+    data_dir: list[Path] | None = typer.Option(
+        None, help="A folder with the task's rows; may be given again."
+    ),
+    task_option: list[str] | None = typer.Option(
+        None, help="An option of the task, NAME=VALUE; may be given again."
+    ),
     languages: str | None = typer.Option(None, help="Codes with commas; all if not given."),
     protocol: str = typer.Option("score", help="score (options ranked) or generate (the paper's)."),
     normalize: str = typer.Option("sum", help="For score: sum or mean over an option's tokens."),
@@ -26,10 +40,9 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Evaluate a bridge and write a result file."""
-    from layerbridge import tasks
     from layerbridge.errors import ConfigError
 
-    wanted = tasks.get(task)
+    wanted, options = _task(run, task, task_options(data_dir, task_option))
     codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
     for code in codes:
         wanted.check_language(code)
@@ -49,6 +62,8 @@ def evaluate(
     ):
         if value not in allowed:
             raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
+    for code in codes:
+        wanted.test(code)
     bridge = LayerBridge.from_pretrained(
         run,
         revision=revision,
@@ -57,7 +72,7 @@ def evaluate(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    with meter(f"{task}, {protocol}") as bar:
+    with meter(f"{wanted.name}, {protocol}") as bar:
         result = evaluate_bridge(
             bridge,
             wanted,
@@ -67,12 +82,38 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
             run=run,
+            settings={"task_options": options} if options else None,
             progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    path = result.write(output or folder / f"{task}-{protocol}.json")
+    path = result.write(output or folder / f"{wanted.name}-{protocol}.json")
     typer.echo(f"wrote {path}", err=True)
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:
         print(accuracy_table([result]).markdown(intervals=True), end="")
+
+
+def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task that was asked for, or the run's, and its options.
+
+    The run's options hold where they are not given again: a seed can decide what was trained on.
+
+    Raises:
+        ConfigError: no task was given, and the run was not trained on one.
+    """
+    from layerbridge import recipe, tasks
+    from layerbridge.errors import ConfigError
+
+    file = Path(run) / recipe.FILE
+    trained_on = recipe.read(file) if file.is_file() else recipe.Recipe()
+    if name is None:
+        if trained_on.task is None:
+            raise ConfigError(
+                f"no task was given, and {run!r} has no {recipe.FILE} that names one",
+                hint="--task NAME; layerbridge tasks lists them",
+            )
+        name = trained_on.task
+    if name == trained_on.task:
+        options = {**trained_on.task_options, **options}
+    return tasks.get(name, **options), options

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from layerbridge.cli.tasks import task_options
 from layerbridge.errors import ConfigError
 
 
@@ -15,7 +16,15 @@ def train(
     context: typer.Context,
     output_dir: Path = typer.Option(..., "--output-dir", "-o", help="Where the run goes."),
     recipe: Path | None = typer.Option(None, help="A YAML recipe; flags override it."),
-    task: str | None = typer.Option(None, help="A built-in task (names)."),
+    task: str | None = typer.Option(
+        None, help="A task (see `layerbridge tasks`), or a YAML file of your own."
+    ),
+    data_dir: list[Path] | None = typer.Option(
+        None, help="A folder with the task's rows; may be given again."
+    ),
+    task_option: list[str] | None = typer.Option(
+        None, help="An option of the task, NAME=VALUE; may be given again."
+    ),
     data: str | None = typer.Option(None, help="Your rows: JSONL, CSV, TSV, Parquet or a hub id."),
     text: str | None = typer.Option(None, help="The column the encoder reads."),
     target: str | None = typer.Option(None, help="The column with the answer."),
@@ -33,7 +42,7 @@ def train(
     encoder_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
     language_model_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
     fusion: str | None = typer.Option(
-        None, help="last, uniform, global-softmax or token-softmax (the default)."
+        None, help="last, uniform, fixed, global-softmax or token-softmax (the default)."
     ),
     start: str | None = typer.Option(None, help="uniform (the default) or last."),
     normalize: str | None = typer.Option(None, help="rms: layers of unit scale before mixing."),
@@ -70,6 +79,7 @@ def train(
 
     settings: dict[str, Any] = {
         "task": task,
+        "task_options": task_options(data_dir, task_option),
         "data": data,
         "text": text,
         "target": target,

@@ -11,8 +11,10 @@ import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.holdings import Holdings
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,24 @@ class Task(ABC):
         """What the rows depend on besides the options: a data release, a library's version."""
         return ""
 
+    @property
+    def file_template(self) -> str:
+        """The template with the names that the columns have in a row's ``fields``."""
+        return self.template
+
+    def dropped(self) -> dict[str, int]:
+        """Rows left out of ``train`` and ``validation`` because their texts come up again later.
+
+        A training text that is also an English validation or test text would make both figures
+        too good; so would a validation text that is also a test text. Empty where there are none.
+        """
+        return {}
+
+    def holdings(self) -> Holdings:
+        """How many rows there are and where they are; asks no network."""
+        test = {language: len(self.test(language)) for language in self.languages}
+        return Holdings("built in", len(self.train()), len(self.validation()), test)
+
     @abstractmethod
     def _train(self) -> list[Row]: ...
 
@@ -123,7 +143,21 @@ def render(template: str, fields: Mapping[str, str]) -> str:
     )
 
 
-def _parts(template: str) -> list[tuple[str, str | None]]:
+def rename_columns(template: str, names: Mapping[str, str]) -> str:
+    """The template with other names for its columns; those that ``names`` lacks stay.
+
+    Raises:
+        DataError: the template is malformed.
+    """
+    return "".join(
+        literal.replace("{", "{{").replace("}", "}}")
+        + ("" if name is None else f"{{{names.get(name, name)}}}")
+        for literal, name in _parts(template)
+    )
+
+
+@lru_cache
+def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     # str.format would read a dot or a bracket in a column's name as an attribute or an index,
     # and would give a template access to attributes; only whole names are wanted.
     problem = f"the template {template!r} is malformed"
@@ -134,7 +168,7 @@ def _parts(template: str) -> list[tuple[str, str | None]]:
         raise DataError(f"{problem} ({error})", allowed=form) from None
     if any(name == "" or spec or conversion for _, name, spec, conversion in parsed):
         raise DataError(problem, allowed=form)
-    return [(literal, name) for literal, name, _, _ in parsed]
+    return tuple((literal, name) for literal, name, _, _ in parsed)
 
 
 def _english(rows: list[Row]) -> list[Row]:

@@ -1,0 +1,135 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from layerbridge import tasks
+from layerbridge.cli.tasks import task_options
+from layerbridge.errors import ConfigError
+
+
+@pytest.fixture
+def xsid(tmp_path):
+    """A folder with a few requests, one of them in training and test."""
+    folder = tmp_path / "data" / "xsid"
+    folder.mkdir(parents=True)
+    for name, texts in (
+        ("train-en", ("a", "b", "c")),
+        ("valid-en", ("d",)),
+        ("test-en", ("c", "e")),
+        ("test-ja", ("f", "g")),
+    ):
+        lines = (json.dumps({"text": text, "intent": "PlayMusic"}) + "\n" for text in texts)
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    return folder
+
+
+def test_the_list_is_on_stdout_a_line_a_task(command):
+    said = command("tasks")
+    assert (said.code, said.err) == (0, "")
+    head, *lines = [line.split("\t") for line in said.out.splitlines()]
+    assert head == [
+        "task", "languages", "labels", "train", "validation", "test", "data", "licence"
+    ]  # fmt: skip
+    assert [line[0] for line in lines] == list(tasks.names())
+    found = {line[0]: line[1:] for line in lines}
+    assert found["names"][1:6] == ["6", "738", "90", "175–180", "built in"]
+    assert found["xnli"][0] == "en ar bg de el es fr hi ru sw th tr ur vi zh"
+    assert found["xsid"][1:6] == ["18", "?", "?", "?", "not yet, local files only"]
+    assert found["sib200"][5:] == ["not yet", "CC-BY-SA-4.0"]
+
+
+def test_the_list_as_json(command):
+    found = {task["name"]: task for task in json.loads(command("tasks", "--json").out)}
+    assert list(found) == list(tasks.names())
+    xnli = found["xnli"]
+    assert xnli["labels"] == ["Entailment", "Neutral", "Contradiction"]
+    assert xnli["rows"]["train"] == 392702
+    assert xnli["rows"]["test"] == dict.fromkeys(xnli["languages"], 5010)
+    assert xnli["data"] == "not yet"
+
+
+def test_a_folder_of_folders(command, xsid):
+    for folder in (xsid, xsid.parent):
+        lines = command("tasks", "--data-dir", folder).out.splitlines()
+        found = {line.split("\t")[0]: line.split("\t") for line in lines}
+        assert found["xsid"][1:7] == ["en ja", "18", "3", "1", "2", "local"]
+        assert found["xnli"][6] == "not yet"
+
+
+def test_one_task(command, xsid):
+    said = command("tasks", "xsid", "--data-dir", xsid)
+    assert (said.code, said.err) == (0, "")
+    lines = dict(line.split("\t") for line in said.out.splitlines())
+    assert lines["test"] == "en 2, ja 2"
+    assert lines["left out"] == "1 train (English validation or test has the same texts)"
+    assert lines["template"] == "'Request: {text} Intent: '"
+    one = json.loads(command("tasks", "xsid", "--data-dir", xsid, "--json").out)
+    assert one["rows"] == {
+        "train": 3, "validation": 1, "test": {"en": 2, "ja": 2}, "left_out": {"train": 1}
+    }  # fmt: skip
+    # Without the files nothing is read, so nothing is known to be left out.
+    assert "left out" not in command("tasks", "xnli").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nmaes"], "there is no task 'nmaes'; allowed: names, xnli, "),
+        (["names", "--data-dir", "here"], "the task names has no option 'data_dir'; allowed: lang"),
+        (["xnli", "--data-dir", "nowhere"], "there is no folder nowhere; next: check data_dir"),
+        (["mine.yaml"], "the task file mine.yaml cannot be read (No such file or directory)"),
+    ],
+)
+def test_what_is_unknown_is_one_line(command, words, told):
+    said = command("tasks", *words)
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"error: {told}")
+
+
+HEAVY = ("torch", "transformers", "datasets", "pyarrow", "matplotlib", "scipy", "sklearn", "numpy")
+PROBE = f"""
+import json, sys
+sys.argv = ["layerbridge", "tasks", *sys.argv[1:]]
+from layerbridge.cli.app import main
+try:
+    main()
+except SystemExit as left:
+    print(json.dumps([left.code, [name for name in {HEAVY!r} if name in sys.modules]]))
+"""
+
+
+def test_it_loads_no_framework_and_asks_no_network(xsid, tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0"}
+    environment["HF_HOME"] = str(tmp_path / "hf")
+    for words in ([], ["xsid", "--data-dir", str(xsid)], ["sib200"]):
+        said = subprocess.run(
+            [sys.executable, "-c", PROBE, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(said.stdout.splitlines()[-1]) == [0, []], words
+        assert said.stderr == ""
+
+
+def test_task_options(tmp_path):
+    assert task_options(None, None) == {}
+    assert task_options([tmp_path], ["max-test=100", "languages=en,si", "x=a=b", "y="]) == {
+        "max_test": 100,
+        "languages": "en,si",
+        "x": "a=b",
+        "y": "",
+        "data_dir": [str(tmp_path)],
+    }
+    for pair in ("max_test", "=3"):
+        with pytest.raises(ConfigError) as caught:
+            task_options(None, [pair])
+        assert str(caught.value) == (
+            f"--task-option {pair!r} is no option with a value; allowed: NAME=VALUE, such as "
+            "max_test=100"
+        )
