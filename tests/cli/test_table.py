@@ -3,6 +3,7 @@ import io
 
 import pytest
 
+from layerbridge.comparison import compare
 from layerbridge.results import LanguageResult, Prediction, Result
 from layerbridge.tables import accuracy_table
 
@@ -55,6 +56,52 @@ def test_rich(command, results, tmp_path):
     said = command("table", tmp_path / "runs", "--format", "rich")
     assert "token-softmax" in said.out
     assert "70.0" in said.out
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    made = []
+    for method, right in (("last", (2, 3, 4)), ("token-softmax", (14, 15, 17))):
+        for seed, count in enumerate(right):
+            answers = [Prediction(str(n), "yes", "no", n < count) for n in range(20)]
+            languages = {code: LanguageResult.of(answers) for code in ("si", "ta")}
+            made.append(Result(method, "names", "score", "test", seed, languages))
+            made[-1].write(tmp_path / "seeds" / f"{method}-{seed}.json")
+    return made
+
+
+def test_seeds_are_one_row_unless_taken_apart(command, seeds, tmp_path):
+    said = command("table", tmp_path / "seeds")
+    assert said.out == accuracy_table(seeds).markdown()
+    assert "| token-softmax | 3 | 76.7 |" in said.out
+    said = command("table", tmp_path / "seeds", "--by-seed")
+    assert said.out == accuracy_table(seeds, by_seed=True).markdown()
+    assert "| token-softmax | 2 | 85.0 |" in said.out
+
+
+def test_marks(command, seeds, tmp_path):
+    said = command("table", tmp_path / "seeds", "--against", "last", "--intervals")
+    expected = accuracy_table(seeds, comparisons=compare(seeds, "last"))
+    assert said.out == expected.markdown(intervals=True)
+    assert "| token-softmax | 3 | 76.7▲ (" in said.out
+    assert "▲ better, ▼ worse than last" in said.out
+
+
+def test_marks_against_a_method_that_is_not_there(command, seeds, tmp_path):
+    said = command("table", tmp_path / "seeds", "--against", "lst")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "error: there is no result of the method 'lst'; allowed: last, token-softmax\n"
+    )
+
+
+def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):
+    said = command("table", tmp_path / "seeds", "--against", "last", "--by-seed")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "error: --against compares methods over all their seeds, and --by-seed takes them apart; "
+        "next: leave one of them out\n"
+    )
 
 
 def test_no_results(command, tmp_path):

@@ -23,14 +23,28 @@ def table(
         None, "--format", help="rich on a terminal, markdown elsewhere, if not given."
     ),
     intervals: bool = typer.Option(False, "--intervals", help="95 % intervals of each language."),
+    by_seed: bool = typer.Option(False, "--by-seed", help="A row for every seed, not the mean."),
+    against: str | None = typer.Option(
+        None, help="Mark what is significantly better or worse than this method, such as last."
+    ),
 ) -> None:
     """Print a table: a row a method, a column a language."""
     import sys
 
     from layerbridge import results
+    from layerbridge.comparison import compare
+    from layerbridge.errors import ConfigError
     from layerbridge.tables import accuracy_table
 
-    made = accuracy_table(results.find(runs))
+    if by_seed and against:
+        raise ConfigError(
+            "--against compares methods over all their seeds, and --by-seed takes them apart",
+            hint="leave one of them out",
+        )
+    found = results.find(runs)
+    made = accuracy_table(
+        found, by_seed=by_seed, comparisons=compare(found, against) if against else ()
+    )
     form = form or (Format.RICH if sys.stdout.isatty() else Format.MARKDOWN)
     if form is Format.RICH:
         from rich.console import Console

@@ -1,12 +1,15 @@
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
 from layerbridge import tasks
+from layerbridge.comparison import compare, methods
 from layerbridge.errors import ResultError
 from layerbridge.results import LanguageResult, Prediction, Result
-from layerbridge.tables import accuracy_table
+from layerbridge.statistics import mean_of_seeds, wilson
+from layerbridge.tables import Cell, TableRow, accuracy_table
 
 
 def result(
@@ -94,11 +97,107 @@ def test_rich_fits_a_terminal_with_many_languages():
     assert "…" not in text
 
 
-def test_seeds_are_shown_where_a_method_repeats():
-    table = accuracy_table([result(seed=0, si=2), result(seed=1, si=3), result("other", si=4)])
+SEEDS = [result(seed=0, si=2, ta=6), result(seed=1, si=3, ta=8), result("other", si=4, ta=4)]
+
+
+def test_several_seeds_are_one_row():
+    table = accuracy_table(SEEDS)
+    assert table.labels == ("method", "seeds")
+    assert [row.labels for row in table.rows] == [("last", "2"), ("other", "1")]
+    made = {code: methods(SEEDS)["last"].answers(code) for code in ("si", "ta")}
+    last, other = table.rows
+    assert last.cells == tuple(Cell(*mean_of_seeds({code: made[code]})) for code in ("si", "ta"))
+    assert last.average == Cell(*mean_of_seeds(made))
+    assert last.average.accuracy == pytest.approx((0.25 + 0.7) / 2)
+    (alone,) = accuracy_table(SEEDS[2:]).rows
+    assert other == TableRow(("other", "1"), alone.cells, alone.average)
+    lines = table.markdown().splitlines()
+    assert lines[0].startswith("| method | seeds | si | ta | average of 2")
+    assert lines[2].startswith("| last | 2 | 25.0 | 70.0 | 47.5 (")
+
+
+def test_a_row_for_every_seed():
+    table = accuracy_table(SEEDS, by_seed=True)
     assert table.labels == ("method", "seed")
     assert [row.labels for row in table.rows] == [("last", "0"), ("last", "1"), ("other", "0")]
+    assert table.rows[1].cells[0] == Cell(0.3, *wilson(3, 10))
+    assert accuracy_table(TWO, by_seed=True) == accuracy_table(TWO)
     assert accuracy_table(TWO).labels == ("method",)
+
+
+def test_an_untrained_baseline_is_one_row_beside_every_seed():
+    floors = [replace(result("floor", protocol="classifier", si=1, ta=1), run=r) for r in "abc"]
+    table = accuracy_table([*floors, *SEEDS])
+    assert [row.labels for row in table.rows] == [("floor", "1"), ("last", "2"), ("other", "1")]
+    assert table.rows[0].cells[0] == Cell(0.1, *wilson(1, 10))
+
+
+def test_two_different_results_of_a_seed_stay_apart():
+    twice = [replace(result(si=n), run=f"runs/{n}") for n in (2, 3)]
+    table = accuracy_table(twice)
+    assert table.labels == ("method", "seed", "run")
+    assert [row.labels[2] for row in table.rows] == ["runs/2", "runs/3"]
+
+
+def test_seeds_of_different_languages_stay_apart():
+    table = accuracy_table([result(seed=0, si=2), result(seed=1, si=3, ta=4)])
+    assert table.labels == ("method", "seed")
+    assert table.rows[0].cells[1] is None
+
+
+# Ten rows: none against all is p = 2/2**10, three against six is three alone, p = 1/4.
+MARKED = [result("last", si=3, ta=5, en=9), result("token", si=6, ta=5, en=0)]
+LEGEND = (
+    "▲ better, ▼ worse than last, p < 0.05: a language after Holm's correction, "
+    "the average over languages too."
+)
+
+
+def marked(given=MARKED):
+    return accuracy_table(given, comparisons=compare(given, "last"))
+
+
+def test_marks_in_markdown():
+    text = marked().markdown()
+    plain = accuracy_table(MARKED).markdown()
+    assert text == plain.replace("| 0.0 |", "| 0.0▼ |") + f"\n{LEGEND}\n"
+    assert "| 0.0▼ (0.0–27.8) | 60.0 (" in marked().markdown(intervals=True)
+    assert "**" not in text
+
+
+def test_a_marked_average():
+    better = [result("last", si=1, ta=2), result("token", si=9, ta=10)]
+    line = marked(better).markdown().splitlines()[3]
+    assert "| 90.0▲ | 100.0▲ | 95.0▲ (" in line
+
+
+def test_marks_in_latex():
+    text = marked().latex()
+    assert "token & 0.0\\textsuperscript{$-$} & 60.0 & 50.0 & 55.0 (" in text
+    assert text.endswith(
+        "\\end{tabular}\n\\par\\smallskip{\\footnotesize \\textsuperscript{+} better, "
+        "\\textsuperscript{$-$} worse than last, p $<$ 0.05: a language after Holm's correction, "
+        "the average over languages too.}\n"
+    )
+
+
+def test_marks_in_csv():
+    first, second = csv.DictReader(io.StringIO(marked().csv()))
+    assert (first["en_p"], first["en_mark"]) == ("", "")
+    assert (second["en"], second["en_p"], second["en_mark"]) == ("0.0", "0.012", "worse")
+    assert (second["si_p"], second["si_mark"]) == ("0.5", "")
+    assert list(second)[-5:] == [f"average{end}" for end in ("", "_low", "_high", "_p", "_mark")]
+
+
+def test_marks_on_the_terminal():
+    text = shown(marked().rich(), width=120)
+    assert "0.0▼" in text
+    assert " ".join(LEGEND.split()) in " ".join(text.split())
+    many = dict.fromkeys(tasks.get("names").languages, 9)
+    wide = [result("last", **many), result("token", **dict.fromkeys(many, 0))]
+    text = shown(accuracy_table(wide, comparisons=compare(wide)).rich())
+    # Holm: 15 times 2/2**9.
+    assert ["si", "90.0", "0.0"] in [line.split() for line in text.splitlines()]
 
 
 def test_the_average_is_over_languages_that_all_have():

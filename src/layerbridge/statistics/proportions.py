@@ -1,7 +1,7 @@
-"""Intervals for accuracies: what a test set of this size can say.
+"""Intervals for the accuracies of one run: what a test set of this size can say.
 
 Every interval here is about the rows: another draw of test rows of the same language. None of them
-covers another training seed; run several seeds and report their spread beside it.
+covers another training seed; ``seeds`` does.
 """
 
 from __future__ import annotations
