@@ -1,1 +1,1 @@
-"""Methods to beat, one a file; each gives a ``Result`` that stands in the same table."""
+"""Methods to beat and what they share; each gives a ``Result`` that stands in the same table."""

@@ -6,7 +6,7 @@ that does not beat it in a language shows no transfer there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from layerbridge.results import CLASSIFIER, LanguageResult, Prediction, Result
 from layerbridge.tasks import Task
@@ -14,7 +14,12 @@ from layerbridge.tasks import Task
 METHOD = "tf-idf + logistic regression"
 
 
-def floor(task: Task, languages: Iterable[str] | None = None, seed: int = 0) -> Result:
+def floor(
+    task: Task,
+    languages: Iterable[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Result:
     """TF-IDF of character n-grams and a logistic regression, fitted on the English training rows.
 
     1- to 4-grams of characters, sublinear term frequency, C = 1. Across blanks and not within
@@ -25,6 +30,8 @@ def floor(task: Task, languages: Iterable[str] | None = None, seed: int = 0) -> 
         task: trained on ``task.train()`` alone.
         languages: codes to test on; all of the task's if not given.
         seed: of the solver; it hardly matters, the problem is convex.
+        progress: told the language, the rows done and the rows in all, after every language; the
+            fit before the first takes most of the time.
 
     Returns:
         A result with the protocol ``classifier`` over the task's test rows.
@@ -46,6 +53,7 @@ def floor(task: Task, languages: Iterable[str] | None = None, seed: int = 0) -> 
         LogisticRegression(C=c, max_iter=1000, random_state=seed),
     )
     model.fit([row.text for row in train], [row.target for row in train])
+    total, done = sum(map(len, rows.values())), 0
     results = {}
     for code in codes:
         answers = model.predict([row.text for row in rows[code]])
@@ -53,6 +61,9 @@ def floor(task: Task, languages: Iterable[str] | None = None, seed: int = 0) -> 
             Prediction(row.id, row.target, str(answer), bool(answer == row.target))
             for row, answer in zip(rows[code], answers, strict=True)
         )
+        done += len(rows[code])
+        if progress is not None:
+            progress(code, done, total)
     return Result(
         method=METHOD,
         task=task.name,

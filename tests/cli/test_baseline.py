@@ -1,0 +1,207 @@
+import json
+
+import pytest
+
+import tiny_translators
+from layerbridge import results, tasks
+from layerbridge.backbone import LoadOptions
+from layerbridge.baselines.floor import floor
+from layerbridge.baselines.lm_alone import lm_alone
+from layerbridge.baselines.lm_few_shot import lm_few_shot
+from layerbridge.tables import accuracy_table
+
+PLACE = ("--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture
+def language_model(folder):
+    return ("--language-model", folder("llama"), *PLACE)
+
+
+@pytest.fixture(scope="module")
+def nllb(tmp_path_factory):
+    return tiny_translators.write("nllb", tmp_path_factory.mktemp("nllb"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch, tmp_path):
+    """Result files go into the folder one is in."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_floor(command, few_names, tmp_path):
+    said = command("baseline", "floor", "--task", "names", "--languages", "en, si", "--seed", "3")
+    path = tmp_path / "results" / "names-floor.json"
+    assert said.code == 0
+    assert said.err == "names, floor: 36/36  si\nwrote results/names-floor.json\n"
+    result = results.read(path)
+    assert said.out == accuracy_table([result]).markdown(intervals=True)
+    assert result.languages == floor(tasks.get("names"), ["en", "si"]).languages
+    assert (result.method, result.seed) == ("tf-idf + logistic regression", 3)
+
+
+def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
+    output = tmp_path / "elsewhere" / "alone.json"
+    said = command(
+        "baseline", "lm-alone", "--task", "names", "--languages", "si", *language_model,
+        "--prompt", "{text} is a ", "--batch-size", "5", "--json", "-o", output,
+    )  # fmt: skip
+    assert said.code == 0
+    assert said.err == f"names, lm-alone: 18/18  si\nwrote {output}\n"
+    assert said.out == output.read_text(encoding="utf-8")
+    assert not (tmp_path / "results").exists()
+    same = lm_alone(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
+    assert results.read(output).languages == same.languages
+    assert json.loads(said.out)["settings"]["prompt"] == "{text} is a "
+
+
+def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
+    said = command(
+        "baseline", "lm-few-shot", "--task", "names", "--languages", "si", *language_model,
+        "--shots", "3", "--seed", "2",
+    )  # fmt: skip
+    assert (said.code, said.err.splitlines()[-1]) == (0, "wrote results/names-lm-few-shot-3.json")
+    result = results.read(tmp_path / "results" / "names-lm-few-shot-3.json")
+    same = lm_few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
+    assert result.languages == same.languages
+    assert (result.method, result.seed) == ("LM few-shot (3)", 2)
+
+
+def test_eight_examples_if_not_given(command, few_names, language_model, tmp_path):
+    said = command(
+        "baseline", "lm-few-shot", "--task", "names", "--languages", "en", *language_model
+    )
+    assert said.code == 0
+    result = results.read(tmp_path / "results" / "names-lm-few-shot.json")
+    assert result.method == "LM few-shot (8)"
+
+
+def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypatch):
+    words = (
+        "baseline", "translate", "--task", "names", "--languages", "en,si", *language_model,
+        "--translator", nllb, "--max-new-tokens", "8", "--translations", "kept",
+    )  # fmt: skip
+    said = command(*words)
+    assert said.code == 0
+    assert said.err == (
+        "names, translations: 18/18  si\nnames, translate: 36/36  si\n"
+        "wrote results/names-translate.json\n"
+    )
+    first = results.read(tmp_path / "results" / "names-translate.json")
+    assert first.method == "translate, then LM"
+    assert first.settings["translator"]["max_new_tokens"] == 8
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+    # What was kept is all that the next one needs.
+    fail = lambda *_: pytest.fail("translated again")  # noqa: E731
+    monkeypatch.setattr("layerbridge.translation.translator.Translator._translate", fail)
+    assert command(*words).code == 0
+    assert results.read(tmp_path / "results" / "names-translate.json").languages == first.languages
+    assert command(*words, "--shots", "2").code == 0
+    few = results.read(tmp_path / "results" / "names-translate-2.json")
+    assert few.method == "translate, then LM few-shot (2)"
+
+
+def test_a_tasks_options_are_passed_and_kept(command, tmp_path):
+    words = ("baseline", "floor", "--task", "names", "--languages", "sw")
+    said = command(*words, "--task-option", "test_per_kind=2", "--task-option", "train_per_kind=9")
+    assert said.code == 0
+    result = results.read(tmp_path / "results" / "names-floor.json")
+    assert result.languages["sw"].n == 12
+    assert result.settings["task_options"] == {"test_per_kind": 2, "train_per_kind": 9}
+    said = command(*words, "--data-dir", tmp_path)
+    assert said.code == 2
+    assert said.err.startswith("error: the task names has no option 'data_dir'; allowed: ")
+
+
+LM = ("--language-model", "nowhere/nothing")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("floor", "--task", "names", "--languages", "en,xx"), "has no test rows in 'xx'"),
+        (
+            ("floor", "--task", "names", *LM),
+            "--language-model was given, which floor does not read; "
+            "allowed: --language-model with lm-alone, lm-few-shot, translate",
+        ),
+        (
+            ("lm-alone", "--task", "names", *LM, "--shots", "3"),
+            "--shots was given, which lm-alone does not read; "
+            "allowed: --shots with lm-few-shot, translate",
+        ),
+        (
+            ("lm-few-shot", "--task", "names", *LM, "--translator", "x"),
+            "--translator was given, which lm-few-shot does not read; "
+            "allowed: --translator with translate",
+        ),
+        (
+            ("lm-alone", "--task", "names"),
+            "lm-alone needs --language-model; allowed: a folder, zoo:NAME or a hub id; "
+            "next: layerbridge baseline lm-alone --language-model …",
+        ),
+        (("translate", "--task", "names", *LM), "translate needs --translator; "),
+        (("lm-alone", "--task", "names", *LM, "--prompt", "x"), "the prompt 'x' has 0 places"),
+        (("lm-alone", "--task", "names", *LM, "--dtype", "int4"), "unknown dtype 'int4'"),
+        (("lm-alone", "--task", "names", *LM), "'nowhere/nothing' is not on this machine"),
+        (
+            ("lm-few-shot", "--task", "names", *LM, "--shots", "9999"),
+            "training rows for 9999 shots",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(command, words, told, tmp_path):
+    said = command("baseline", *words)
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_method_that_there_is_not(command):
+    said = command("baseline", "guess", "--task", "names")
+    assert (said.code, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    assert "'floor', 'lm-alone', 'lm-few-shot', 'translate'" in line
+
+
+def test_a_language_that_the_translator_does_not_have(command, folder, tmp_path):
+    translator = tiny_translators.write("m2m100", tmp_path / "m2m100")
+    said = command(
+        "baseline", "translate", "--task", "names", "--languages", "si,as", *LM,
+        "--translator", translator,
+    )  # fmt: skip
+    assert said.code == 2
+    assert said.err == (
+        f"error: the translator {translator} has no language 'as'; "
+        "next: leave the language out, or choose another translator\n"
+    )
+
+
+def test_help(command):
+    said = command("baseline", "--help")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Usage: layerbridge baseline ")
+    for method in ("floor", "lm-alone", "lm-few-shot", "translate"):
+        assert method in said.out
+
+
+def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeypatch):
+    asked = []
+    from layerbridge.language_model import LanguageModel
+
+    load = LanguageModel.load
+
+    def spy(source, options):
+        asked.append((source.given, options))
+        return load(source, options)
+
+    monkeypatch.setattr(LanguageModel, "load", spy)
+    said = command(
+        "baseline", "lm-alone", "--task", "names", "--languages", "en", "--device", "cpu",
+        "--language-model", folder("gpt2"), "--dtype", "float32", "--allow-pickle",
+    )  # fmt: skip
+    assert said.code == 0
+    assert asked == [(str(folder("gpt2")), LoadOptions("float32", allow_pickle=True))]
