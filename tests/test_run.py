@@ -92,6 +92,7 @@ def test_what_a_run_leaves_behind(learned):
     assert sorted(path.name for path in output.iterdir()) == [
         "README.md",
         "config.json",
+        "layer-weights.jsonl",
         "model.safetensors",
         "recipe.yaml",
         "training.json",
@@ -147,6 +148,7 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
             train(recipe, tmp_path / "run", device="cpu")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint-4",
+        "layer-weights.jsonl",
         "recipe.yaml",
     ]
     with pytest.raises(OutputError, match="is not empty; next: --overwrite"):
@@ -266,7 +268,7 @@ def test_a_run_with_cached_states_is_resumed(make_recipe, tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu")
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert left == ["checkpoint-4", "recipe.yaml"]
+    assert left == ["checkpoint-4", "layer-weights.jsonl", "recipe.yaml"]
     resumed = train(recipe, tmp_path / "run", resume=True, device="cpu")
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed.trained_state_dict()[name]), name

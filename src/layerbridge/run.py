@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from layerbridge.training import (
     prepare_output,
     write_log,
 )
+from layerbridge.weight_watch import WeightWatch
 
 DEFAULT_FUSION = "token-softmax"
 
@@ -50,6 +52,7 @@ class RunData:
         options: the label words, if there are any.
         template: the prompt of the encoder's texts.
         name: of the task or the data.
+        dropped: rows that were left out, by split, because they would give an answer away.
     """
 
     train: list[Row]
@@ -57,6 +60,7 @@ class RunData:
     options: list[str] | None
     template: str | None
     name: str
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def read_data(recipe: Recipe) -> RunData:
@@ -71,6 +75,7 @@ def read_data(recipe: Recipe) -> RunData:
         task = tasks.get(recipe.task, **recipe.task_options)
         train, validation = task.train(), task.validation()
         options, template = list(task.options), task.template
+        name, dropped = task.name, task.dropped()
     else:
         assert recipe.data is not None
         columns: dict[str, Any] = {
@@ -82,8 +87,8 @@ def read_data(recipe: Recipe) -> RunData:
         train = read_rows(recipe.data, **columns)
         validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
         options, template = recipe.options, recipe.template
-    name = recipe.task or str(recipe.data)
-    return RunData(train[: recipe.max_rows], validation, options, template, name)
+        name, dropped = recipe.data, {}
+    return RunData(train[: recipe.max_rows], validation, options, template, name, dropped)
 
 
 def training_arguments(settings: dict[str, Any], output_dir: Path) -> BridgeTrainingArguments:
@@ -191,6 +196,9 @@ def train(
     for backbone in ("encoder", "language_model"):
         # A misspelt id costs no waiting for the other model, and is told alone.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
+    if data.dropped:
+        counts = ", ".join(f"{number} of {split}" for split, number in data.dropped.items())
+        say(f"rows left out: {counts}; English validation or test has the same texts")
     say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
     # The bridge's random starts are part of the run as well.
     set_seed(arguments.seed)
@@ -233,6 +241,8 @@ def train_bridge(
                 during.enter_context(ahead.cached())
         bar = during.enter_context(meter(f"training {bridge.config.fusion}"))
         trainer.add_callback(_Progress(bar))
+        watched = [row.text for row in data.validation or data.train]
+        trainer.add_callback(WeightWatch(bridge, watched, folder))
         trainer.train(resume_from_checkpoint=resume or None)
     bridge.card = model_card(
         bridge.config,

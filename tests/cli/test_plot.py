@@ -1,6 +1,7 @@
 import pytest
 
 from layerbridge.results import LanguageResult, Prediction, Result
+from layerbridge.weight_log import FILE, append
 
 
 @pytest.fixture
@@ -49,3 +50,87 @@ def test_no_results(command, tmp_path):
         f"error: {tmp_path} holds no result files; next: make one with layerbridge evaluate\n"
     )
     assert not (tmp_path / "plots").exists()
+
+
+def test_the_usual_pictures_by_their_name(command, write, tmp_path):
+    write("token-softmax", [0.2, 0.8])
+    said = command("plot", "results", tmp_path / "runs", "-o", tmp_path)
+    assert said.out == command("plot", tmp_path / "runs", "-o", tmp_path).out
+    assert said.out == command("plot", "-o", tmp_path, tmp_path / "runs").out
+    assert len(said.out.splitlines()) == 2
+
+
+def test_nothing_to_draw_is_a_mistake(command):
+    said = command("plot")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: Missing argument ")
+    assert said.err.endswith("; next: layerbridge plot results --help\n")
+
+
+def test_help_names_every_picture(command):
+    said = command("plot", "--help")
+    for name in ("results", "weights", "training", "gains", "sentence"):
+        assert f"\n  {name} " in said.out
+
+
+def test_weights(command, write, tmp_path):
+    write("token-softmax", [0.2, 0.8])
+    write("last", None)
+    said = command("plot", "weights", tmp_path / "runs", "-o", tmp_path, "--format", "svg")
+    expected = [tmp_path / "layer-weights.svg", tmp_path / "layer-weights-token-softmax.svg"]
+    assert said.out.splitlines() == list(map(str, expected))
+    assert all("<svg" in path.read_text(encoding="utf-8") for path in expected)
+
+
+def test_no_weights(command, write, tmp_path):
+    write("last", None)
+    said = command("plot", "weights", tmp_path / "runs", "-o", tmp_path / "plots")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: no result has layer weights; next: evaluate a bridge")
+
+
+def test_training(command, tmp_path):
+    for folder in ("a/run", "b/run"):
+        path = tmp_path / folder / FILE
+        path.parent.mkdir(parents=True)
+        append(path, 0, [0.5, 0.5])
+        append(path, 1, [0.4, 0.6])
+    said = command("plot", "training", tmp_path, "-o", tmp_path / "plots")
+    names = ("layer-weights-in-training-run.png", "layer-weights-in-training-run-2.png")
+    assert said.out.splitlines() == [str(tmp_path / "plots" / name) for name in names]
+
+
+def test_training_without_a_log(command, tmp_path):
+    said = command("plot", "training", tmp_path)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"error: there is no layer-weights.jsonl in {tmp_path}; next: a run has one if its fusion "
+        "learns weights, such as global-softmax\n"
+    )
+
+
+def test_gains(command, write, tmp_path):
+    write("last", None)
+    write("token-softmax", [0.2, 0.8])
+    said = command("plot", "gains", tmp_path / "runs", "-o", tmp_path, "--by", "share")
+    assert said.out == f"{tmp_path / 'gain-by-share.png'}\n"
+    said = command("plot", "gains", tmp_path / "runs", "--against", "uniform")
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert "uniform" in said.err
+
+
+def test_one_text(command, trained, tmp_path):
+    words = ["plot", "sentence", trained, "the market", "ම ශ්", "-o", tmp_path]
+    said = command(*words, "--dtype", "float32")
+    assert said.out.splitlines() == [str(tmp_path / f"tokens-{n}.png") for n in (1, 2)]
+    said = command(*words, "--dtype", "float32", "--format", "html")
+    assert (said.out, said.err) == (f"{tmp_path / 'tokens.html'}\n", "")
+    text = (tmp_path / "tokens.html").read_text(encoding="utf-8")
+    assert text.count('<table class="tokens">') == 2
+    assert "ම ශ්</bdi>" in text
+
+
+def test_one_text_in_no_format(command, trained, tmp_path):
+    said = command("plot", "sentence", trained, "x", "-o", tmp_path, "--format", "gif")
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert said.err.startswith("error: a picture cannot be written to")

@@ -1,0 +1,32 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const stored = () => {
+    // A page from a file may be forbidden to remember anything.
+    try { return localStorage.getItem("layerbridge-theme"); } catch { return null; }
+  };
+  const shown = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+  const tell = () => button.setAttribute("aria-pressed", String(shown() === "dark"));
+  const before = stored();
+  if (before === "dark" || before === "light") root.dataset.theme = before;
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    root.dataset.theme = shown() === "dark" ? "light" : "dark";
+    try { localStorage.setItem("layerbridge-theme", root.dataset.theme); } catch { /* as above */ }
+    tell();
+  });
+  dark.addEventListener("change", tell);
+  tell();
+
+  // What is folded away would not be printed.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+})();

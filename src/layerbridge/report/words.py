@@ -1,0 +1,24 @@
+"""Numbers as a report writes them."""
+
+from __future__ import annotations
+
+
+def percent(value: float) -> str:
+    """A proportion in per cent, with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference in points: with its sign, and with a minus and no hyphen."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def interval(low: float, high: float) -> str:
+    """From one difference to another."""
+    return f"{points(low)} to {points(high)}"
+
+
+def probability(p: float) -> str:
+    """A p-value: three decimals are all that is ever asked of one."""
+    return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"

@@ -1,0 +1,111 @@
+"""The log of a run's layer weights, ``layer-weights.jsonl``: a line a step, written as it trains.
+
+    {"step": 0, "weights": [0.025, 0.025, 0.95]}
+
+Knows the file, not where weights come from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerbridge.errors import ResultError
+
+FILE = "layer-weights.jsonl"
+
+
+@dataclass(frozen=True)
+class WeightLog:
+    """A run's weights over its steps.
+
+    Attributes:
+        steps: in rising order, one or more.
+        weights: for each step, the weight of each encoder layer, lowest first.
+    """
+
+    steps: tuple[int, ...]
+    weights: tuple[tuple[float, ...], ...]
+
+
+def read(path: str | Path) -> WeightLog:
+    """The log in a run's folder, or a log itself.
+
+    A last line that is cut short is passed over: the run may be at work, or have been broken off.
+
+    Raises:
+        ResultError: there is no such file, or it is damaged.
+    """
+    path = Path(path)
+    path = path / FILE if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ResultError(
+            f"{path} cannot be read ({error.strerror or error})",
+            hint="a run has one if its fusion learns weights, such as global-softmax",
+        ) from None
+    entries: dict[int, tuple[float, ...]] = {}
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        entry = _entry(line)
+        if entry is None or not _follows(entry, entries):
+            raise ResultError(f"{path} is damaged (line {number})", hint="train again")
+        entries[entry[0]] = entry[1]
+    if not entries:
+        raise ResultError(f"{path} is empty", hint="train again")
+    return WeightLog(tuple(entries), tuple(entries.values()))
+
+
+def keep(path: Path, step: int) -> bool:
+    """Makes the file ready to be gone on with from ``step``: lines of later steps go.
+
+    Returns:
+        Whether lines are left in it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    kept: list[str] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            entry = _entry(line)
+            # What follows a damaged line is worth nothing.
+            if entry is None or entry[0] > step:
+                break
+            kept.append(f"{line}\n")
+    path.write_text("".join(kept), encoding="utf-8")
+    return bool(kept)
+
+
+def append(path: Path, step: int, weights: Sequence[float]) -> None:
+    """Writes one more line.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # Six digits: a picture shows three, and a line of 24 layers stays short.
+    numbers = [float(f"{weight:.6g}") for weight in weights]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "weights": numbers}) + "\n")
+
+
+def _entry(line: str) -> tuple[int, tuple[float, ...]] | None:
+    """Step and weights, or None for a line that is damaged."""
+    try:
+        entry = json.loads(line)
+        step, weights = entry["step"], tuple(float(weight) for weight in entry["weights"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
+    return (step, weights) if whole and weights and all(map(math.isfinite, weights)) else None
+
+
+def _follows(entry: tuple[int, tuple[float, ...]], before: dict[int, tuple[float, ...]]) -> bool:
+    """Whether a line can stand after those before it: of a later step, and of as many layers."""
+    if not before:
+        return True
+    step, weights = next(reversed(before.items()))
+    return entry[0] > step and len(entry[1]) == len(weights)

@@ -1,0 +1,63 @@
+import pytest
+
+from layerbridge.report.figures import Drawing
+from layerbridge.results import LanguageResult, Prediction, Result
+
+
+@pytest.fixture
+def results(tmp_path):
+    for method, right in (("last", 3), ("token-softmax", 7)):
+        answers = [Prediction(str(n), "ab"[n % 2], "a", n < right) for n in range(10)]
+        languages = {code: LanguageResult.of(answers, [0.2, 0.8]) for code in ("en", "si")}
+        made = Result(method, "names", "score", "test", 0, languages)
+        made.write(tmp_path / "runs" / f"{method}.json")
+    return tmp_path / "runs"
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Pictures of nothing: drawing them is tested elsewhere."""
+
+    def drawn(name, caption, label, draw):
+        return Drawing(name, caption, label, "<svg></svg>", "<svg></svg>")
+
+    monkeypatch.setattr("layerbridge.report.figures._drawn", drawn)
+
+
+def test_a_report_and_its_path(command, results, tmp_path):
+    output = tmp_path / "new" / "report.html"
+    said = command("report", results, "-o", output, "--title", "A & B", "--against", "last")
+    assert (said.code, said.out, said.err) == (0, f"{output}\n", "")
+    text = output.read_text(encoding="utf-8")
+    assert "<h1>A &amp; B</h1>" in text
+    assert f"layerbridge report {results} -o {output} --title &#39;A &amp; B&#39;" in text
+
+
+def test_sentences_are_read_by_the_bridge(command, trained, results, tmp_path):
+    output = tmp_path / "report.html"
+    words = ["--sentence", "ම ශ්", "--sentence", "teams", "--bridge", trained]
+    said = command("report", results, "-o", output, *words, "--dtype", "float32")
+    assert (said.code, said.out) == (0, f"{output}\n")
+    text = output.read_text(encoding="utf-8")
+    assert text.count('<table class="tokens">') == 2
+    assert f"--sentence teams --bridge {trained}" in text
+
+
+def test_several_runs_and_no_bridge(command, results, tmp_path):
+    files = sorted(results.iterdir())
+    said = command("report", *files, "-o", tmp_path / "r.html", "--sentence", "teams")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == ("error: there are several runs to read the sentences; next: --bridge RUN\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("absent",), "cannot be read"),
+        (("RUNS", "-o", "r.pdf"), "a page cannot be written to r.pdf; allowed: .html, .htm"),
+    ],
+)
+def test_mistakes_are_one_line(command, results, words, told):
+    said = command("report", *(results if word == "RUNS" else word for word in words))
+    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert told in said.err

@@ -1,0 +1,92 @@
+"""The report as a browser lays it out, at a telephone's width and at a desk's."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from html_tree import tree
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--hide-scrollbars",
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+# Frames of so many pixels: a window of a headless browser cannot be as narrow as a telephone.
+WIDTHS = (360, 1200)
+MEASURE = """
+addEventListener("load", () => {
+  const told = {};
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument;
+    const size = (element) => {
+      const box = element.getBoundingClientRect();
+      return [Math.round(box.width), Math.round(box.height)];
+    };
+    told[frame.width] = {
+      scroll: page.documentElement.scrollWidth,
+      paper: getComputedStyle(page.body).backgroundColor,
+      themed: !page.getElementById("theme").hidden,
+      figures: Object.fromEntries([...page.querySelectorAll("figure")].map((figure) => [
+        figure.id,
+        [...figure.querySelectorAll("svg[role=img], table")].map(size),
+      ])),
+      tables: [...page.querySelectorAll(".scroll")].map(size),
+    };
+  }
+  document.body.dataset.told = JSON.stringify(told);
+});
+"""
+
+
+def browse(tmp_path, page, *words):
+    profile = tmp_path / "profile"
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *words, page.as_uri()]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return said.stdout
+
+
+def test_every_figure_has_a_size_and_no_page_scrolls_sideways(written, tmp_path):
+    text = html.escape(written.read_text(encoding="utf-8"))
+    frames = "".join(f'<iframe width="{w}" height="900" srcdoc="{text}"></iframe>' for w in WIDTHS)
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", encoding="utf-8")
+    dom = browse(tmp_path, outer, "--dump-dom")
+    told = json.loads(html.unescape(re.search(r'data-told="([^"]*)"', dom)[1]))
+    expected = [f.attributes["id"] for f in tree(written.read_text("utf-8")).all("figure")]
+    for width in WIDTHS:
+        seen = told[str(width)]
+        assert seen["scroll"] <= width, f"at {width} pixels"
+        assert seen["paper"] == "rgb(255, 255, 255)"
+        assert seen["themed"], "the page's own script did not run"
+        assert list(seen["figures"]) == expected
+        for name, sizes in seen["figures"].items():
+            shown = [size for size in sizes if size[0]]
+            # A picture is there once, wide or narrow.
+            assert len(shown) == 1, name
+            assert min(shown[0]) > 80, name
+            if not name.startswith("tokens"):
+                assert shown[0][0] <= width, name
+        assert all(box[0] <= width for box in seen["tables"])
+
+
+def test_it_is_dark_where_the_browser_is(written, tmp_path):
+    from PIL import Image
+
+    picture = tmp_path / "picture.png"
+    setting = "--blink-settings=preferredColorScheme=0"
+    browse(tmp_path, written, setting, "--window-size=900,1200", f"--screenshot={picture}")
+    with Image.open(picture) as image:
+        pixels = image.convert("L")
+        assert pixels.getpixel((2, 2)) < 50
+        # The words stand out from what is behind them.
+        low, high = pixels.getextrema()
+        assert high - low > 150
