@@ -58,7 +58,7 @@ class NaiveBridge:
         layers = self.layer_states(text)
         if self.normalize == "rms":
             layers = [h / h.square().mean(-1, keepdim=True).sqrt() for h in layers]
-        if self.fusion == "last":
+        if self.fusion in ("last", "fixed"):  # fixed: the last layer unless told otherwise
             return layers[-1]
         if self.fusion == "uniform":
             return sum(layers) / len(layers)

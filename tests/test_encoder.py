@@ -12,6 +12,7 @@ import tiny
 from layerbridge.backbone import LoadOptions
 from layerbridge.encoder import Encoder
 from layerbridge.errors import BackboneError
+from layerbridge.layer_list import layer_list
 from layerbridge.sources import resolve
 from layerbridge.state_cache import StateCache
 
@@ -314,3 +315,25 @@ def test_cache_holds_no_padding_and_no_batch(counted):
     assert encoder.cache.bytes == 3 * tokens * 32 * 4
     held = sum(row.untyped_storage().nbytes() for row in encoder.cache._rows.values())
     assert held == encoder.cache.bytes
+
+
+@pytest.mark.parametrize("name", tiny.ENCODERS)
+def test_layers_above_the_highest_are_not_run(load_encoder, name):
+    encoder = load_encoder(name)
+    whole = encoder.encode(TEXTS)
+    _, layers = layer_list(encoder.model)
+    runs = []
+    handles = [
+        layer.register_forward_pre_hook(lambda *_, place=place: runs.append(place))
+        for place, layer in enumerate(layers)
+    ]
+    try:
+        lowest = encoder.encode(TEXTS, layers=[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    # One more than is read: the last that is run may go through the final norm.
+    assert runs == list(range(min(2, encoder.layers)))
+    assert torch.equal(lowest.layers[0], whole.layers[0])
+    assert [layer.is_meta for layer in lowest.layers] == [False] + [True] * (encoder.layers - 1)
+    assert torch.equal(encoder.encode(TEXTS).stacked, whole.stacked)

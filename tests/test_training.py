@@ -1,6 +1,8 @@
+import copy
 import hashlib
 import json
 import math
+import shutil
 import statistics
 
 import jaxtyping
@@ -13,6 +15,7 @@ from transformers import TrainerCallback
 from layerbridge.collation import Collator, RowDataset
 from layerbridge.config import BridgeConfig
 from layerbridge.errors import CheckpointError, OutputError, TrainingError
+from layerbridge.language_model import LanguageModel
 from layerbridge.model import LayerBridge
 from layerbridge.state_cache import StateCache
 from layerbridge.tasks import Row
@@ -400,6 +403,19 @@ def test_loader_workers_tokenise(new, trainer, collated):
 
 
 # What is trained
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_layers_train_the_same(trained, new, load_lm):
+    plain = trained("plain", max_steps=3)
+    lm = load_lm("llama")
+    twin = new()
+    twin.language_model = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer)
+    torch._dynamo.reset()
+    compiled = trained("compiled", bridge=twin, max_steps=3, torch_compile=True)
+    assert twin.language_model.compiled
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert distance(plain, compiled) < 1e-5
 
 
 def test_the_backbones_never_change(new, trainer):

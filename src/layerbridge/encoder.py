@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import (
 
 from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenizer, load_weights
 from layerbridge.errors import BackboneError
+from layerbridge.layer_list import truncated
 from layerbridge.layer_states import LayerStates
 from layerbridge.sources import Source
 from layerbridge.state_cache import MappedStateCache, StateCache
@@ -163,9 +164,13 @@ class Encoder(nn.Module):
         Args:
             input_ids: padded on the right.
             attention_mask: 1 where they are real.
-            layers: indices of the layers that will be looked at; None for all. Where the last is
-                the only one, the others are not kept, and stand there without numbers.
+            layers: indices of the layers that will be looked at; None for all. What is above the
+                highest of them is not run; where the last is the only one, the others are not
+                kept. These stand there without numbers.
         """
+        top = self.layers if layers is None else 1 + max(layers)
+        if top < self.layers:
+            return self._lower(input_ids, attention_mask, top)
         last_alone = layers is not None and set(layers) <= {self.layers - 1}
         output = self.model(
             input_ids=input_ids,
@@ -186,6 +191,22 @@ class Encoder(nn.Module):
                 allowed=SUPPORTED,
             )
         return LayerStates(states, attention_mask)
+
+    def _lower(
+        self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"], top: int
+    ) -> LayerStates:
+        """h₁ … h_top; the layers above stand there without numbers."""
+        # One layer more is run: what the highest of them gives may have gone through the final
+        # norm, which belongs to h_L.
+        output = truncated(self.model, top + 1)(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            return_dict=True,
+        )
+        states = output.hidden_states[1 : top + 1]
+        unread = torch.empty_like(states[0], device="meta")
+        return LayerStates([*states, *[unread] * (self.layers - top)], attention_mask)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""

@@ -12,6 +12,7 @@ import copy
 import inspect
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenizer, load_weights
+from layerbridge.compilation import compile_layers, uncompiled
 from layerbridge.errors import BackboneError
 from layerbridge.sources import Source
 
@@ -113,6 +115,7 @@ class LanguageModel(nn.Module):
         scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)
         self.logit_scale: float = (1.0 if scale is None else scale) / divisor
         self.head_is_plain = self._head_is_plain()
+        self.compiled = False
 
     @classmethod
     def load(cls, source: Source, options: LoadOptions | None = None) -> LanguageModel:
@@ -136,6 +139,18 @@ class LanguageModel(nn.Module):
         arguments = options.for_transformers(source)
         model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
         return cls(model, load_tokenizer("language model", source, options))
+
+    def compile_layers(self, **settings: Any) -> None:
+        """Compiles the layers for training; scoring and generating go without.
+
+        Args:
+            **settings: of ``torch.compile``, such as ``mode``.
+
+        Raises:
+            BackboneError: there is no compiler, or the model's layers are not known.
+        """
+        compile_layers(self.model, **settings)
+        self.compiled = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -330,11 +345,12 @@ class LanguageModel(nn.Module):
         pad = self.tokenizer.pad_token_id
         arguments.setdefault("pad_token_id", self.eos_id if pad is None else pad)
         arguments.setdefault("eos_token_id", self.stops())
-        return self.model.generate(
-            inputs_embeds=packed.inputs_embeds,
-            attention_mask=packed.attention_mask,
-            **arguments,
-        )
+        with self._as_written():
+            return self.model.generate(
+                inputs_embeds=packed.inputs_embeds,
+                attention_mask=packed.attention_mask,
+                **arguments,
+            )
 
     def stops(self) -> list[int]:
         """EOS, which the bridge was trained with, and whatever else the model stops at."""
@@ -350,13 +366,17 @@ class LanguageModel(nn.Module):
         self, arguments: dict[str, Any], keep: int, *, use_cache: bool
     ) -> tuple[Float[Tensor, "B keep V"], Any]:
         """The logits of the last ``keep`` positions, and the cache."""
-        if self.head_is_plain:
-            output = self.model.base_model(**arguments, use_cache=use_cache)
-            logits = self.head(output.last_hidden_state[:, -keep:].contiguous())
-        else:
-            output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
-            logits = output.logits[:, -keep:]
+        with self._as_written() if use_cache else nullcontext():
+            if self.head_is_plain:
+                output = self.model.base_model(**arguments, use_cache=use_cache)
+                logits = self.head(output.last_hidden_state[:, -keep:].contiguous())
+            else:
+                output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
+                logits = output.logits[:, -keep:]
         return logits, output.past_key_values if use_cache else None
+
+    def _as_written(self) -> AbstractContextManager[None]:
+        return uncompiled() if self.compiled else nullcontext()
 
     def _arguments(self, packed: Packed) -> dict[str, Any]:
         arguments: dict[str, Any] = {

@@ -314,7 +314,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         A soft prompt rounded to bfloat16 while it is trained moves in steps; it is rounded once,
         where it enters the language model.
         """
-        with torch.autocast(states.last.device.type, enabled=False):
+        with torch.autocast(states.mask.device.type, enabled=False):
             return self.projection(self.fusion(states))
 
     def prefix(self, states: LayerStates, instruction: str | Piece | None = None) -> list[Piece]:

@@ -27,6 +27,7 @@ from layerbridge.collation import Collator, RowDataset
 from layerbridge.errors import CheckpointError, OutputError, TrainingError
 from layerbridge.model import LayerBridge
 from layerbridge.tasks.task import Row
+from layerbridge.weight_log import FILE as WEIGHT_LOG
 
 LOG = "training.json"
 
@@ -46,6 +47,8 @@ class BridgeTrainingArguments(TrainingArguments):
         tokens_per_batch: fill a batch up to so many tokens (rows × longest row, text and target
             together) instead of to ``per_device_train_batch_size``, which is then not looked at.
             A row that is longer has a batch to itself.
+
+    ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
     """
 
     fusion_learning_rate_scale: float = field(default=1.0)
@@ -154,6 +157,12 @@ class BridgeTrainer(Trainer):
             raise TrainingError("there are no rows to train on")
         if model.encoder.cache is not None:
             args.check_cached()
+        if args.torch_compile and not model.language_model.compiled:
+            settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+            model.language_model.compile_layers(**settings)
+        # By layers it takes seconds; the Trainer would compile the whole bridge, batch by batch.
+        args.torch_compile = False
+        args.torch_compile_backend = args.torch_compile_mode = None
         super().__init__(
             model=model,
             args=args,
@@ -293,7 +302,7 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
 def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
     """The run's folder, ready to be written: made, and free of an earlier run's numbers.
 
-    With ``overwrite`` its checkpoints and result files go; other files stay.
+    With ``overwrite`` its checkpoints, result files and log of weights go; other files stay.
 
     Raises:
         OutputError: as ``check_output``.
@@ -305,7 +314,7 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
             # Resumed from, or told of as the last good one, they would pass for this run's.
             for stale in folder.glob("checkpoint-[0-9]*"):
                 shutil.rmtree(stale)
-            for stale in folder.glob("results/*.json"):
+            for stale in (*folder.glob("results/*.json"), *folder.glob(WEIGHT_LOG)):
                 stale.unlink()
     except OSError as error:
         raise OutputError(

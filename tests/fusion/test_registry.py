@@ -13,7 +13,7 @@ def refused(*arguments, **options):
 
 
 def test_every_name_builds_a_strategy_that_keeps_the_contract():
-    assert fusion.names() == ("last", "uniform", "global-softmax", "token-softmax")
+    assert fusion.names() == ("last", "uniform", "fixed", "global-softmax", "token-softmax")
     states = LayerStates(torch.randn(3, 2, 4, 8), torch.ones(2, 4, dtype=torch.bool))
     for name in fusion.names():
         strategy = fusion.build(name, layers=3, width=8, normalize="rms")
@@ -27,7 +27,7 @@ def test_every_name_builds_a_strategy_that_keeps_the_contract():
 def test_layers_that_a_strategy_does_not_read_need_no_numbers(name, normalize):
     layers, mask = torch.randn(3, 2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
     strategy = fusion.build(name, layers=3, width=8, normalize=normalize).eval()
-    assert list(strategy.reads) == ([2] if name == "last" else [0, 1, 2])
+    assert list(strategy.reads) == ([2] if name in ("last", "fixed") else [0, 1, 2])
     bare = [
         layer if place in strategy.reads else torch.empty_like(layer, device="meta")
         for place, layer in enumerate(layers)
@@ -45,7 +45,7 @@ def test_options_reach_the_strategy():
 
 def test_unknown_names_and_options():
     assert refused("softmax") == (
-        "unknown fusion 'softmax'; allowed: last, uniform, global-softmax, token-softmax"
+        "unknown fusion 'softmax'; allowed: last, uniform, fixed, global-softmax, token-softmax"
     )
     assert refused("last", heads=2) == "fusion 'last' has no option 'heads'; allowed: none"
     assert refused("token-softmax", head=2) == (

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from layerbridge.errors import ConfigError
+from layerbridge.fusion.fixed import Fixed
 from layerbridge.fusion.global_softmax import GlobalSoftmax
 from layerbridge.fusion.last import Last
 from layerbridge.fusion.strategy import Fusion
@@ -15,6 +16,7 @@ from layerbridge.fusion.uniform import Uniform
 STRATEGIES: dict[str, type[Fusion]] = {
     "last": Last,
     "uniform": Uniform,
+    "fixed": Fixed,
     "global-softmax": GlobalSoftmax,
     "token-softmax": TokenSoftmax,
 }
