@@ -36,6 +36,12 @@ def batches(rows: Sequence[Row], size: int, lengths: Sequence[int], *, grouped: 
     return [[rows[i] for i in places[at : at + size]] for at in range(0, len(places), size)]
 
 
+def spread(batches: Sequence[list[Row]], count: int) -> list[list[Row]]:
+    """``count`` of the batches, or all there are, evenly spread from the first to the last."""
+    count = min(count, len(batches))
+    return [batches[(2 * place + 1) * len(batches) // (2 * count)] for place in range(count)]
+
+
 class LeverStep:
     """The loss of a batch with some of the levers.
 

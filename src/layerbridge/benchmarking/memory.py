@@ -13,7 +13,7 @@ from layerbridge.benchmarking.train import TrainCase, ours, reference
 
 
 def run(case: TrainCase) -> dict[str, Any]:
-    """Peaks of both, backbones included, on the same batch: the longest texts of a round.
+    """Peaks of both, backbones included, on the heaviest batch: the longest texts.
 
     Returns:
         ``ratio`` (ours over the reference in float32, LangBridge's default),
@@ -39,7 +39,7 @@ def run(case: TrainCase) -> dict[str, Any]:
 
 
 def peak_of_step(case: TrainCase, is_ours: bool) -> int:
-    """Peak bytes of the heaviest step of a round: the one with the longest texts."""
+    """Peak bytes of the heaviest step: the one with the longest texts."""
     backbones = case.pair.load_encoder(), case.pair.load_language_model()
     contestant = (ours if is_ours else reference)(case, backbones)
     heaviest = max(contestant.dataset, key=lambda rows: max(len(row.text) for row in rows))

@@ -1,12 +1,16 @@
 """``bench train``: rows a second of training, against the reference in float32 and in our dtype.
 
-Every contestant trains on the same rows with AdamW: tokenizing, forward, backward, clipping, step.
+Every contestant trains with AdamW: tokenizing, forward, backward, clipping, step. Rows are batched
+out of as many as a real run groups, 50 batches, and a round is ``steps`` of these, evenly spread
+from the shortest to the longest (ours) or over the file (the reference). A round's seconds are told
+for rows of the mean length of all, since its own may be shorter or longer.
 The encoder's states are read once an epoch by the reference; with the lever ``cached`` they are
 read once in all, and that reading is charged to the run in equal parts by epoch.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +21,7 @@ from torch import Tensor, nn
 
 from layerbridge.backbone import resolve_dtype
 from layerbridge.benchmarking import sample
-from layerbridge.benchmarking.levers import ALL, LEVERS, LeverStep, batches
+from layerbridge.benchmarking.levers import ALL, LEVERS, LeverStep, batches, spread
 from layerbridge.benchmarking.measure import Timing, interleave, ratio
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
@@ -28,6 +32,9 @@ from layerbridge.model import LayerBridge
 from layerbridge.tasks import Row
 
 Progress = Callable[[int, int, str], None]
+
+# Batches that a run orders by length at a time, as transformers does.
+GROUP = 50
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class TrainCase:
         file: real texts; None takes the built-in lengths.
         template: of the file's columns.
         levers: which of ours to use.
+        compiled: whether our language model's layers are compiled.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -53,10 +61,11 @@ class TrainCase:
     file: str | None = None
     template: str | None = None
     levers: frozenset[str] = ALL
+    compiled: bool = False
 
     def rows(self, encoder: Encoder) -> list[Row]:
-        """The rows of one round."""
-        count = self.batch * self.steps
+        """The rows that batches are made of."""
+        count = self.batch * max(self.steps, GROUP)
         return sample.rows(encoder, count, file=self.file, template=self.template)
 
     def bridge(self, backbones: tuple[Encoder, LanguageModel], **options: Any) -> LayerBridge:
@@ -73,7 +82,8 @@ class Contestant:
     Args:
         loss: of a batch of rows.
         parameters: to train.
-        dataset: one round's batches.
+        dataset: the batches.
+        steps: of a round, spread evenly over the batches; None takes them all.
         learning_rate: the paper's unless told otherwise.
     """
 
@@ -82,11 +92,13 @@ class Contestant:
         loss: Callable[[Sequence[Row]], Tensor],
         parameters: list[nn.Parameter],
         dataset: list[list[Row]],
+        steps: int | None = None,
         learning_rate: float = 3e-5,
     ) -> None:
         self.loss = loss
         self.parameters = parameters
         self.dataset = dataset
+        self.round = spread(dataset, steps or len(dataset))
         self.optimizer = torch.optim.AdamW(
             parameters, lr=learning_rate, betas=(0.8, 0.999), weight_decay=3e-7
         )
@@ -102,24 +114,30 @@ class Contestant:
 
     def __call__(self) -> list[float]:
         """One round."""
-        return [self.step(rows) for rows in self.dataset]
+        return [self.step(rows) for rows in self.round]
 
 
 def ours(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Contestant:
     """layerbridge with the case's levers."""
+    if case.compiled:
+        # A copy: the reference's layers stay as they are.
+        encoder, language_model = backbones
+        model = copy.deepcopy(language_model.model)
+        backbones = encoder, LanguageModel(model, language_model.tokenizer)
+        backbones[1].compile_layers()
     bridge = case.bridge(backbones).train()
     rows = case.rows(bridge.encoder)
     grouped = "grouped" in case.levers
     dataset = batches(rows, case.batch, _lengths(bridge.encoder, rows), grouped=grouped)
     step = LeverStep(bridge, case.levers)
-    return Contestant(step.loss, trained(bridge), dataset)
+    return Contestant(step.loss, trained(bridge), dataset, case.steps)
 
 
 def reference(case: TrainCase, backbones: tuple[Encoder, LanguageModel]) -> Contestant:
     """The rival, wholly in the dtype of its backbones."""
     bridge = ReferenceBridge(case.bridge(backbones)).to(backbones[1].dtype).train()
-    rows = case.rows(backbones[0])
-    return Contestant(bridge.loss, bridge.trained(), batches(rows, case.batch, [], grouped=False))
+    dataset = batches(case.rows(backbones[0]), case.batch, [], grouped=False)
+    return Contestant(bridge.loss, bridge.trained(), dataset, case.steps)
 
 
 def _lengths(encoder: Encoder, rows: Sequence[Row]) -> list[int]:
@@ -163,14 +181,24 @@ def run(
         for lever in LEVERS:
             alone = replace(case, levers=frozenset({lever}))
             contestants[f"{lever} alone"] = ours(alone, backbones)
+    if case.compiled:
+        # Compiling is done once a run, and no part of what a step takes.
+        contestants["layerbridge"]()
     # What the states cost in one epoch, where they are read before the clock runs.
     reading = {name: _read_states(call) / case.epochs for name, call in contestants.items()}
     timings = interleave(
         contestants, repeat, device=case.pair.place(), warm_up=False, progress=progress
     )
+    lengths = _lengths(backbones[0], case.rows(backbones[0]))
+    mean = sum(lengths) / len(lengths)
+    texts = {name: _texts(call) for name, call in contestants.items()}
+    tokens = {name: sum(_lengths(backbones[0], rows)) for name, rows in texts.items()}
+    # Seconds for a round's number of rows of mean length: the rounds' own rows differ in length.
     rows = case.batch * case.steps
     timings = {
-        name: Timing(tuple(seconds + reading[name] for seconds in timing.seconds))
+        name: Timing(
+            tuple((own + reading[name]) * rows * mean / tokens[name] for own in timing.seconds)
+        )
         for name, timing in timings.items()
     }
     mine = timings["layerbridge"]
@@ -182,22 +210,22 @@ def run(
         "rows_per_second": {name: rows / timing.median for name, timing in timings.items()},
         "round_s": {name: timing.to_dict() for name, timing in timings.items()},
         "reading_states_s": reading["layerbridge"] * case.epochs,
-        **_share(case, backbones, rows / mine.median),
+        "tokens_per_row": mean,
+        **_share(case, backbones, rows / mine.median, mean),
         "rows": rows,
         "batch": case.batch,
         "epochs": case.epochs,
         "dtype": str(backbones[1].dtype).removeprefix("torch."),
         "levers": sorted(case.levers),
+        "compiled": case.compiled,
     }
 
 
 def _share(
-    case: TrainCase, backbones: tuple[Encoder, LanguageModel], rate: float
+    case: TrainCase, backbones: tuple[Encoder, LanguageModel], rate: float, mean: float
 ) -> dict[str, float]:
     """How much of the machine's matrix rate our rows need: the frozen models' products alone."""
     encoder, language_model = backbones
-    tokens = _lengths(encoder, case.rows(encoder))
-    mean = sum(tokens) / len(tokens)
     # The encoder runs forward, once an epoch or once in all; the language model forward and, for
     # the soft prompt's sake, backward to its inputs, with about three tokens more.
     readings = 1 / case.epochs if "cached" in case.levers else 1
@@ -205,7 +233,6 @@ def _share(
     flop += 4 * matrix_parameters(language_model.model) * (mean + 3)
     machine = matrix_rate(case.pair.place(), language_model.dtype)
     return {
-        "tokens_per_row": mean,
         "flop_per_row": flop,
         "matrix_rate": machine,
         "share_of_matrix_rate": rate * flop / machine,
@@ -234,12 +261,16 @@ def loss_difference(
     return max(abs(a - b) for a, b in zip(*curves, strict=True))
 
 
+def _texts(contestant: Contestant) -> list[Row]:
+    return [row for rows in contestant.round for row in rows]
+
+
 def _read_states(contestant: Contestant) -> float:
     """Fills the cache of states; the seconds it took."""
     step = getattr(contestant.loss, "__self__", None)
     if not isinstance(step, LeverStep) or step.cache is None:
         return 0.0
     started = time.perf_counter()
-    for rows in contestant.dataset:
+    for rows in contestant.round:
         step.states([row.text for row in rows])
     return time.perf_counter() - started

@@ -63,6 +63,7 @@ def train(
     template: str | None = _TEMPLATE,
     levers: str = _LEVERS,
     waterfall: bool = typer.Option(False, "--waterfall", help="Each lever alone as well."),
+    compiled: bool = typer.Option(False, "--compile", help="Our language model's layers."),
     dtype: str = _DTYPE,
     device: str | None = _DEVICE,
 ) -> None:
@@ -71,7 +72,14 @@ def train(
 
     pair = _pair(encoder, language_model, dtype, device)
     case = TrainCase(
-        pair, fusion, batch, steps, file=_name(text), template=template, levers=_levers(levers)
+        pair,
+        fusion,
+        batch,
+        steps,
+        file=_name(text),
+        template=template,
+        levers=_levers(levers),
+        compiled=compiled,
     )
     _finish(
         "train",
