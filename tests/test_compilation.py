@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 
 import pytest
 import torch
@@ -13,14 +12,14 @@ from layerbridge.compilation import compile_layers
 from layerbridge.errors import BackboneError
 from layerbridge.language_model import LanguageModel, Piece
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-
 
 @pytest.fixture(scope="module")
 def pair(load_lm):
     plain = load_lm("llama")
     compiled = LanguageModel(copy.deepcopy(plain.model), plain.tokenizer)
-    compiled.compile_layers()
+    torch._dynamo.reset()
+    # What inductor makes of the graphs is torch's affair; this needs no C++ compiler.
+    compiled.compile_layers(backend="aot_eager")
     return plain, compiled
 
 
@@ -31,7 +30,6 @@ def prefix(width, lengths=(5, 3)):
     return embeds.requires_grad_(), mask
 
 
-@needs_compiler
 def test_training_is_the_same(pair):
     labels = torch.tensor([[3, 4, 2], [5, 2, -100]])
     for lengths in ((5, 3), (9, 2), (4, 4)):
@@ -46,7 +44,6 @@ def test_training_is_the_same(pair):
         assert found[0][1].abs().max() > 1e-4
 
 
-@needs_compiler
 def test_only_the_training_pass_is_compiled(pair):
     """Of all layers' numbers in a cache, none asks for code of its own."""
     _, compiled = pair
@@ -61,7 +58,6 @@ def test_only_the_training_pass_is_compiled(pair):
     assert dict(counters) == before
 
 
-@needs_compiler
 def test_scoring_is_the_same(pair):
     found = []
     for model in pair:
@@ -80,9 +76,8 @@ def test_without_a_compiler_it_says_so(monkeypatch, load_lm):
     )
 
 
-@needs_compiler
 def test_a_model_without_known_layers_is_refused(load_lm):
     model = copy.deepcopy(load_lm("llama").model)
     model.config.num_hidden_layers = 99
     with pytest.raises(BackboneError, match=r"the layers of a 'llama' model are not known"):
-        compile_layers(model)
+        compile_layers(model, backend="aot_eager")

@@ -2,7 +2,6 @@ import copy
 import hashlib
 import json
 import math
-import shutil
 import statistics
 
 import jaxtyping
@@ -405,14 +404,13 @@ def test_loader_workers_tokenise(new, trainer, collated):
 # What is trained
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_layers_train_the_same(trained, new, load_lm):
     plain = trained("plain", max_steps=3)
     lm = load_lm("llama")
     twin = new()
     twin.language_model = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer)
     torch._dynamo.reset()
-    compiled = trained("compiled", bridge=twin, max_steps=3, torch_compile=True)
+    compiled = trained("compiled", bridge=twin, max_steps=3, torch_compile_backend="aot_eager")
     assert twin.language_model.compiled
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     assert distance(plain, compiled) < 1e-5

@@ -33,7 +33,9 @@ def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
     Raises:
         BackboneError: there is no compiler for this device, or the model has no list of layers.
     """
-    if model.device.type == "cpu" and not any(map(which, ("g++", "clang++", "c++"))):
+    by_inductor = settings.get("backend", "inductor") == "inductor"
+    has_compiler = any(map(which, ("g++", "clang++", "c++")))
+    if model.device.type == "cpu" and by_inductor and not has_compiler:
         raise BackboneError(
             "layers cannot be compiled: there is no C++ compiler",
             hint="install g++, or leave compiling out",
