@@ -8,7 +8,10 @@ import pytest
 
 from layerbridge.version import __version__
 
-VERBS = ("demo", "train", "evaluate", "ask", "table", "plot", "zoo", "bench")
+VERBS = (
+    *("demo", "train", "evaluate", "baseline", "tasks", "ask", "table", "compare"),
+    *("plot", "report", "reproduce", "zoo", "bench"),
+)
 
 
 def test_help_names_every_verb(command):
@@ -49,7 +52,7 @@ def test_no_verb_is_help(command, words):
     ("words", "told"),
     [
         (("trian",), "No such command 'trian'.*; next: layerbridge --help"),
-        (("evaluate", "run"), "Missing option '--task'.*; next: layerbridge evaluate --help"),
+        (("evaluate",), "Missing argument.*; next: layerbridge evaluate --help"),
         (("ask",), "Missing argument.*; next: layerbridge ask --help"),
         (("ask", "run", "--optoins", "a"), "No such option: --optoins.*next: layerbridge ask"),
         (("train", "--task", "names"), "Missing option '--output-dir'.*layerbridge train --help"),

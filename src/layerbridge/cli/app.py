@@ -8,7 +8,21 @@ from typing import Any, NoReturn
 
 import typer
 
-from layerbridge.cli import ask, bench, demo, evaluate, plot, table, train, zoo
+from layerbridge.cli import (
+    ask,
+    baseline,
+    bench,
+    compare,
+    demo,
+    evaluate,
+    plot,
+    report,
+    reproduce,
+    table,
+    tasks,
+    train,
+    zoo,
+)
 from layerbridge.errors import LayerbridgeError
 from layerbridge.version import __version__
 
@@ -31,9 +45,14 @@ app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown
     train.train
 )
 app.command("evaluate")(evaluate.evaluate)
+app.command("baseline")(baseline.baseline)
+app.command("tasks")(tasks.tasks)
 app.command("ask")(ask.ask)
 app.command("table")(table.table)
-app.command("plot")(plot.plot)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
+app.add_typer(plot.app, name="plot")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 

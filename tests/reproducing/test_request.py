@@ -1,0 +1,68 @@
+"""What can be asked for, and what is told where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerbridge.errors import ConfigError
+from layerbridge.reproducing import Request, experiments, reproduce
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        (
+            "table6",
+            {},
+            "there is no experiment 'table6'; allowed: table1, table2, table3, table4, table5, "
+            "figure2, xsid, sib200",
+        ),
+        ("xsid", {"seeds": ()}, "seeds are []; allowed: whole numbers from 0"),
+        ("xsid", {"seeds": (0, -1)}, "seeds are [0, -1]; allowed: whole numbers from 0"),
+        ("xsid", {"max_rows": 0}, "max_rows is 0; allowed: a whole number from 1"),
+        ("xsid", {"max_test": -1}, "max_test is -1; allowed: a whole number from 1"),
+    ],
+)
+def test_what_cannot_be_asked_for(name, given, told):
+    with pytest.raises(ConfigError) as error:
+        Request.of(name, **given)
+    assert str(error.value) == told
+
+
+def test_seeds_count_once():
+    assert Request.of("xsid", seeds=(1, 0, 1)).seeds == (1, 0)
+    assert Request.of("xsid").seeds == (0, 1, 2)
+
+
+def test_folders():
+    request = Request.of("table2", preset="demo", output_dir="out", seeds=(4,))
+    assert str(request.folder) == str(request.runs) == "out/table2/demo"
+    # The picture is of the table's runs.
+    request = Request.of("figure2", output_dir="out")
+    assert (str(request.folder), str(request.runs)) == ("out/figure2/small", "out/table1/small")
+
+
+def test_what_the_user_wants_goes_before_the_preset():
+    request = Request.of("table1", max_rows=90, max_test=7, encoder="e", language_model="l")
+    assert request.task_options() == {"train_per_label": 30, "max_test": 7}
+    made = request.recipe("last", 5)
+    assert (made.encoder, made.language_model, made.max_rows) == ("e", "l", 90)
+    assert made.training["max_steps"] == 6  # 90 rows, 16 a step
+    assert made.training["seed"] == 5
+
+
+def test_pickles_need_a_yes(news, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        reproduce(Request.of("table3", preset="paper", data_dir=news, output_dir=tmp_path))
+    assert str(error.value) == (
+        "google/mt5-large is published as a pickle, and reading a pickle can run code in it; "
+        "next: --allow-pickle if you trust it, or --encoder with safetensors"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_experiment_has_its_task():
+    for name in experiments.names():
+        found = experiments.experiment(name)
+        assert bool(found.task) == (found.kind != "latency")
+        assert experiments.experiment(found.runs).task == found.task
