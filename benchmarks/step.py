@@ -1,6 +1,6 @@
 """One training step of the demo pair four ways: layers as written or compiled, batch whole or not.
 
-    python benchmarks/step.py > benchmarks/results/cpu/step.json
+python benchmarks/step.py > benchmarks/results/cpu/step.json
 """
 
 from __future__ import annotations

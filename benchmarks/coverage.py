@@ -1,0 +1,191 @@
+"""How often the intervals of docs/statistics.md hold the truth, on methods that are simulated.
+
+    python benchmarks/coverage.py > benchmarks/results/statistics/coverage.json
+
+A row is as hard in every language, harder in some, and not alike for the two methods; seeds move a
+method's accuracy in all languages alike and answer single rows differently; methods differ by
+language. Beside the library's intervals stand the plain percentile bootstrap, which draws rows,
+seeds and languages with replacement, and intervals about the rows alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layerbridge.results import versions
+from layerbridge.statistics import Answers, average_difference, difference, mean_of_seeds
+
+REPEATS = 300
+DRAWS = 1000
+ACCURACY = 0.65
+LANGUAGES = 14
+LANGUAGES_DIFFER = 4.0
+# Shares of the variance of single answers: a row in all languages, in one, for one method, a seed.
+SHARED, OF_LANGUAGE, OF_METHOD, OF_SEED = 0.3, 0.2, 0.2, 0.3
+
+_LEVEL = NormalDist().inv_cdf(ACCURACY)
+_POINT = 0.01 / NormalDist().pdf(_LEVEL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is simulated.
+
+    Attributes:
+        seeds: of either method.
+        rows: of each language, the same ones.
+        seeds_differ: standard deviation of a seed's accuracy, in percentage points.
+    """
+
+    seeds: int
+    rows: int
+    seeds_differ: float
+
+
+Interval = tuple[float, float]
+
+
+def main() -> None:
+    """Simulate every case and print the shares and mean widths as JSON."""
+    found = []
+    for rows in (30, 500):
+        for seeds in (1, 2, 3, 5):
+            for seeds_differ in (0.0, 3.0) if seeds > 1 else (0.0,):
+                case = Case(seeds, rows, seeds_differ)
+                found.append({**asdict(case), **simulate(case)})
+                sys.stderr.write(f"{case}\n")
+    settings = {
+        "repeats": REPEATS,
+        "draws": DRAWS,
+        "accuracy": ACCURACY,
+        "languages": LANGUAGES,
+        "languages_differ": LANGUAGES_DIFFER,
+    }
+    document = {"settings": settings, "cases": found, "versions": versions()}
+    json.dump(document, sys.stdout, indent=1)
+
+
+def simulate(case: Case) -> dict[str, dict[str, list[float]]]:
+    """Question → way → [share of intervals that hold the truth, mean width in points]."""
+    random = np.random.default_rng([case.seeds, case.rows, round(case.seeds_differ)])
+    held: dict[str, dict[str, list[tuple[bool, float]]]] = defaultdict(lambda: defaultdict(list))
+    for repeat in range(REPEATS):
+        # Language 0 is for questions about one language: there the methods are equally good. Over
+        # all languages that the others are drawn from, they are, too.
+        spread = LANGUAGES_DIFFER * _POINT
+        levels = _LEVEL * math.sqrt(1 + spread**2) + random.normal(0, spread, LANGUAGES)
+        first_levels = np.concatenate([[_LEVEL], levels])
+        first, second = _methods(case, random, first_levels)
+        truths = {
+            "accuracy, one language": ACCURACY,
+            "accuracy, average": ACCURACY,
+            "difference, one language": 0.0,
+            "difference, average": float(np.mean([NormalDist().cdf(x) for x in levels])) - ACCURACY,
+            "difference, other languages": 0.0,
+        }
+        for question, ways in _intervals(first, second, repeat).items():
+            for way, (low, high) in ways.items():
+                truth = truths[question]
+                held[question][way].append((low <= truth <= high, 100 * (high - low)))
+    return {
+        question: {way: np.mean(pairs, axis=0).round(3).tolist() for way, pairs in ways.items()}
+        for question, ways in held.items()
+    }
+
+
+def _methods(
+    case: Case, random: np.random.Generator, first_levels: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Right and wrong of two methods, [seeds, rows, languages]."""
+    count = len(first_levels)
+    hard = random.normal(0, math.sqrt(SHARED), (case.rows, 1))
+    hard = hard + random.normal(0, math.sqrt(OF_LANGUAGE), (case.rows, count))
+    seed = case.seeds_differ * _POINT
+    made = []
+    for levels in (first_levels, np.full(count, _LEVEL)):
+        rows = hard + random.normal(0, math.sqrt(OF_METHOD), (case.rows, count))
+        noise = random.normal(0, math.sqrt(OF_SEED), (case.seeds, case.rows, count))
+        shift = random.normal(0, seed, (case.seeds, 1, 1))
+        # Accuracy over all rows and seeds is Φ(level), whatever the seeds' spread.
+        made.append((levels * math.sqrt(1 + seed**2) + rows + noise + shift > 0).astype(float))
+    return made[0], made[1]
+
+
+def _intervals(first: NDArray, second: NDArray, seed: int) -> dict[str, dict[str, Interval]]:
+    one, other = _answers(first), _answers(second)
+    ours, rows_alone = (
+        average_difference(
+            _averaged(one),
+            _averaged(other),
+            paired_seeds=True,
+            other_seeds=s,
+            draws=DRAWS,
+            seed=seed,
+        )
+        for s in (True, False)
+    )
+    assert ours.others is not None
+    single, single_rows = (
+        difference(one["00"], other["00"], paired_seeds=True, other_seeds=s) for s in (True, False)
+    )
+    gain = first - second
+    return {
+        "accuracy, one language": {
+            "ours": mean_of_seeds({"00": other["00"]})[1:],
+            "bootstrap": _bootstrap(second[:, :, :1], seed),
+        },
+        "accuracy, average": {
+            "ours": mean_of_seeds(_averaged(other))[1:],
+            "bootstrap": _bootstrap(second[:, :, 1:], seed),
+        },
+        "difference, one language": {
+            "ours": single[1:3],
+            "rows alone": single_rows[1:3],
+            "bootstrap": _bootstrap(gain[:, :, :1], seed),
+        },
+        "difference, average": {
+            "ours": ours.these[1:3],
+            "rows alone": rows_alone.these[1:3],
+            "bootstrap": _bootstrap(gain[:, :, 1:], seed),
+        },
+        "difference, other languages": {
+            "ours": ours.others[1:3],
+            "bootstrap": _bootstrap(gain[:, :, 1:], seed, languages=True),
+        },
+    }
+
+
+def _answers(right: NDArray) -> dict[str, Answers]:
+    rows = tuple(f"{i:05}" for i in range(right.shape[1]))
+    return {f"{code:02}": Answers(rows, right[:, :, code]) for code in range(right.shape[2])}
+
+
+def _averaged(answers: dict[str, Answers]) -> dict[str, Answers]:
+    return {code: of for code, of in answers.items() if code != "00"}
+
+
+def _bootstrap(values: NDArray, seed: int, *, languages: bool = False) -> Interval:
+    """The percentile bootstrap of the mean: every dimension is drawn with replacement."""
+    random = np.random.default_rng(seed)
+    shares = [
+        random.multinomial(size, np.full(size, 1 / size), size=DRAWS) / size
+        for size in values.shape
+    ]
+    if not languages:
+        shares[2] = np.full((DRAWS, values.shape[2]), 1 / values.shape[2])
+    by_row = np.tensordot(shares[1], values, axes=(1, 1))  # [draws, seeds, languages]
+    drawn = np.einsum("dsl,ds,dl->d", by_row, shares[0], shares[2])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
