@@ -30,8 +30,3 @@ def test_it_is_measured_once(request_of, monkeypatch):
         f"{str(file)!r} was made with translator None, and now it is 'shape:tiny-translator'; "
         "next: --overwrite to measure again, or another --output-dir"
     )
-
-
-def test_a_translator_is_one_more_row(request_of):
-    outcome = reproduce(request_of("table5", translator="shape:tiny-translator"))
-    assert "translate, then answer" in outcome.document["measured"]["ms_per_token"]

@@ -21,7 +21,9 @@ def figure(request_of, pair_preset):
     return replace(request, experiment=figure2)
 
 
-def test_it_trains_what_is_not_there_and_asks_nothing(figure, calls, quick):
+def test_it_trains_what_is_not_there_and_asks_nothing(
+    figure, request_of, calls, quick, monkeypatch
+):
     outcome = reproduce(figure)
     assert calls == [("train", "global-softmax", 0), ("train", "global-softmax", 1)]
     names = [path.name for path in outcome.paths]
@@ -39,16 +41,13 @@ def test_it_trains_what_is_not_there_and_asks_nothing(figure, calls, quick):
     assert "| layer | mean | seed 0 | seed 1 |" in text
     assert text.count("\n| 1 |") == 1
 
-
-def test_it_takes_the_tables_runs(figure, request_of, calls, quick, monkeypatch):
-    for name in ("layer_weights_by_layer", "layer_weights_in_training"):
-        monkeypatch.setattr(weights.plots, name, lambda drawn, path, **_: path)
-    reproduce(figure)
+    # The table then has only to ask them, and the figure nothing at all.
     calls.clear()
-    # The table then has only to ask them.
     reproduce(request_of(preset=figure.preset))
     assert ("train", "global-softmax", 0) not in calls
     assert ("ask", "global-softmax", 1) in calls
     calls.clear()
-    reproduce(figure)
+    for name in ("layer_weights_by_layer", "layer_weights_in_training"):
+        monkeypatch.setattr(weights.plots, name, lambda drawn, path, **_: path)
+    assert reproduce(figure).document == outcome.document
     assert calls == []

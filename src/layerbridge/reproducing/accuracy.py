@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from layerbridge import results
+from layerbridge.baselines.lm_few_shot import SHOTS, draw
 from layerbridge.progress import say
 from layerbridge.reproducing import accuracy_files, rows
-from layerbridge.reproducing.jobs import Job, Left, jobs, todo
+from layerbridge.reproducing.jobs import LM_FEW_SHOT, TRANSLATE, Job, Left, jobs, todo
 from layerbridge.reproducing.outcome import Outcome
 from layerbridge.reproducing.request import Request
 from layerbridge.reproducing.rows import Rows
@@ -45,7 +46,10 @@ def work_through(wanted: Sequence[Job], request: Request, found: Rows) -> None:
         return
     shared = Shared(request)
     request.check_pickles()
-    if any(job.method == "translate" for job, _ in left):
+    methods = {job.method for job, _ in left}
+    if LM_FEW_SHOT in methods:
+        draw(found.task, SHOTS, 0)  # says whether there are rows enough
+    if TRANSLATE in methods:
         translator(request, shared.device).check(code for code in found.counts if code != "en")
     shared.check()
     if found.data.dropped:
