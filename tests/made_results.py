@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import numpy as np
 
 from layerbridge.results import LanguageResult, Prediction, Result
 from layerbridge.statistics import Answers
+
+# statsmodels' Holm collects garbage at every call; what torch has loaded into a test process makes
+# that a quarter of a second.
+gc.freeze()
+atexit.register(gc.unfreeze)
 
 
 def answers(*seeds, rows=None):

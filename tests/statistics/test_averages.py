@@ -111,12 +111,12 @@ def test_no_languages():
 def test_coverage_in_these_languages(seeds, of_seed, shared):
     random = np.random.default_rng(7)
     covered = 0
-    for _ in range(200):
+    for _ in range(150):
         first, second = methods(random, 5, 60, seeds, of_seed=of_seed, shared=shared)
         found = average_difference(first, second, paired_seeds=True, draws=500).these
         covered += found.low <= 0 <= found.high
-    # 200 draws: three standard errors are 4.6 points.
-    assert 0.905 <= covered / 200 <= 0.995
+    # 150 draws: three standard errors are 5.3 points.
+    assert 0.9 <= covered / 150 <= 0.995
 
 
 def test_coverage_of_other_languages():
@@ -125,13 +125,13 @@ def test_coverage_of_other_languages():
     # Φ of the level over rows, seeds' noise and languages, less 1/2 for the second method.
     truth = stats.norm.cdf(gain / math.sqrt(3 + (gain * differing) ** 2)) - 0.5
     covered = by_these = 0
-    for _ in range(200):
+    for _ in range(150):
         first, second = methods(random, 10, 100, 1, gain=gain, differing=differing)
         found = average_difference(first, second, paired_seeds=True, draws=500)
         covered += found.others.low <= truth <= found.others.high
         by_these += found.these.low <= truth <= found.these.high
-    assert 0.905 <= covered / 200 <= 0.995
-    assert by_these / 200 < 0.8
+    assert 0.9 <= covered / 150 <= 0.995
+    assert by_these / 150 < 0.8
 
 
 def test_drawing_shared_rows_apart_is_too_sure():

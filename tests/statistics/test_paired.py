@@ -1,5 +1,4 @@
 import math
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -34,9 +33,8 @@ def test_mcnemar_by_hand(first, second, p):
     ],
 )
 def test_holm_by_hand(given, corrected):
-    for order in permutations(range(len(given))):
-        found = holm([given[i] for i in order])
-        assert found == pytest.approx([corrected[i] for i in order])
+    assert holm(given) == pytest.approx(corrected)
+    assert holm(given[::-1]) == pytest.approx(corrected[::-1])
 
 
 #                    both  first alone  second alone  neither
@@ -167,14 +165,14 @@ def share(random, times, rows, seeds, *, gain, of_seed=0.0, change=None):
 
 def test_coverage_and_errors_of_one_seed():
     random = np.random.default_rng(0)
-    covered, significant = share(random, 800, 100, 1, gain=0.0)
-    # 800 draws: three standard errors are 2.3 points. The exact test errs less often than it may.
+    covered, significant = share(random, 600, 100, 1, gain=0.0)
+    # 600 draws: three standard errors are 2.7 points. The exact test errs less often than it may.
     assert 0.92 <= covered <= 0.985
     assert 0.005 <= significant <= 0.06
 
 
 def test_coverage_with_an_effect():
-    covered, _ = share(np.random.default_rng(1), 800, 100, 1, gain=1.0)
+    covered, _ = share(np.random.default_rng(1), 600, 100, 1, gain=1.0)
     assert 0.92 <= covered <= 0.985
 
 
@@ -182,7 +180,7 @@ def test_pairing_rows_finds_what_shuffled_rows_do_not():
     def shuffled(method):
         return Answers(method.rows, np.random.default_rng(3).permutation(method.right, axis=1))
 
-    settings = {"times": 400, "rows": 200, "seeds": 1, "gain": 0.7}
+    settings = {"times": 300, "rows": 200, "seeds": 1, "gain": 0.7}
     covered, power = share(np.random.default_rng(2), **settings)
     covered_without, power_without = share(np.random.default_rng(2), **settings, change=shuffled)
     assert 0.92 <= covered <= 0.985
@@ -194,15 +192,15 @@ def test_pairing_rows_finds_what_shuffled_rows_do_not():
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_coverage_where_seeds_are_what_differs(seeds):
     random = np.random.default_rng(seeds)
-    covered, significant = share(random, 500, 400, seeds, gain=0.0, of_seed=0.7)
-    assert 0.93 <= covered <= 0.99
+    covered, significant = share(random, 300, 400, seeds, gain=0.0, of_seed=0.7)
+    assert 0.92 <= covered <= 0.99
     assert significant <= 0.07
 
 
 def test_rows_alone_err_where_seeds_differ():
     random = np.random.default_rng(6)
     wrong = 0
-    for _ in range(200):
+    for _ in range(120):
         first, second = pair(random, 400, 3, of_seed=0.7)
         wrong += difference(first, second, paired_seeds=True, other_seeds=False).p < 0.05
-    assert wrong / 200 > 0.4
+    assert wrong / 120 > 0.4

@@ -117,13 +117,13 @@ def test_coverage(seeds, rows, of_seed):
     level, noise = 0.3, 0.8
     truth = stats.norm.cdf(level / math.sqrt(1 + noise**2 + of_seed**2))
     covered = by_rows = 0
-    for _ in range(400):
+    for _ in range(300):
         made = level + random.normal(0, of_seed, (seeds, 1)) + random.normal(0, 1, rows)
         right = (made + random.normal(0, noise, (seeds, rows)) > 0).astype(float)
         _, low, high = mean_of_seeds({"si": Answers(names, right)})
         covered += low <= truth <= high
         low, high = wilson(round(right.sum()), right.size)
         by_rows += low <= truth <= high
-    assert 0.93 <= covered / 400 <= 0.997
+    assert 0.93 <= covered / 300 <= 0.997
     # Taking the seeds' answers for so many rows is the usual mistake, and this would find it.
-    assert by_rows / 400 < 0.9
+    assert by_rows / 300 < 0.9
