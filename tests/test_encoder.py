@@ -337,3 +337,35 @@ def test_layers_above_the_highest_are_not_run(load_encoder, name):
     assert torch.equal(lowest.layers[0], whole.layers[0])
     assert [layer.is_meta for layer in lowest.layers] == [False] + [True] * (encoder.layers - 1)
     assert torch.equal(encoder.encode(TEXTS).stacked, whole.stacked)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_the_embeddings_output_as_the_lowest_layer(load_encoder, whole, name):
+    encoder = load_encoder(name)
+    twin = encoder.twin(max_text_tokens=encoder.max_text_tokens, embedding_layer=True)
+    assert twin.model is encoder.model
+    assert twin.layers == encoder.layers + 1
+    assert twin.twin(max_text_tokens=twin.max_text_tokens, embedding_layer=True) is twin
+    plain, states = encoder.encode(TEXTS), twin.encode(TEXTS)
+    assert torch.equal(states.stacked[1:], plain.stacked)
+    for row, text in enumerate(TEXTS):
+        ids = encoder.tokenizer(text)["input_ids"]
+        expected = whole_encoder(whole, name)(
+            input_ids=torch.tensor([ids]), output_hidden_states=True
+        ).hidden_states[0][0]
+        found = states.layers[0][row, states.mask[row]]
+        torch.testing.assert_close(found, expected, atol=3e-5, rtol=3e-5)
+    for top in range(1, twin.layers + 1):
+        lower = twin.encode(TEXTS, layers=range(top))
+        assert [layer.is_meta for layer in lower.layers] == [p >= top for p in range(twin.layers)]
+        assert torch.equal(torch.stack(lower.layers[:top]), states.stacked[:top])
+
+
+def test_a_twin_cuts_texts_elsewhere_and_has_no_cache(load_encoder):
+    encoder = load_encoder("mt5")
+    encoder.cache = StateCache()
+    twin = encoder.twin(max_text_tokens=3, embedding_layer=False)
+    assert (twin.max_text_tokens, twin.cache) == (3, None)
+    assert twin.tokenize(TEXTS)["input_ids"].shape[1] == 3
+    encoder.cache = None

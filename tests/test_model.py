@@ -239,3 +239,29 @@ def test_from_parts_shares_backbones(make_bridge, load_encoder, load_lm):
     made = LayerBridge.from_parts(first.config, first.encoder, first.language_model)
     assert made.encoder is first.encoder
     assert len(made.config.encoder_fingerprint) == 64
+
+
+@pytest.mark.parametrize("fusion", ["global-softmax", "token-softmax", "uniform"])
+def test_the_embeddings_output_is_mixed_where_it_is_wanted(from_folders, folder, tmp_path, fusion):
+    bridge = from_folders(fusion=fusion, embedding_layer=True).eval()
+    plain = from_folders(fusion=fusion)
+    assert bridge.config.encoder_layers == plain.config.encoder_layers + 1
+    bridge.save_pretrained(tmp_path)
+    again = LayerBridge.from_pretrained(tmp_path, dtype="float32", encoder=plain.encoder)
+    assert again.encoder.model is plain.encoder.model
+    states = bridge.encode(TEXTS)
+    assert len(states) == bridge.fusion.layers == 4
+    assert torch.equal(again.soft_prompt(again.encode(TEXTS)), bridge.soft_prompt(states))
+    (weights,) = bridge.layer_weights("a")
+    assert (weights.lowest, weights.weights.shape[1]) == (0, 4)
+    assert plain.layer_weights("a")[0].lowest == 1
+
+
+@pytest.mark.parametrize("fusion", ["last", "fixed"])
+def test_a_fusion_with_no_use_for_the_embeddings_output(from_folders, fusion):
+    with pytest.raises(ConfigError) as caught:
+        from_folders(fusion=fusion, embedding_layer=True)
+    assert str(caught.value) == (
+        f"fusion {fusion!r} has no use for embedding_layer; allowed: a fusion that mixes all "
+        "layers; next: leave it out"
+    )

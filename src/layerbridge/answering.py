@@ -47,11 +47,13 @@ class LayerWeights:
 
     Attributes:
         tokens: the encoder's tokens, specials included.
-        weights: [tokens, layers]; each row sums to 1. Column 0 is the first transformer layer.
+        weights: [tokens, layers]; each row sums to 1. The lowest layer comes first.
+        lowest: number of the lowest layer: 1, or 0 where the embeddings' output is mixed as well.
     """
 
     tokens: list[str]
     weights: Tensor
+    lowest: int = 1
 
 
 class Answering:
@@ -145,7 +147,8 @@ class Answering:
                 weights = self.fusion.weights(states).float().cpu()
                 for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
                     tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
-                    results.append(LayerWeights(list(tokens), row[row_mask]))
+                    lowest = 0 if self.encoder.embedding_layer else 1
+                    results.append(LayerWeights(list(tokens), row[row_mask], lowest))
         return results
 
     def _options(self, options: Sequence[str] | None) -> list[str]:

@@ -14,6 +14,8 @@ from layerbridge.version import __version__
 
 NORMALIZATIONS = ("rms",)
 STARTS = ("uniform", "last")
+# `last` would not look at it, and the layers that `fixed` names would have other numbers.
+WITHOUT_EMBEDDINGS = ("last", "fixed")
 PROJECTION_STARTS = ("random", "scaled", "aligned")
 
 
@@ -28,10 +30,13 @@ class BridgeConfig(PreTrainedConfig):
         language_model_revision: the hub commit it was trained with, resolved.
         language_model_fingerprint: hash of the weights it was trained with.
         encoder_width: E, the width of the encoder's hidden states.
-        encoder_layers: L, how many transformer layers the encoder has.
+        encoder_layers: L, how many states a token has: one a transformer layer, and with
+            ``embedding_layer`` one more.
         language_model_width: D, the width of the language model's input embeddings.
         fusion: a strategy of ``layerbridge.fusion.names()``.
         fusion_options: what the strategy takes beyond ``start`` (``heads``, ``implementation``, …).
+        embedding_layer: whether the output of the encoder's embeddings is mixed as well, as the
+            lowest layer; the paper leaves it out.
         normalize: ``"rms"`` scales each layer's state to unit RMS before mixing; None leaves it.
         start: ``"uniform"`` mixes all layers alike at first (the paper); ``"last"`` puts
             nearly all weight on the last layer, so that training starts as LangBridge.
@@ -57,6 +62,7 @@ class BridgeConfig(PreTrainedConfig):
     language_model_width: int | None = None
     fusion: str = "token-softmax"
     fusion_options: dict[str, Any] | None = None
+    embedding_layer: bool = False
     normalize: str | None = None
     start: str = "uniform"
     projection_start: str = "random"
@@ -73,6 +79,12 @@ class BridgeConfig(PreTrainedConfig):
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
         _one_of("start", self.start, STARTS)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
+        if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
+            raise ConfigError(
+                f"fusion {self.fusion!r} has no use for embedding_layer",
+                allowed="a fusion that mixes all layers",
+                hint="leave it out",
+            )
         if self.max_text_tokens < 1:
             raise ConfigError(
                 f"max_text_tokens={self.max_text_tokens} leaves nothing to read",

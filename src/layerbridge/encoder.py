@@ -64,8 +64,11 @@ class Encoder(nn.Module):
         model: returns ``last_hidden_state`` and, when asked, ``hidden_states``.
         tokenizer: the one the model was trained with.
         max_text_tokens: S at most; longer texts are cut at the end.
+        embedding_layer: whether the output of the embeddings counts as a layer, the lowest; the
+            paper leaves it out.
 
     Attributes:
+        layers: L, how many layers' states it gives.
         cache: set a cache of states here and ``encode`` reads each text once only.
     """
 
@@ -75,6 +78,7 @@ class Encoder(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_text_tokens: int = 512,
+        embedding_layer: bool = False,
     ) -> None:
         super().__init__()
         self.model = freeze(model)
@@ -84,11 +88,17 @@ class Encoder(nn.Module):
         self.max_text_tokens = min(max_text_tokens, limit if limit < _NO_LIMIT else max_text_tokens)
         text_config = model.config.get_text_config()
         self.width: int = text_config.hidden_size
-        self.layers: int = text_config.num_hidden_layers
+        self.embedding_layer = embedding_layer
+        self.layers: int = text_config.num_hidden_layers + embedding_layer
 
     @classmethod
     def load(
-        cls, source: Source, options: LoadOptions | None = None, *, max_text_tokens: int = 512
+        cls,
+        source: Source,
+        options: LoadOptions | None = None,
+        *,
+        max_text_tokens: int = 512,
+        embedding_layer: bool = False,
     ) -> Encoder:
         """The encoder at ``source``; of an encoder-decoder model, the encoder half alone.
 
@@ -99,7 +109,23 @@ class Encoder(nn.Module):
         config = load_config("encoder", source, options)
         model = _load_model(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
-        return cls(model, tokenizer, max_text_tokens=max_text_tokens)
+        return cls(
+            model, tokenizer, max_text_tokens=max_text_tokens, embedding_layer=embedding_layer
+        )
+
+    def twin(self, *, max_text_tokens: int, embedding_layer: bool) -> Encoder:
+        """An encoder of the same weights that cuts texts elsewhere, or gives other layers.
+
+        It has no cache; where nothing differs it is this encoder itself.
+        """
+        if (max_text_tokens, embedding_layer) == (self.max_text_tokens, self.embedding_layer):
+            return self
+        return Encoder(
+            self.model,
+            self.tokenizer,
+            max_text_tokens=max_text_tokens,
+            embedding_layer=embedding_layer,
+        )
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
@@ -159,7 +185,8 @@ class Encoder(nn.Module):
         *,
         layers: Sequence[int] | None = None,
     ) -> LayerStates:
-        """h₁ … h_L without the embedding output; h_L is what the encoder itself returns.
+        """h₁ … h_L, without the embedding output unless it was asked for at the beginning; h_L is
+        what the encoder itself returns.
 
         Args:
             input_ids: padded on the right.
@@ -184,7 +211,8 @@ class Encoder(nn.Module):
             return LayerStates([*[unread] * (self.layers - 1), last], attention_mask)
         # Some families report the last state before their final norm, some after it.
         # ``last_hidden_state`` is after it in all of them.
-        states = (*output.hidden_states[1:-1], output.last_hidden_state)
+        lowest = 0 if self.embedding_layer else 1
+        states = (*output.hidden_states[lowest:-1], output.last_hidden_state)
         if len(states) != self.layers:
             raise BackboneError(
                 f"the encoder returned {len(states)} layers where its config says {self.layers}",
@@ -195,16 +223,17 @@ class Encoder(nn.Module):
     def _lower(
         self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"], top: int
     ) -> LayerStates:
-        """h₁ … h_top; the layers above stand there without numbers."""
+        """The lowest ``top`` states; those above stand there without numbers."""
+        lowest = 0 if self.embedding_layer else 1
         # One layer more is run: what the highest of them gives may have gone through the final
         # norm, which belongs to h_L.
-        output = truncated(self.model, top + 1)(
+        output = truncated(self.model, top + lowest)(
             input_ids=input_ids,
             attention_mask=attention_mask,
             output_hidden_states=True,
             return_dict=True,
         )
-        states = output.hidden_states[1 : top + 1]
+        states = output.hidden_states[lowest : top + lowest]
         unread = torch.empty_like(states[0], device="meta")
         return LayerStates([*states, *[unread] * (self.layers - top)], attention_mask)
 

@@ -71,16 +71,18 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         self, config: BridgeConfig, encoder: Encoder, language_model: LanguageModel
     ) -> None:
         super().__init__(config)
-        self.encoder = encoder
+        self.encoder = encoder.twin(
+            max_text_tokens=encoder.max_text_tokens, embedding_layer=config.embedding_layer
+        )
         self.language_model = language_model
         # An encoder that several bridges share cuts texts where it was told to.
         config.max_text_tokens = encoder.max_text_tokens
         config.encoder_width = encoder.width
-        config.encoder_layers = encoder.layers
+        config.encoder_layers = self.encoder.layers
         config.language_model_width = language_model.width
         self.fusion = fusion.build(
             config.fusion,
-            layers=encoder.layers,
+            layers=self.encoder.layers,
             width=encoder.width,
             start=config.start,
             normalize=config.normalize,
@@ -431,7 +433,12 @@ def _load_backbones(
     for what, source in (("encoder", encoder_source), ("language_model", lm_source)):
         _remember(config, what, source, check=trained)
     if encoder is None:
-        encoder = Encoder.load(encoder_source, options, max_text_tokens=config.max_text_tokens)
+        encoder = Encoder.load(
+            encoder_source,
+            options,
+            max_text_tokens=config.max_text_tokens,
+            embedding_layer=config.embedding_layer,
+        )
     if language_model is None:
         language_model = LanguageModel.load(lm_source, options)
     return encoder, language_model

@@ -26,6 +26,7 @@ BRIDGE: dict[str, type] = {
     "fusion": str,
     "fusion_options": dict,
     "start": str,
+    "embedding_layer": bool,
     "normalize": str,
     "projection_start": str,
     "boundary": bool,

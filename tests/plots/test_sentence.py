@@ -108,3 +108,11 @@ def test_a_long_token_is_a_few_code_points():
 def test_another_ending(tmp_path):
     with pytest.raises(OutputError, match="a picture cannot be written to"):
         sentence_weights(WEIGHTS, tmp_path / "s.jpg")
+
+
+def test_layers_are_counted_from_the_embeddings_where_these_are_mixed():
+    plain, mixed = (
+        figure(LayerWeights(WEIGHTS.tokens, WEIGHTS.weights, lowest)).axes[0] for lowest in (1, 0)
+    )
+    assert [label.get_text() for label in plain.get_xticklabels()] == ["1", "2"]
+    assert [label.get_text() for label in mixed.get_xticklabels()] == ["0", "1"]

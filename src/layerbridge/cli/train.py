@@ -45,6 +45,9 @@ def train(
         None, help="last, uniform, fixed, global-softmax or token-softmax (the default)."
     ),
     start: str | None = typer.Option(None, help="uniform (the default) or last."),
+    embedding_layer: bool | None = typer.Option(
+        None, "--embedding-layer", help="Mix the encoder's embeddings as well, as a lowest layer."
+    ),
     normalize: str | None = typer.Option(None, help="rms: layers of unit scale before mixing."),
     projection_start: str | None = typer.Option(
         None, help="random (the default), scaled or aligned."
@@ -94,6 +97,7 @@ def train(
         "language_model_revision": language_model_revision,
         "fusion": fusion,
         "start": start,
+        "embedding_layer": embedding_layer,
         "normalize": normalize,
         "projection_start": projection_start,
         "instruction": instruction,

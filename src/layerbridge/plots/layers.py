@@ -61,7 +61,7 @@ def by_language(results: Sequence[Result], *, width: float = style.WIDE) -> Figu
     Raises:
         ResultError: no result has layer weights, or their numbers of layers differ.
     """
-    depth = depth_of(results)
+    depth_of(results)
     rows: dict[str, list[Sequence[float]]] = {}
     for result in results:
         for code, row in weights_of(result).items():
@@ -72,7 +72,7 @@ def by_language(results: Sequence[Result], *, width: float = style.WIDE) -> Figu
     if len(results) > 1:
         title += f", mean of {len(results)} runs"
     with style.settings():
-        return _heat_map(codes, means, depth, title, width)
+        return _heat_map(codes, means, lowest_of(results), title, width)
 
 
 def over_steps(log: WeightLog, *, title: str, width: float = style.WIDE) -> Figure:
@@ -160,6 +160,12 @@ def depth_of(results: Sequence[Result]) -> int:
     return depth
 
 
+def lowest_of(results: Sequence[Result]) -> int:
+    """The number of their lowest layer: 0 where the embeddings' output was mixed as well."""
+    bridge = results[0].settings.get("bridge")
+    return 0 if isinstance(bridge, dict) and bridge.get("embedding_layer") else 1
+
+
 def mean_weights(result: Result) -> list[float]:
     """A result's weights by layer, each language counting the same."""
     return [style.mean(column) for column in zip(*weights_of(result).values(), strict=True)]
@@ -169,7 +175,8 @@ def _lines(
     results: Sequence[Result], depth: int, width: float, numbers: Mapping[str, int] | None
 ) -> Figure:
     made, axes = style.figure(width, 3.9)
-    layers = range(1, depth + 1)
+    lowest = lowest_of(results)
+    layers = range(lowest, depth + lowest)
     axes.axhline(1 / depth, color=style.GREY, lw=1.2, ls=":", label="all layers alike")
     for count, (method, of_method) in enumerate(by_method(results).items()):
         number = count if numbers is None else numbers[method]
@@ -191,7 +198,7 @@ def _lines(
             lw=1.6,
             label=name,
         )
-    style.layer_ticks(axes.xaxis, depth, first=1)
+    style.layer_ticks(axes.xaxis, depth, first=lowest, lowest=lowest)
     axes.set_xlabel("encoder layer")
     axes.set_ylim(bottom=min(-0.02 * axes.get_ylim()[1], axes.dataLim.y0))
     axes.set_ylabel("mean weight")
@@ -202,17 +209,18 @@ def _lines(
 
 
 def _heat_map(
-    codes: list[str], rows: list[list[float]], depth: int, title: str, width: float
+    codes: list[str], rows: list[list[float]], lowest: int, title: str, width: float
 ) -> Figure:
+    depth = len(rows[0])
     named = names(codes)
     made, axes = style.figure(width, 1.5 + 0.28 * len(codes))
     # Weights below zero do not occur in a softmax; a scale from 0 keeps pictures comparable.
-    lowest, highest = min(0.0, *map(min, rows)), max(map(max, rows))
+    least, most = min(0.0, *map(min, rows)), max(map(max, rows))
     image = axes.imshow(
-        rows, aspect="auto", cmap=_COLOUR_MAP, vmin=lowest, vmax=highest, interpolation="none"
+        rows, aspect="auto", cmap=_COLOUR_MAP, vmin=least, vmax=most, interpolation="none"
     )
     axes.set_yticks(range(len(codes)), [style.words(named[code]) for code in codes])
-    style.layer_ticks(axes.xaxis, depth, first=0)
+    style.layer_ticks(axes.xaxis, depth, first=0, lowest=lowest)
     axes.set_xlabel("encoder layer")
     axes.tick_params(length=0)
     style.bare(axes)

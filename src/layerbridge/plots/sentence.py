@@ -48,7 +48,7 @@ def figure(weights: LayerWeights, *, title: str = "", width: float = style.WIDE)
             interpolation="none",
         )
         axes.set_yticks(range(len(tokens)), fonts.readable(tokens, missing))
-        style.layer_ticks(axes.xaxis, depth, first=0)
+        style.layer_ticks(axes.xaxis, depth, first=0, lowest=weights.lowest)
         axes.set_xlabel("encoder layer")
         axes.tick_params(length=0)
         style.bare(axes)

@@ -165,12 +165,14 @@ def gaps(axes: Axes, rows: int, columns: int) -> None:
     axes.vlines([i - 0.5 for i in range(1, columns)], -0.5, rows - 0.5, colors=PAPER, lw=0.8)
 
 
-def layer_ticks(axis: Any, depth: int, *, first: float) -> None:
-    """Ticks for layers 1 to ``depth``, layer 1 at ``first``, and no more than there is room for."""
+def layer_ticks(axis: Any, depth: int, *, first: float, lowest: int = 1) -> None:
+    """Ticks for ``depth`` layers, the lowest at ``first``, and no more than there is room for."""
     room = 12 if _is_wide(axis) else 6
     every = max(1, round(depth / room))
-    shown = [layer for layer in range(1, depth + 1) if layer % every == 0 or layer == 1]
-    axis.set_ticks([layer - 1 + first for layer in shown], labels=[str(layer) for layer in shown])
+    layers = range(lowest, depth + lowest)
+    shown = [layer for layer in layers if layer % every == 0 or layer == lowest]
+    places = [layer - lowest + first for layer in shown]
+    axis.set_ticks(places, labels=[str(layer) for layer in shown])
 
 
 def _is_wide(artist: Any) -> bool:

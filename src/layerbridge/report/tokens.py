@@ -35,30 +35,31 @@ class TokenMap:
 
     Attributes:
         title: over the table.
-        layers: how many there are.
+        layers: their numbers.
         rows: token and its cells, the lowest layer first.
     """
 
     title: str
-    layers: int
+    layers: range
     rows: tuple[tuple[str, tuple[TokenCell, ...]], ...]
 
     @classmethod
     def of(cls, title: str, weights: LayerWeights) -> TokenMap:
         """The cells for the weights of one text."""
-        return cls.of_numbers(title, weights.tokens, weights.weights.tolist())
+        rows = weights.weights.tolist()
+        return cls.of_numbers(title, weights.tokens, rows, lowest=weights.lowest)
 
     @classmethod
     def of_numbers(
-        cls, title: str, tokens: Sequence[str], rows: Sequence[Sequence[float]]
+        cls, title: str, tokens: Sequence[str], rows: Sequence[Sequence[float]], *, lowest: int = 1
     ) -> TokenMap:
-        """The same for plain numbers: a row a token."""
+        """The same for plain numbers: a row a token, the layer of number ``lowest`` first."""
         highest = max(max(row) for row in rows)
         cells = tuple(
             (token, tuple(_cell(weight, highest) for weight in row))
             for token, row in zip(tokens, rows, strict=True)
         )
-        return cls(title, len(rows[0]), cells)
+        return cls(title, range(lowest, len(rows[0]) + lowest), cells)
 
 
 def _cell(weight: float, highest: float) -> TokenCell:

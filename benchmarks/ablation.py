@@ -1,0 +1,201 @@
+"""What each part of a bridge is worth: one setting changed at a time, on one task, one after another.
+
+    python benchmarks/ablation.py --data-dir data -o runs/ablation
+
+Every bridge is trained on the same English rows and asked the same test rows of all languages. To
+choose a setting, look at English validation alone, which is in `ablation.json` beside the test:
+its accuracy, and the mean negative log-probability of the right label among all labels (nats). A
+variant that is there is not done again; `--only NAME` does some of them. Variants that shared
+settings cannot tell apart by chance are told apart by `layerbridge compare RUN… --against RUN`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from layerbridge import results, tasks
+from layerbridge.backbone import LoadOptions, choose_device
+from layerbridge.demo import ENCODER, LANGUAGE_MODEL
+from layerbridge.encoder import Encoder
+from layerbridge.evaluation import evaluate
+from layerbridge.language_model import LanguageModel
+from layerbridge.model import LayerBridge
+from layerbridge.progress import meter, say
+from layerbridge.recipe import Recipe
+from layerbridge.reproducing.presets import INSTRUCTIONS, preset
+from layerbridge.run import RunData, new_bridge, train_bridge, training_arguments
+from layerbridge.sources import resolve
+from layerbridge.state_cache import StateCache
+
+SMALL = preset("small")
+GLOBAL, TOKEN = dict(SMALL.fusions["global-softmax"]), dict(SMALL.fusions["token-softmax"])
+
+# Name → what is not as in the preset `small`. What is no field of a bridge is the training's.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "token-softmax": {"fusion": "token-softmax", **TOKEN},
+    "last": {"fusion": "last"},
+    "global-softmax": {"fusion": "global-softmax", **GLOBAL},
+    "uniform": {"fusion": "uniform"},
+    "top-4": {"fusion": "fixed", "fusion_options": {"which": [9, 10, 11, 12]}},
+    "token-softmax rms": {"fusion": "token-softmax", **TOKEN, "normalize": "rms"},
+    "token-softmax lr 3e-4": {"fusion": "token-softmax", **TOKEN, "learning_rate": 3e-4},
+    "token-softmax lr 3e-3": {"fusion": "token-softmax", **TOKEN, "learning_rate": 3e-3},
+    "last lr 3e-4": {"fusion": "last", "learning_rate": 3e-4},
+    "last lr 3e-3": {"fusion": "last", "learning_rate": 3e-3},
+    "token-softmax start uniform": {"fusion": "token-softmax", **TOKEN, "start": "uniform"},
+    "token-softmax 1 head": {
+        "fusion": "token-softmax",
+        **TOKEN,
+        "fusion_options": {"heads": 1},
+    },
+    "token-softmax no boundary": {"fusion": "token-softmax", **TOKEN, "boundary": False},
+    "token-softmax no instruction": {"fusion": "token-softmax", **TOKEN, "instruction": None},
+    "token-softmax embedding layer": {
+        "fusion": "token-softmax",
+        **TOKEN,
+        "embedding_layer": True,
+    },
+    "global-softmax start uniform": {"fusion": "global-softmax", **GLOBAL, "start": "uniform"},
+}
+OF_TRAINING = ("learning_rate", "fusion_learning_rate_scale")
+
+
+def main() -> None:
+    """Does what is not there, and writes the summary anew."""
+    given = _arguments()
+    options: dict[str, Any] = {"max_test": given.max_test, "data_dir": given.data_dir}
+    labels = len(tasks.get(given.task, **options).options)
+    options["train_per_label"] = given.max_rows // labels
+    task = tasks.get(given.task, **options)
+    rows = task.train()[: given.max_rows]
+    data = RunData(
+        rows, task.validation(), list(task.options), task.template, task.name, task.dropped()
+    )
+    device = choose_device(None)
+    load = LoadOptions(dtype="float32" if device == "cpu" else "auto")
+    encoder = Encoder.load(resolve(ENCODER), load).to(device)
+    encoder.cache = StateCache()
+    language_model = LanguageModel.load(resolve(LANGUAGE_MODEL), load).to(device)
+    for name in given.only or VARIANTS:
+        for seed in given.seeds:
+            folder = given.output_dir / name.replace(" ", "-") / f"seed-{seed}"
+            done = folder / "ablation.json"
+            if done.is_file():
+                continue
+            say(f"{name}, seed {seed}")
+            shutil.rmtree(folder, ignore_errors=True)
+            started = time.monotonic()
+            recipe = _recipe(name, seed, given, options)
+            set_seed(seed)
+            bridge = new_bridge(recipe, data, backbones=(encoder, language_model))
+            if bridge.encoder is not encoder:
+                bridge.encoder.cache = StateCache()  # other layers
+            arguments = training_arguments(recipe.training, folder)
+            bridge = train_bridge(bridge, recipe, data, arguments, folder)
+            trained = time.monotonic() - started
+            accuracy, loss = _validation(bridge, data)
+            with meter(f"asking {name}") as bar:
+                settings = {"task_options": options, "training_rows": len(rows)}
+                result = evaluate(
+                    bridge,
+                    task,
+                    method=name,
+                    seed=seed,
+                    run=str(folder),
+                    settings=settings,
+                    progress=bar.by_language,
+                )
+            result.write(folder / "results" / f"{task.name}-score.json")
+            others = [found for code, found in result.languages.items() if code != "en"]
+            line = {
+                "name": name,
+                "seed": seed,
+                "changed": VARIANTS[name],
+                "validation_rows": len(data.validation),
+                "validation_accuracy": accuracy,
+                "validation_loss": loss,
+                "english": result.languages["en"].accuracy,
+                "others": sum(found.accuracy for found in others) / len(others),
+                "test_rows": sum(len(found.predictions) for found in result.languages.values()),
+                "training_seconds": round(trained, 1),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            done.write_text(json.dumps(line, ensure_ascii=False, indent=1) + "\n")
+            say(f"{name}, seed {seed}: {_told(line)}")
+    lines = [json.loads(p.read_text()) for p in sorted(given.output_dir.glob("*/*/ablation.json"))]
+    lines.sort(key=lambda line: -line["validation_accuracy"])
+    summary = {
+        "task": task.name,
+        "training_rows": len(rows),
+        "steps": given.steps,
+        "base": asdict(_recipe("token-softmax", 0, given, options)),
+        "variants": lines,
+        "versions": results.versions(),
+    }
+    (given.output_dir / "ablation.json").write_text(
+        json.dumps(summary, ensure_ascii=False, indent=1) + "\n"
+    )
+    for line in lines:
+        print(f"{line['name']:32} seed {line['seed']}  {_told(line)}")
+
+
+def _arguments() -> argparse.Namespace:
+    about = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data-dir", action="append", default=None)
+    parser.add_argument("-o", "--output-dir", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--task", default="xsid", choices=sorted(INSTRUCTIONS))
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--max-rows", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--max-test", type=int, default=50, help="of a language")
+    return parser.parse_args()
+
+
+def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, Any]) -> Recipe:
+    changed = dict(VARIANTS[name])
+    training = {**SMALL.training, "max_steps": given.steps, "seed": seed, "save_strategy": "no"}
+    training.update({key: changed.pop(key) for key in OF_TRAINING if key in changed})
+    training.pop("save_steps", None)
+    bridge = {**SMALL.bridge, "instruction": INSTRUCTIONS[given.task], **changed}
+    return Recipe(
+        encoder=ENCODER,
+        language_model=LANGUAGE_MODEL,
+        task=given.task,
+        max_rows=given.max_rows,
+        task_options=options,
+        bridge=bridge,
+        training=training,
+    )
+
+
+def _validation(bridge: LayerBridge, data: RunData) -> tuple[float, float]:
+    """Accuracy, and mean -log p(right label | the label is one of them), of English validation."""
+    answers = bridge.classify([row.text for row in data.validation])
+    right, nats = 0, 0.0
+    for answer, row in zip(answers, data.validation, strict=True):
+        right += answer.choice == row.target
+        nats -= math.log(answer.probabilities[row.target])
+    return right / len(data.validation), nats / len(data.validation)
+
+
+def _told(line: dict[str, Any]) -> str:
+    return (
+        f"validation {100 * line['validation_accuracy']:.1f} ({line['validation_loss']:.3f}), "
+        f"English {100 * line['english']:.1f}, others {100 * line['others']:.1f}, "
+        f"{line['seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
