@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerbridge.backbone import LoadOptions
+from layerbridge.errors import ConfigError, DataError
+from layerbridge.language_model import pack
+from layerbridge.serving.asking import Ask
+from layerbridge.serving.bridges import Bridges, names
+from layerbridge.sources import resolve
+
+FLOAT32 = LoadOptions(dtype="float32")
+TEXTS = ["The market rose", "ශ්‍රී ලංකාව", "a"]
+
+
+@pytest.fixture
+def saved(make_bridge, tmp_path):
+    """Saves a bridge under a name and gives the folder."""
+
+    def make(name, **settings):
+        make_bridge(**settings).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return make
+
+
+def test_backbones_are_in_memory_once(saved):
+    runs = [
+        saved("token"),
+        saved("last", fusion="last"),
+        saved("cut"),
+        saved("embeddings", embedding_layer=True),
+        saved("xlm", encoder="xlm-r"),
+    ]
+    config = Path(runs[2]) / "config.json"
+    config.write_text(config.read_text().replace('"max_text_tokens": 512', '"max_text_tokens": 4'))
+    bridges = Bridges.load(runs, FLOAT32)
+    assert list(bridges) == ["token", "last", "cut", "embeddings", "xlm"]
+    assert len({id(bridge.language_model) for bridge in bridges.values()}) == 1
+    models = {name: id(bridge.encoder.model) for name, bridge in bridges.items()}
+    assert len(set(models.values())) == 2
+    assert models["xlm"] not in [models[name] for name in ("token", "last", "cut", "embeddings")]
+    assert bridges["cut"].encoder.max_text_tokens == 4
+    assert bridges["embeddings"].encoder.embedding_layer
+    assert not any(bridge.training for bridge in bridges.values())
+
+
+def test_embeds_are_the_librarys_row_by_row(saved):
+    bridges = Bridges.load(
+        [saved("token"), saved("last", fusion="last", instruction="Say:")], FLOAT32
+    )
+    asks = [
+        Ask("token", TEXTS[0]),
+        Ask("last", TEXTS[1]),
+        Ask("token", TEXTS[2]),
+        Ask("last", TEXTS[0], instruction="Answer at once:"),
+    ]
+    for ask, found in zip(asks, bridges.embeds(asks), strict=True):
+        bridge = bridges[ask.bridge]
+        expected = pack(bridge.prefix(bridge.encode([ask.text]), ask.instruction)).inputs_embeds[0]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_room_is_what_the_language_model_can_read(make_bridge, folder):
+    bridge = make_bridge()
+    bridges = Bridges({"b": bridge}, resolve(str(folder("llama"))))
+    most = bridge.language_model.max_tokens
+    assert most is not None
+    assert bridges.room(most - 1) == 1
+    with pytest.raises(DataError) as caught:
+        bridges.room(most)
+    assert str(caught.value) == (
+        f"text and instruction come to {most} tokens; allowed: fewer than {most}, what the "
+        "language model can read"
+    )
+
+
+def test_another_language_model_is_another_server(saved, folder):
+    with pytest.raises(ConfigError) as caught:
+        Bridges.load([saved("a"), saved("b", language_model="gpt2")], FLOAT32)
+    assert str(caught.value) == (
+        f"'b' needs the language model {str(folder('gpt2'))!r}, and 'a' needs "
+        f"{str(folder('llama'))!r}; allowed: bridges over one language model; next: start one "
+        "server for each"
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (["runs/demo/last"], {"last": "runs/demo/last"}),
+        (["a/x/last", "b/x/last", "c"], {"a/x/last": "a/x/last", "b/x/last": "b/x/last", "c": "c"}),
+        (["mine=runs/x", "runs/y"], {"mine": "runs/x", "y": "runs/y"}),
+        (["org/bridge"], {"bridge": "org/bridge"}),
+        (["runs/x/", "runs/x/"], {"x": "runs/x/"}),
+    ],
+)
+def test_names(runs, expected):
+    assert names(runs) == expected
+
+
+def test_names_that_cannot_be_told_apart():
+    with pytest.raises(
+        ConfigError, match=r"'a' and 'b/x' would both be called 'x'; next: NAME=RUN"
+    ):
+        names(["x=a", "b/x"])
+    with pytest.raises(ConfigError, match=r"no run to serve; allowed: layerbridge serve RUN"):
+        names([])
+
+
+def test_a_folder_with_an_equals_sign(tmp_path):
+    run = tmp_path / "lr=3e-4"
+    run.mkdir()
+    assert names([str(run)]) == {"lr=3e-4": str(run)}

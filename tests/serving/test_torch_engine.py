@@ -1,0 +1,322 @@
+import asyncio
+import time
+
+import pytest
+
+from layerbridge.errors import BackboneError, DataError
+from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.engine import EngineDown, Load
+from layerbridge.serving.torch_engine import TorchEngine, TorchSettings
+from layerbridge.sources import resolve
+
+TEXTS = [
+    "The market rose",
+    "ශ්‍රී ලංකාව",
+    "a",
+    "مرحبا بالعالم",
+    "the teams of the market entertained the crowd",
+]
+OPTIONS = ("sports", "business", "rain")
+
+
+@pytest.fixture
+def bridges(make_bridge, folder):
+    both = {"token": make_bridge(), "last": make_bridge(fusion="last", instruction="Say:")}
+    return Bridges(both, resolve(str(folder("llama"))))
+
+
+@pytest.fixture
+def running(bridges):
+    """Runs ``body(engine)`` in a loop, with the engine started before and stopped after it."""
+
+    def run(body, *, load=lambda: bridges, **settings):
+        async def whole():
+            batches = []
+            engine = TorchEngine(
+                load, TorchSettings(**settings), lambda kind, rows: batches.append((kind, rows))
+            )
+            await engine.start()
+            try:
+                return await asyncio.wait_for(body(engine, batches), 60)
+            finally:
+                await engine.stop()
+
+        return asyncio.run(whole())
+
+    return run
+
+
+async def told(engine, ask):
+    return [event async for event in engine.generate(ask)]
+
+
+def expected(bridge, text, count, instruction=None):
+    """What the library writes, whatever would end it."""
+    ids = bridge.generate(
+        layer_states=bridge.encode([text]),
+        instruction=instruction,
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=[-1],
+    )
+    return ids[0].tolist()
+
+
+def ask(bridge, text, count=6, **settings):
+    return Ask(bridge, text, sampling=Sampling(max_tokens=count, ignore_eos=True, **settings))
+
+
+def test_tokens_are_the_librarys_alone_and_under_load(running, bridges):
+    async def body(engine, batches):
+        alone = [await told(engine, ask("token", text)) for text in TEXTS]
+        asks = [
+            ask(name, text, 3 + place % 7)
+            for place in range(4)
+            for name in bridges
+            for text in TEXTS
+        ]
+        together = await asyncio.gather(*(told(engine, one) for one in asks))
+        return alone, asks, together, batches
+
+    alone, asks, together, batches = running(body, max_batch=16)
+    for text, events in zip(TEXTS, alone, strict=True):
+        assert [e.id for e in events if isinstance(e, Token)] == expected(bridges["token"], text, 6)
+    whole = {
+        (name, text): expected(bridges[name], text, 9, it.config.instruction)
+        for name, it in bridges.items()
+        for text in TEXTS
+    }
+    for one, events in zip(asks, together, strict=True):
+        begun, *tokens, finished = events
+        assert isinstance(begun, Begun)
+        assert finished == Finished("length")
+        wanted = whole[one.bridge, one.text][: one.sampling.max_tokens]
+        assert [token.id for token in tokens] == wanted
+    decoded = [rows for kind, rows in batches if kind == "decode"]
+    assert max(decoded) == 16
+    assert sum(decoded) < len(decoded) * 16
+
+
+def test_an_end_token_ends_it_and_is_not_told(running, bridges):
+    ids = expected(bridges["token"], TEXTS[0], 6)
+    lm = bridges.language_model
+    before, lm.eos_id = lm.eos_id, ids[3]
+    try:
+        events = running(lambda engine, _: told(engine, Ask("token", TEXTS[0])))
+    finally:
+        lm.eos_id = before
+    first = ids.index(ids[3])
+    assert [event.id for event in events[1:-1]] == ids[:first]
+    assert events[-1] == Finished("stop")
+
+
+def test_the_prompt_is_counted(running, bridges):
+    bridge = bridges["last"]
+    events = running(lambda engine, _: told(engine, ask("last", TEXTS[1], 1)))
+    (prompt,) = bridges.embeds([Ask("last", TEXTS[1])])
+    assert events[0] == Begun(len(prompt))
+    assert len(events) == 3
+    assert bridge.config.instruction == "Say:"
+
+
+def test_seeds_hold_in_company(running):
+    async def body(engine, _):
+        how = {"temperature": 1.5, "top_p": 0.9}
+        alone = await told(engine, ask("token", TEXTS[0], 8, seed=7, **how))
+        crowd = [ask("token", text, 9, **how) for text in TEXTS]
+        again, *_ = await asyncio.gather(
+            told(engine, ask("token", TEXTS[0], 8, seed=7, **how)),
+            *(told(engine, one) for one in crowd),
+        )
+        other = await told(engine, ask("token", TEXTS[0], 8, seed=8, **how))
+        return alone, again, other
+
+    alone, again, other = running(body)
+    assert alone == again
+    assert alone != other
+
+
+def test_logprobs_only_where_they_were_asked_for(running):
+    async def body(engine, _):
+        return await asyncio.gather(
+            told(engine, ask("token", "a", 2)), told(engine, ask("token", "a", 2, logprobs=2))
+        )
+
+    without, with_them = running(body)
+    assert [token.logprob for token in without[1:-1]] == [None, None]
+    for token in with_them[1:-1]:
+        assert token.logprob < 0
+        assert token.top[0] == (token.id, token.logprob)
+        assert len(token.top) == 2
+
+
+def test_classify_and_weights_are_the_librarys(running, bridges):
+    async def body(engine, batches):
+        questions = [Question(name, text, OPTIONS) for name in bridges for text in TEXTS]
+        questions += [Question("token", TEXTS[0], OPTIONS, "Pick:", "mean")]
+        answers = await asyncio.gather(
+            *(engine.classify(question) for question in questions),
+            *(engine.layer_weights("token", text) for text in TEXTS),
+        )
+        return questions, answers, batches
+
+    questions, answers, batches = running(body)
+    for question, answer in zip(questions, answers, strict=False):
+        (wanted,) = bridges[question.bridge].classify(
+            question.text, OPTIONS, instruction=question.instruction, normalize=question.normalize
+        )
+        assert answer.choice == wanted.choice
+        assert answer.scores == pytest.approx(wanted.scores, abs=1e-4)
+    for text, weights in zip(TEXTS, answers[len(questions) :], strict=True):
+        (wanted,) = bridges["token"].layer_weights(text)
+        assert weights.tokens == wanted.tokens
+        assert weights.weights.allclose(wanted.weights, atol=1e-5)
+    assert ("classify", 5) in batches
+    assert ("encode", 5) in batches
+
+
+def test_what_is_wrong_with_one_question_is_told_to_it_alone(running):
+    async def body(engine, _):
+        return await asyncio.gather(
+            engine.classify(Question("token", "a", ("x", "x"))),
+            engine.classify(Question("token", "a")),
+            engine.classify(Question("token", "a", OPTIONS)),
+            told(engine, Ask("token", "a", instruction="word " * 2000)),
+            told(engine, ask("token", "a", 2)),
+            return_exceptions=True,
+        )
+
+    twice, none, right, long, other = running(body)
+    assert str(twice).startswith("the option 'x' is there twice")
+    assert str(none).startswith("there are no options to choose from")
+    assert right.choice in OPTIONS
+    assert isinstance(long, DataError)
+    assert "text and instruction come to" in str(long)
+    assert len(other) == 4
+
+
+def test_no_more_tokens_than_the_model_can_read(running, bridges):
+    lm = bridges.language_model
+    (prompt,) = bridges.embeds([Ask("token", "a")])
+    before, lm.max_tokens = lm.max_tokens, len(prompt) + 3
+    try:
+        events = running(lambda engine, _: told(engine, ask("token", "a", 50)))
+    finally:
+        lm.max_tokens = before
+    assert len([event for event in events if isinstance(event, Token)]) == 3
+    assert events[-1] == Finished("length")
+
+
+def test_who_leaves_is_written_for_no_longer(running):
+    async def body(engine, batches):
+        stream = engine.generate(ask("token", "a", 50))
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        await stream.aclose()
+        task = asyncio.create_task(told(engine, ask("token", "a", 50)))
+        while engine.load.running == 0:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        while engine.load != Load(0, 0):
+            await asyncio.sleep(0.001)
+        return len([1 for kind, _ in batches if kind == "decode"])
+
+    assert running(body) < 100
+
+
+def test_who_leaves_the_queue_is_never_begun(running):
+    async def body(engine, batches):
+        long = asyncio.create_task(told(engine, ask("token", "a", 40)))
+        while engine.load.running == 0:
+            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(told(engine, ask("token", "b", 40)))
+        await asyncio.sleep(0)
+        assert engine.load.waiting == 1
+        waiting.cancel()
+        await long
+        await told(engine, ask("token", "c", 1))
+        return [rows for kind, rows in batches if kind == "prefill"]
+
+    assert running(body, max_batch=1) == [1, 1]
+
+
+def test_what_arrives_within_a_moment_is_read_together(running):
+    async def body(engine, batches):
+        async def later(place):
+            await asyncio.sleep(0.002 * place)
+            await told(engine, ask("token", "a", 2))
+
+        await asyncio.gather(*map(later, range(4)))
+        return [rows for kind, rows in batches if kind == "prefill"]
+
+    assert running(body, wait_ms=500, max_batch=4) == [4]
+
+
+def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, monkeypatch):
+    loads = []
+
+    def load():
+        loads.append(1)
+        return bridges
+
+    async def body(engine, _):
+        real = bridges.language_model.advance
+
+        def fail(*_):
+            raise RuntimeError("the device is gone")
+
+        monkeypatch.setattr(bridges.language_model, "advance", fail)
+        lost = await asyncio.gather(
+            told(engine, ask("token", "a")), told(engine, ask("last", "b")), return_exceptions=True
+        )
+        while engine.state != "down":
+            await asyncio.sleep(0.001)
+        with pytest.raises(EngineDown):
+            await engine.classify(Question("token", "a", OPTIONS))
+        monkeypatch.setattr(bridges.language_model, "advance", real)
+        await engine.stop()
+        await engine.start()
+        return lost, await told(engine, ask("token", "a", 2))
+
+    lost, events = running(body, load=load)
+    assert [type(error) for error in lost] == [EngineDown, EngineDown]
+    assert str(lost[0]) == "the engine failed"
+    assert events[-1] == Finished("length")
+    assert loads == [1]  # the models are still there
+
+
+def test_a_run_that_cannot_be_read():
+    def load():
+        raise BackboneError("there is no such model")
+
+    async def body():
+        engine = TorchEngine(load)
+        assert engine.state == "starting"
+        with pytest.raises(EngineDown):
+            engine.bridges  # noqa: B018
+        with pytest.raises(BackboneError, match="there is no such model"):
+            await engine.start()
+        assert engine.state == "down"
+        await engine.stop()
+
+    asyncio.run(body())
+
+
+def test_stopping_tells_who_is_waiting(running):
+    async def body(engine, _):
+        tasks = [asyncio.create_task(told(engine, ask("token", "a", 10_000))) for _ in range(3)]
+        while engine.load.running == 0:
+            await asyncio.sleep(0.001)
+        started = time.monotonic()
+        await engine.stop()
+        lost = await asyncio.gather(*tasks, return_exceptions=True)
+        return lost, time.monotonic() - started
+
+    lost, seconds = running(body, max_batch=2)
+    # Those that had the room for it may be done: the model reads no more than so many tokens.
+    assert {str(error) for error in lost if isinstance(error, EngineDown)} == {
+        "the engine was stopped"
+    }
+    assert seconds < 5
