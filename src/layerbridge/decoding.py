@@ -109,7 +109,9 @@ class Decoding:
         """Whether its memory is keys and values alone, so that rows can be put beside others."""
         layers = getattr(self.cache, "layers", None)
         takes_positions = self.language_model.takes_positions
-        return bool(layers) and takes_positions and all(type(it) is DynamicLayer for it in layers)
+        if not layers or not takes_positions:
+            return False
+        return all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.no_grad()
     def choose(self) -> list[Chosen]:

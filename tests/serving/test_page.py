@@ -1,0 +1,755 @@
+"""The page in a real browser, against a stand-in server with scripted replies."""
+
+import json
+import math
+import os
+import re
+import shutil
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import layerbridge.serving
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+expect = sync_api.expect
+# For a machine that does much else besides.
+PATIENCE = 20_000
+expect.set_options(timeout=PATIENCE)
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PAGE = Path(layerbridge.serving.__file__).parent / "page"
+TYPES = {
+    **{".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"},
+    **{".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain"},
+}
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+KINDS = ["country", "language", "currency", "script", "unit", "time zone"]
+LAYERS = 12
+TOKENS = ["<s>", "▁ශ්‍රී", "▁ල", "ංකා", "▁රුපිය", "ල", "</s>"]
+RTL_TOKENS = ["▁شلن", "▁كي", "نيي", "</s>"]
+SINHALA = "ශ්‍රී ලංකා රුපියල"
+KEY = "a-key"
+
+
+def bridge(name, options, fusion="token-softmax", **more):
+    about = {
+        **{"fusion": fusion, "encoder": "zoo:multilingual-e5-small"},
+        **{"language_model": "zoo:smollm2-135m-instruct", "layers": LAYERS},
+        **{"options": options, "instruction": None, "template": None, **more},
+    }
+    return {"id": name, "object": "model", "layerbridge": about}
+
+
+BRIDGES = [
+    bridge("token-softmax", KINDS, instruction="What kind of thing is it?"),
+    bridge("global-softmax", KINDS, "global-softmax"),
+    bridge("reviews", None, template="Review: {text} Label: "),
+]
+
+
+def weights(tokens):
+    """Rows that peak at different layers, and sum to one."""
+    rows = []
+    for place in range(len(tokens)):
+        row = [math.exp(-((layer - 8 + place * 1.3) ** 2) / 6) for layer in range(LAYERS)]
+        rows.append([value / sum(row) for value in row])
+    return rows
+
+
+class Server(ThreadingHTTPServer):
+    """The real page, and an API that says what the text asks it to say."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.reset()
+
+    def reset(self):
+        self.asked = []
+        self.key = None
+        self.fault = None
+        self.refused = set()
+        self.gone = threading.Event()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path == "/v1/models":
+            if self.allowed():
+                self.say({"object": "list", "data": BRIDGES})
+            return
+        file = PAGE / (path.removeprefix("/page/") if path != "/" else "index.html")
+        if file.is_file() and (path == "/" or path.startswith("/page/")):
+            self.answer(200, file.read_bytes(), TYPES[file.suffix])
+        else:
+            self.refuse(404, "There is no such page.")
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body))
+        if not self.allowed():
+            return
+        if self.server.fault:
+            self.refuse(*self.server.fault)
+        elif self.path == "/v1/completions":
+            self.stream(body)
+        elif self.path == "/v1/classify":
+            options = body.get("options") or KINDS
+            shares = [0.5**place for place in range(1, len(options) + 1)]
+            shares = [share / sum(shares) for share in shares]
+            # The likeliest is not the first.
+            shares.append(shares.pop(0))
+            scores = [
+                {"option": option, "score": math.log(share), "probability": share}
+                for option, share in zip(options, shares, strict=True)
+            ]
+            self.say({"model": body["model"], "choice": options[-1], "options": scores})
+        elif self.path == "/v1/layer_weights":
+            tokens = RTL_TOKENS if "شلن" in body["text"] else TOKENS
+            rows = weights(tokens)
+            if body["model"] == "global-softmax":
+                rows = [rows[0]] * len(tokens)
+            layers = list(range(1, LAYERS + 1))
+            self.say({"model": body["model"], "tokens": tokens, "layers": layers, "weights": rows})
+        else:
+            self.refuse(404, "There is no such route.")
+
+    def stream(self, body):
+        self.send_response(200)
+        self.head("text/event-stream")
+        self.end_headers()
+        endless = "endless" in body["prompt"]
+        words = [" word"] * 2000 if endless else [" curr", "ency", " – währung", " €"]
+        try:
+            for word in words:
+                self.event({"choices": [{"index": 0, "text": word, "finish_reason": None}]})
+                time.sleep(0.02)
+            if "broken" in body["prompt"]:
+                self.event({"error": {"message": "The engine went down."}})
+                return
+            self.event({"choices": [{"index": 0, "text": "", "finish_reason": "length"}]})
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:
+            self.server.gone.set()
+
+    def event(self, said):
+        data = f": keep-alive\n\ndata: {json.dumps(said, ensure_ascii=False)}\n\n".encode()
+        # In two halves, the cut inside a character where there is one beyond ASCII.
+        cut = next((place + 1 for place, byte in enumerate(data) if byte > 127), len(data) // 2)
+        for part in (data[:cut], data[cut:]):
+            self.wfile.write(part)
+            self.wfile.flush()
+
+    def allowed(self):
+        key = self.server.key
+        if key is None or self.headers.get("Authorization") == f"Bearer {key}":
+            return True
+        self.refuse(401, "This server asks for an API key.")
+        return False
+
+    def refuse(self, status, message, **headers):
+        self.server.refused.add(status)
+        said = {"error": {"message": message, "type": "invalid_request_error", "code": None}}
+        self.answer(status, json.dumps(said).encode(), "application/json", headers)
+
+    def say(self, said):
+        self.answer(200, json.dumps(said).encode(), "application/json")
+
+    def answer(self, status, body, kind, headers=None):
+        self.send_response(status)
+        self.head(kind)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def head(self, kind):
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Security-Policy", "default-src 'self'")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if kind == "font/woff2":
+            self.send_header("Cache-Control", "max-age=600")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shared_server():
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(shared_server):
+    shared_server.reset()
+    return shared_server
+
+
+@pytest.fixture(scope="module")
+def window(browser):
+    """A tab with these settings, shared by the tests that want the same: a new one takes long."""
+    standard = {"viewport": {"width": 1100, "height": 800}, "reduced_motion": "reduce"}
+    pages = {}
+
+    def get(settings):
+        page = pages.get(str(settings))
+        if page is None:
+            page = pages[str(settings)] = browser.new_context(**standard | settings).new_page()
+            page.set_default_timeout(PATIENCE)
+        return page
+
+    return get
+
+
+@pytest.fixture
+def visit(window, server):
+    """Opens the page; at the end: it asked no other host, and the browser had no complaint."""
+    complaints, requests = [], []
+    ears = {
+        "request": lambda request: requests.append(request.url),
+        "pageerror": lambda error: complaints.append(str(error)),
+        "console": lambda said: said.type in ("error", "warning") and complaints.append(said.text),
+    }
+    pages = []
+
+    def open_page(address="", *, wait="#bridge:enabled", **settings):
+        page = window(settings)
+        if page not in pages:
+            pages.append(page)
+            for event, ear in ears.items():
+                page.on(event, ear)
+        # Else another fragment alone would be no new visit.
+        page.goto("about:blank")
+        page.goto(server.url + address)
+        page.wait_for_selector(wait)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.evaluate("sessionStorage.clear()")
+        page.unroute_all()
+        page.goto("about:blank")
+        for event, ear in ears.items():
+            page.remove_listener(event, ear)
+    assert {url for url in requests if not url.startswith((server.url, "about:"))} == set()
+    # Chromium tells of every refusal; those that a test asked for are no fault of the page.
+    refused = re.compile(r"Failed to load resource: .* status of (\d+)")
+    assert [text for text in complaints if not refused.match(text)] == []
+    statuses = {int(match[1]) for match in map(refused.match, complaints) if match}
+    assert statuses == server.refused
+
+
+def settle(page):
+    """Waits for what is under way to end."""
+    page.wait_for_selector("#stop", state="hidden")
+
+
+def test_an_answer_streams_in_beside_its_map(visit, server):
+    page = visit()
+    # Each state of the answer, as it comes.
+    page.evaluate(
+        """() => {
+          window.seen = [];
+          const reply = document.getElementById("reply");
+          new MutationObserver(() => seen.push(reply.textContent))
+            .observe(reply, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    page.fill("#text", f"  {SINHALA} ")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    assert page.inner_text("#reply") == "currency – währung €"
+    seen = [text for text in page.evaluate("seen") if text]
+    assert seen[0] == "curr"
+    assert len(seen) >= 4
+    assert page.inner_text("#reply-note") == "Cut at 64 tokens; Settings allow more."
+    assert page.inner_text("#status") == "Answer: currency – währung €"
+    asked = dict(server.asked)
+    assert asked["/v1/completions"] == {
+        **{"model": "token-softmax", "prompt": SINHALA, "stream": True},
+        **{"max_tokens": 64, "temperature": 0},
+    }
+    assert asked["/v1/layer_weights"] == {"model": "token-softmax", "text": SINHALA}
+    assert "/v1/classify" not in asked
+
+
+def test_settings_go_along_and_wrong_ones_are_shown(visit, server):
+    page = visit()
+    page.fill("#text", "x")
+    page.click("summary")
+    assert page.input_value("#instruction") == "What kind of thing is it?"
+    page.fill("#instruction", "Answer in one word.")
+    page.fill("#max-tokens", "0")
+    page.click("summary")
+    page.click("#answer")
+    assert page.get_attribute("#settings", "open") is not None
+    assert page.evaluate("document.activeElement.id") == "max-tokens"
+    assert not server.asked
+    page.fill("#max-tokens", "7")
+    page.fill("#temperature", "0.7")
+    page.fill("#seed", "3")
+    page.click("#answer")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    asked = dict(server.asked)["/v1/completions"]
+    assert asked["instruction"] == "Answer in one word."
+    assert (asked["max_tokens"], asked["temperature"], asked["seed"]) == (7, 0.7, 3)
+    # What a person wrote outlives a change of bridge; what the page wrote does not.
+    page.select_option("#bridge", "reviews")
+    assert page.input_value("#instruction") == "Answer in one word."
+    page.fill("#instruction", "")
+    page.select_option("#bridge", "token-softmax")
+    assert page.input_value("#instruction") == "What kind of thing is it?"
+
+
+def test_choosing_shows_bars(visit, server):
+    page = visit()
+    page.fill("#text", SINHALA)
+    page.click("#choose")
+    page.wait_for_selector("#bars li")
+    settle(page)
+    assert page.inner_text("#choice") == "time zone"
+    names = page.locator("#bars li bdi").all_inner_texts()
+    assert sorted(names) == sorted(KINDS)
+    shares = [float(text.split()[0]) for text in page.locator("#bars .value").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    widths = page.eval_on_selector_all(
+        "#bars .track",
+        "all => all.map(t => 100 * t.firstChild.offsetWidth / t.offsetWidth)",
+    )
+    assert widths == pytest.approx(shares, abs=1)
+    assert not page.is_visible("#answer-panel")
+    # The same text keeps its map; its answer joins the choice.
+    page.click("#answer")
+    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    settle(page)
+    assert page.is_visible("#choice-panel")
+    assert [path for path, _ in server.asked].count("/v1/layer_weights") == 1
+
+
+def test_options_of_ones_own(visit, server):
+    page = visit("#bridge=reviews")
+    assert "no words of its own" in page.inner_text("#options-note")
+    page.fill("#text", "good")
+    page.click("#choose")
+    assert "two options" in page.inner_text("#problem-text")
+    assert page.evaluate("document.activeElement.id") == "options"
+    assert not server.asked
+    page.fill("#options", "good, bad، 坏，good")
+    page.click("#choose")
+    page.wait_for_selector("#bars li")
+    settle(page)
+    assert dict(server.asked)["/v1/classify"]["options"] == ["good", "bad", "坏"]
+    assert page.inner_text("#problem-text") == ""
+
+
+def test_the_map_has_a_cell_for_each_token_and_layer(visit):
+    page = visit(f"#text={SINHALA}")
+    page.click("#answer")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    grid = page.get_by_role("grid", name="Layers")
+    assert grid.locator("tbody tr").count() == len(TOKENS)
+    assert grid.locator("tbody .cell").count() == len(TOKENS) * LAYERS
+    # A row of averages below.
+    assert grid.locator("tfoot .cell").count() == LAYERS
+    heads = grid.locator("tbody th").all_inner_texts()
+    assert heads == ["<s>", "ශ්‍රී", "ල", "ංකා", "රුපිය", "ල", "</s>"]
+    assert [len(word) for word in words(grid)] == [1, 1, 2, 2, 1]
+    assert grid.locator("thead th").all_inner_texts()[1:3] == ["layer\n1", "layer\n2"]
+    for row, expected in zip(grid.locator("tbody tr").all(), weights(TOKENS), strict=True):
+        top = max(range(LAYERS), key=expected.__getitem__)
+        assert row.locator(".cell.top").count() == 1
+        label = row.locator(".cell").nth(top).get_attribute("aria-label")
+        assert label.endswith(f"\u00a0% from layer {top + 1}")
+        assert row.locator(".most").inner_text().split()[:2] == ["layer", str(top + 1)]
+    colours = grid.locator("tbody .cell").evaluate_all(
+        "cells => cells.map(cell => getComputedStyle(cell).backgroundColor)"
+    )
+    assert len(set(colours)) > 10
+
+
+def words(grid):
+    return grid.locator("tbody").evaluate_all(
+        "all => all.map(body => [...body.rows].map(row => row.cells[0].textContent))"
+    )
+
+
+def test_the_map_by_keyboard_and_pointer(visit):
+    page = visit(f"#text={SINHALA}")
+    page.click("#answer")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    assert page.locator("#map [tabindex='0']").count() == 1
+
+    def here():
+        return page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.innerText")
+
+    def press(*keys):
+        for key in keys:
+            page.keyboard.press(key)
+        assert page.locator("#map [tabindex='0']").count() == 1
+        return here()
+
+    page.locator("#map .cell").first.focus()
+    assert press("ArrowLeft", "ArrowUp").endswith("from layer 1")
+    assert here().startswith("<s>: ")
+    assert press("ArrowDown", "ArrowRight", "ArrowRight").startswith("ශ්‍රී: ")
+    assert here().endswith("from layer 3")
+    readout = page.inner_text("#map .readout")
+    assert "ශ්‍රී" in readout
+    assert "from layer 3" in readout
+    assert page.locator("#map th.lit").count() == 2
+    assert "layer" in press("End")
+    assert press("Control+End").startswith("layer")
+    assert press("Control+Home").startswith("<s>: ")
+    # One stop for Tab: the next one is beyond the map.
+    page.keyboard.press("Tab")
+    assert not page.evaluate("document.getElementById('map').contains(document.activeElement)")
+    page.locator("#map tbody tr").nth(3).locator(".cell").nth(4).hover()
+    assert "ංකා" in page.inner_text("#map .readout")
+
+
+def test_right_to_left(visit):
+    page = visit()
+    example = page.get_by_role("button", name="Arabic “Kenyan shilling”")
+    text = example.locator(".any")
+    assert (text.get_attribute("lang"), text.get_attribute("dir")) == ("ar", "rtl")
+    example.click()
+    assert page.input_value("#text") == "شلن كينيي"
+    assert page.get_attribute("#text", "lang") == "ar"
+    direction = "element => getComputedStyle(element).direction"
+    assert page.eval_on_selector("#text", direction) == "rtl"
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    pieces = page.locator("#map tbody th bdi")
+    assert pieces.all_inner_texts() == ["شلن", "كي", "نيي", "</s>"]
+    assert pieces.evaluate_all("all => all.map(e => getComputedStyle(e).direction)") == (
+        ["rtl"] * 3 + ["ltr"]
+    )
+    # Writing over it takes its language away.
+    page.fill("#text", "abc")
+    assert page.get_attribute("#text", "lang") is None
+    assert page.eval_on_selector("#text", direction) == "ltr"
+
+
+def test_a_bridge_that_weighs_all_tokens_alike_says_so(visit):
+    page = visit(f"#bridge=global-softmax&text={SINHALA}")
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    assert "alike for every token" in page.inner_text("#map-note")
+    assert page.locator("#map tfoot").count() == 0
+
+
+def test_what_the_server_refuses(visit, server):
+    page = visit(f"#text={SINHALA}")
+    alert = page.get_by_role("alert")
+    assert alert.inner_text() == ""
+    server.fault = (400, "The text is longer than 512 tokens.")
+    page.click("#answer")
+    page.wait_for_selector("#problem-text:not(:empty)")
+    assert alert.inner_text() == "The text is longer than 512 tokens."
+    assert not page.is_visible("#again")
+    assert not page.is_visible("#answer-panel")
+    server.fault = None
+    page.click("#choose")
+    page.wait_for_selector("#bars li")
+    settle(page)
+    assert alert.inner_text() == ""
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_says_when_to_come_back(visit, server, monkeypatch, status):
+    refuse = Handler.refuse
+    monkeypatch.setattr(Handler, "refuse", lambda self, *said: refuse(self, *said, Retry_After="5"))
+    page = visit(f"#text={SINHALA}")
+    server.fault = (status, "Too many are waiting.")
+    page.click("#answer")
+    page.wait_for_selector("#problem-text:not(:empty)")
+    said = page.get_by_role("alert").inner_text()
+    assert said == "Too many are waiting. Try again in 5 seconds."
+    server.fault = None
+    page.click("#again")
+    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    settle(page)
+    assert page.inner_text("#problem-text") == ""
+
+
+def test_an_answer_that_breaks_off(visit, server):
+    page = visit("#text=broken")
+    page.click("#answer")
+    page.wait_for_selector("#problem-text:not(:empty)")
+    assert page.inner_text("#problem-text") == "The engine went down."
+    assert page.inner_text("#reply") == "currency – währung €"
+    assert page.inner_text("#reply-note") == "Broken off here."
+
+
+def test_a_server_that_is_gone(visit, server):
+    page = visit("#text=x")
+    page.route("**/v1/*", lambda route: route.fulfill(status=502, body="<html>bad gateway</html>"))
+    server.refused.add(502)
+    page.click("#choose")
+    page.wait_for_selector("#again:visible")
+    assert page.inner_text("#problem-text") == "The server replied with status 502."
+    assert page.is_visible("#intro")
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab(visit, server):
+    server.key = KEY
+    page = visit(f"#text={SINHALA}", wait="#key-form:visible")
+    assert page.get_by_role("alert").inner_text() == "This server asks for an API key."
+    field = page.get_by_label("API key")
+    assert field.get_attribute("type") == "password"
+    field.fill("wrong")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("")
+    expect(field).to_be_visible()
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    page.wait_for_selector("#bridge:enabled")
+    assert not page.is_visible("#key-form")
+    assert page.evaluate("Object.values(sessionStorage)") == [KEY]
+    assert page.evaluate("localStorage.length") == 0
+    assert KEY not in page.url
+    page.reload()
+    page.wait_for_selector("#bridge:enabled")
+    page.click("#answer")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    assert page.inner_text("#problem-text") == ""
+
+
+def test_stop_ends_the_request(visit, server):
+    page = visit("#text=endless")
+    page.click("#answer")
+    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.focus("#stop")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert server.gone.wait(5), "the server never heard of it"
+    length = len(page.inner_text("#reply"))
+    assert page.inner_text("#reply-note") == "Stopped here."
+    # The focus has somewhere to be when its button goes.
+    assert page.evaluate("document.activeElement.id") == "answer"
+    assert page.inner_text("#problem-text") == ""
+    server.gone.clear()
+    # Asking anew ends what was under way, and Escape ends it as well.
+    page.click("#answer")
+    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.click("#answer")
+    assert server.gone.wait(5)
+    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.keyboard.press("Escape")
+    settle(page)
+    assert page.inner_text("#reply-note") == "Stopped here."
+    assert length < 2000
+
+
+def test_the_address_keeps_bridge_text_and_options(visit, server):
+    page = visit()
+    page.select_option("#bridge", "reviews")
+    page.fill("#text", "மிகவும் & நன்று #1")
+    page.fill("#options", "good, bad")
+    page.wait_for_url("**options=*")
+    again = visit(page.url.removeprefix(server.url))
+    assert again.input_value("#bridge") == "reviews"
+    assert again.input_value("#text") == "மிகவும் & நன்று #1"
+    assert again.input_value("#options") == "good, bad"
+    again.evaluate("location.hash = 'bridge=global-softmax&text=x'")
+    expect(again.locator("#text")).to_have_value("x")
+    assert again.input_value("#bridge") == "global-softmax"
+
+
+@pytest.mark.parametrize("width", [320, 360])
+def test_on_a_telephone_nothing_scrolls_sideways(visit, width):
+    page = visit(f"#text={SINHALA}", viewport={"width": width, "height": 740}, has_touch=True)
+    page.click("summary")
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    page.click("#answer")
+    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = page.evaluate(
+        """width => [...document.querySelectorAll("body *:not(.scroll *):not(.hidden)")]
+          .filter(e => e.getBoundingClientRect().right > width + .5).map(e => e.outerHTML)""",
+        width,
+    )
+    assert beyond == []
+    # The results come into view by themselves.
+    assert (
+        page.evaluate("document.getElementById('results').getBoundingClientRect().top") < 0.6 * 740
+    )
+    # What does not fit there scrolls in its own box.
+    box = page.locator("#map .scroll")
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    page.locator("#map .cell").first.focus()
+    page.keyboard.press("End")
+    assert box.evaluate("box => box.scrollLeft") > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_in_both_themes(visit, scheme):
+    page = visit(f"#text={SINHALA}", color_scheme=scheme)
+    page.click("summary")
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    page.click("#answer")
+    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    settle(page)
+    page.fill("#text", "")
+    page.click("#answer")  # a problem is shown
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = luminance(paper) > 0.5
+    assert light == (scheme == "light")
+    weak = [
+        (told.text, told.ink, told.behind)
+        for told in (SimpleNamespace(**each) for each in page.evaluate(TEXTS))
+        if contrast(told.ink, told.behind) < 4.5
+    ]
+    assert weak == []
+    # Controls stand out from what is around them.
+    for name in ("#text", "#bridge", "#choose", "#options"):
+        edge = page.eval_on_selector(name, "e => getComputedStyle(e).borderTopColor")
+        assert contrast(edge, paper) >= 3, name
+
+
+# Every text with its colour and what is behind it.
+TEXTS = """() => {
+  const seen = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
+    if (element.closest(".hidden, .skip, noscript, option")) continue;
+    let under = element;
+    const clear = "rgba(0, 0, 0, 0)";
+    while (under && getComputedStyle(under).backgroundColor === clear) under = under.parentElement;
+    seen.push({
+      text: walker.currentNode.data.trim().slice(0, 40),
+      ink: getComputedStyle(element).color,
+      behind: getComputedStyle(under).backgroundColor,
+    });
+  }
+  return seen;
+}"""
+
+
+def luminance(colour):
+    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_control_has_a_name_and_ids_are_unique(visit):
+    page = visit(f"#text={SINHALA}")
+    page.click("summary")
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    client = page.context.new_cdp_session(page)
+    nodes = client.send("Accessibility.getFullAXTree")["nodes"]
+    shown = [node for node in nodes if not node.get("ignored")]
+    controls = ("button", "textbox", "combobox", "spinbutton", "link", "gridcell", "grid", "region")
+    by_role = {role: [] for role in controls}
+    for node in shown:
+        role = node["role"]["value"]
+        if role in by_role:
+            by_role[role].append(node.get("name", {}).get("value", ""))
+    assert all(name.strip() for names in by_role.values() for name in names)
+    assert len(by_role["button"]) >= 14
+    assert len(by_role["gridcell"]) == (len(TOKENS) + 1) * (LAYERS + 1)
+    assert len(by_role["spinbutton"]) == 3
+    headings = page.eval_on_selector_all("h1, h2, h3", "all => all.map(h => h.tagName)")
+    assert headings[0] == "H1"
+    assert headings.count("H1") == 1
+    assert page.get_attribute("html", "lang") == "en"
+    ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    dangling = page.evaluate(
+        """() => ["for", "aria-labelledby", "aria-describedby"].flatMap(name =>
+          [...document.querySelectorAll(`[${name}]`)].map(e => e.getAttribute(name)))
+          .filter(id => !document.getElementById(id))"""
+    )
+    assert dangling == []
+    # Nothing that the server's policy forbids.
+    html = (PAGE / "index.html").read_text("utf-8")
+    assert re.findall(r"\s(?:style|on\w+)=|<style|<script(?! type=.module. src=)", html) == []
+    # The first stop is the way past the head of the page.
+    fresh = visit(f"#text={SINHALA}")
+    fresh.keyboard.press("Tab")
+    assert fresh.evaluate("document.activeElement.className") == "skip"
+    fresh.keyboard.press("Enter")
+    fresh.keyboard.press("Control+A")
+    fresh.keyboard.type("abc")
+    assert fresh.input_value("#text") == "abc"
+
+
+def test_the_examples_are_shown_in_their_own_fonts(visit):
+    page = visit()
+    page.evaluate("document.fonts.ready.then(() => true)")
+    loaded = page.evaluate(
+        "[...document.fonts].filter(f => f.status === 'loaded').map(f => f.family)"
+    )
+    scripts = [
+        *("Arabic", "Bengali", "Devanagari", "Ethiopic", "Georgian", "Hebrew"),
+        *("Sinhala", "Tamil", "Thai"),
+    ]
+    assert sorted(name.strip('"').removeprefix("Noto Sans ") for name in loaded) == scripts
+    tags = page.eval_on_selector_all("#examples [lang]", "all => all.map(e => e.lang)")
+    assert len(set(tags)) == len(tags) >= 12
+    rtl = page.eval_on_selector_all("#examples [dir=rtl]", "all => all.map(e => e.lang)")
+    assert rtl == ["ar", "ur", "he"]
+
+
+def test_what_is_shipped_is_small_and_has_its_licence():
+    assert sum(file.stat().st_size for file in PAGE.rglob("*") if file.is_file()) < 1_000_000
+    licence = (PAGE / "fonts" / "OFL.txt").read_text("utf-8")
+    css = (PAGE / "fonts" / "fonts.css").read_text("utf-8")
+    fonts = sorted(file.stem for file in (PAGE / "fonts").glob("*.woff2"))
+    assert fonts == sorted(re.findall(r'url\("(\w+)\.woff2"\)', css))
+    assert fonts == sorted(re.findall(r"Copyright .*notofonts/(\w+)\)", licence))
+    assert "SIL OPEN FONT LICENSE Version 1.1" in licence
+    # No address of another host anywhere, the namespace of SVG aside.
+    for file in PAGE.rglob("*"):
+        if file.suffix in (".html", ".css", ".js", ".svg"):
+            text = file.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert re.findall(r"https?://|[\"'(]//\w", text) == [], file
