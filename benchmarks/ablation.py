@@ -1,4 +1,4 @@
-"""What each part of a bridge is worth: one setting changed at a time, on one task, one after another.
+"""What each part of a bridge is worth: one setting changed at a time, on one task, in turn.
 
     python benchmarks/ablation.py --data-dir data -o runs/ablation
 

@@ -81,21 +81,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     before = path.read_bytes()
     with pytest.raises(ValueError, match="JSON compliant"):
         result(settings={"loss": float("nan")}).write(path)
-    (tmp_path / "b").write_text("a file, not a folder")
-    with pytest.raises(OutputError, match="cannot be written"):
-        result().write(tmp_path / "b" / "a.json")
     assert path.read_bytes() == before
-    assert names(tmp_path) == ["a.json", "b"]
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = result().write(tmp_path / "a.json")
-    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OutputError) as error:
-        result(seed=1).write(path)
-    assert str(error.value) == f"{path} cannot be written (full); next: choose another folder"
-    assert read(path).seed == 0
     assert names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "b").write_text("a file, not a folder")
+    with pytest.raises(OutputError, match=r"a\.json cannot be written .* choose another folder$"):
+        result().write(tmp_path / "b" / "a.json")
 
 
 def test_missing_file(tmp_path):
@@ -178,6 +171,27 @@ def test_missing_key(tmp_path):
         str(error.value)
         == f"{path} has no languages.si.correct; next: run layerbridge evaluate again"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("s\ud800", "'s\\ud800'"), ("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")],
+)
+def test_a_language_that_is_no_text(tmp_path, code, told):
+    path = result().write(tmp_path / "a.json")
+    document = json.loads(path.read_text("utf-8"))
+    document["languages"][code] = document["languages"].pop("si")
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as error:
+        read(path)
+    assert str(error.value) == (
+        f"the result of 'last' has a language {told}; allowed: codes of printable characters"
+    )
+
+
+def test_a_language_may_have_any_letters(tmp_path):
+    made = result(languages={"ශ්\u200dරී-x": LanguageResult.of(answers(1, 2))})
+    assert read(made.write(tmp_path / "a.json")) == made
 
 
 def test_find(tmp_path):

@@ -67,6 +67,11 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """``torch.bfloat16`` → ``"bfloat16"``: as ``resolve_dtype`` takes it and results have it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def bfloat16_is_native() -> bool:
     """Whether this machine has a GPU with bfloat16, or a CPU with units for it."""
     if torch.cuda.is_available():

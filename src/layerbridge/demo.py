@@ -20,7 +20,7 @@ from rich.console import Console
 
 from layerbridge import plots, tasks
 from layerbridge.answering import Classification
-from layerbridge.backbone import LoadOptions, choose_device
+from layerbridge.backbone import LoadOptions, choose_device, dtype_name
 from layerbridge.baselines.floor import floor
 from layerbridge.baselines.lm_alone import lm_alone
 from layerbridge.encoder import Encoder
@@ -121,7 +121,7 @@ def demo(
     encoder.cache = StateCache()
     say(
         f"{len(data.train)} English training names, {len(task.languages)} test languages; "
-        f"{device}, {language_model.dtype}".replace("torch.", "")
+        f"{device}, {dtype_name(language_model.dtype)}"
     )
 
     say("the floor: TF-IDF and logistic regression")

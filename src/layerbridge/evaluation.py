@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from layerbridge.answering import option_divisors, option_ids
+from layerbridge.backbone import dtype_name
 from layerbridge.errors import ConfigError
 from layerbridge.layer_states import LayerStates
 from layerbridge.model import LayerBridge
@@ -102,7 +103,7 @@ def evaluate(
             "normalize": normalize,
             "task_version": task.version(),
             "bridge": config.to_diff_dict(),
-            "dtype": str(bridge.language_model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(bridge.language_model.dtype),
             **(settings or {}),
         },
         run=run,

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -30,8 +35,17 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
-from layerbridge.backbone import LoadOptions, freeze, load_config, load_tokenizer, load_weights
+from layerbridge.backbone import (
+    LoadOptions,
+    freeze,
+    load,
+    load_config,
+    load_tokenizer,
+    load_weights,
+    resolve_dtype,
+)
 from layerbridge.compilation import compile_layers, uncompiled
 from layerbridge.errors import BackboneError
 from layerbridge.sources import Source
@@ -63,7 +77,7 @@ class Packed:
     @property
     def position_ids(self) -> Int[Tensor, "B T"]:
         """Positions count real tokens only, so padding never moves a token."""
-        return (self.attention_mask.cumsum(1) - 1).clamp_min(0)
+        return _positions(self.attention_mask)
 
 
 def pack(pieces: Sequence[Piece]) -> Packed:
@@ -90,10 +104,18 @@ class LanguageModel(nn.Module):
     Args:
         model: any ``AutoModelForCausalLM``.
         tokenizer: the one the model was trained with; it must have an EOS token.
+        has_body: False of a model that can embed and nothing more (``load_embeddings``).
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        has_body: bool = True,
+    ) -> None:
         super().__init__()
+        self.has_body = has_body
         self.model = freeze(model)
         self.tokenizer = tokenizer
         self.width: int = model.get_input_embeddings().embedding_dim
@@ -114,7 +136,7 @@ class LanguageModel(nn.Module):
         # Cohere multiplies its logits, Granite divides them.
         scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)
         self.logit_scale: float = (1.0 if scale is None else scale) / divisor
-        self.head_is_plain = self._head_is_plain()
+        self.head_is_plain = has_body and self._head_is_plain()
         self.compiled = False
 
     @classmethod
@@ -125,20 +147,25 @@ class LanguageModel(nn.Module):
             BackboneError: it cannot be loaded, or it is no causal language model.
         """
         options = options or LoadOptions()
-        config = load_config("language model", source, options)
-        kind = config.model_type
-        if (
-            config.is_encoder_decoder
-            or kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-            or (kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not options.trust_remote_code)
-        ):
-            raise BackboneError(
-                f"{source.given!r} is a {kind!r} model, which is no causal language model",
-                allowed="any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)",
-            )
+        config = _config(source, options)
         arguments = options.for_transformers(source)
         model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
         return cls(model, load_tokenizer("language model", source, options))
+
+    @classmethod
+    def load_embeddings(cls, source: Source, options: LoadOptions | None = None) -> LanguageModel:
+        """The language model at ``source`` without its body: it makes input, and reads none.
+
+        Of its weights the input embeddings alone are read, for an engine that has the rest.
+
+        Raises:
+            BackboneError: as ``load`` does.
+        """
+        options = options or LoadOptions()
+        config = _config(source, options)
+        model = load("language model", source, lambda: _embedder(source, config, options))
+        tokenizer = load_tokenizer("language model", source, options)
+        return cls(model, tokenizer, has_body=False)
 
     def compile_layers(self, **settings: Any) -> None:
         """Compiles the layers for training; scoring and generating go without.
@@ -149,6 +176,7 @@ class LanguageModel(nn.Module):
         Raises:
             BackboneError: there is no compiler, or the model's layers are not known.
         """
+        assert self.has_body
         compile_layers(self.model, **settings)
         self.compiled = True
 
@@ -239,8 +267,14 @@ class LanguageModel(nn.Module):
         logits, _ = self._last_logits(self._arguments(pack(prefix)), 1, use_cache=False)
         return logits[:, 0]
 
+    @torch.no_grad()
+    def cache_of(self, prefix: Sequence[Piece]) -> Any:
+        """The cache that transformers leaves behind the prefix, for ``option_scores``."""
+        return self._last_logits(self._arguments(pack(prefix)), 1, use_cache=True)[1]
+
     def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Hidden states → logits, with the family's scale or cap where it has one."""
+        assert self.has_body
         logits = self.model.get_output_embeddings()(hidden)
         if self.logit_scale != 1.0:
             logits = logits * self.logit_scale
@@ -250,7 +284,11 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def option_scores(
-        self, prefix: Sequence[Piece], options: Sequence[Sequence[int]]
+        self,
+        prefix: Sequence[Piece],
+        options: Sequence[Sequence[int]],
+        *,
+        after: Any = None,
     ) -> Float[Tensor, "B O"]:
         """log p(option | prefix), summed over its tokens, EOS among them if it is given.
 
@@ -258,12 +296,16 @@ class LanguageModel(nn.Module):
         length together, a batch of rows a pass.
 
         Args:
+            prefix: what stands before the options.
             options: O lists of token ids, none of them empty.
+            after: ``cache_of`` one row that has no pads and stands before every row's prefix; it
+                stays as it is. Pads may follow it, so the model must take positions.
         """
-        packed = pack(prefix)
-        scores, cache = self._first_scores(packed, options)
+        arguments = self._arguments(pack(prefix), after)
+        scores, cache = self._first_scores(arguments, options)
         longer = torch.tensor([len(option) > 1 for option in options], device=scores.device)
-        self._continue(packed, cache, options, scores, longer.expand_as(scores))
+        mask = arguments["attention_mask"]
+        self._continue(mask, cache, options, scores, longer.expand_as(scores))
         return scores
 
     @torch.no_grad()
@@ -279,29 +321,30 @@ class LanguageModel(nn.Module):
         promising option of each row is scored in full, then only those whose bound reaches it:
         after training, hardly any.
         """
-        packed = pack(prefix)
-        scores, cache = self._first_scores(packed, options)
+        arguments = self._arguments(pack(prefix))
+        mask = arguments["attention_mask"]
+        scores, cache = self._first_scores(arguments, options)
         by = torch.tensor(divisors or [1] * len(options), device=scores.device)
         bounds = scores / by
         favourite = F.one_hot(bounds.argmax(1), len(options)).bool()
         longer = torch.tensor([len(option) > 1 for option in options], device=scores.device)
-        self._continue(packed, cache, options, scores, favourite & longer)
+        self._continue(mask, cache, options, scores, favourite & longer)
         reached = (scores / by)[favourite][:, None]
         rivals = ~favourite & (bounds >= reached)
-        self._continue(packed, cache, options, scores, rivals & longer)
+        self._continue(mask, cache, options, scores, rivals & longer)
         return (scores / by).masked_fill(~(favourite | rivals), -torch.inf).argmax(1)
 
     def _first_scores(
-        self, packed: Packed, options: Sequence[Sequence[int]]
+        self, arguments: dict[str, Any], options: Sequence[Sequence[int]]
     ) -> tuple[Float[Tensor, "B O"], Any]:
         """log p of each option's first token, and the prefix's cache."""
-        logits, cache = self._last_logits(self._arguments(packed), 1, use_cache=True)
+        logits, cache = self._last_logits(arguments, 1, use_cache=True)
         first = logits[:, 0].float().log_softmax(-1)  # [B, V]
         return first[:, [option[0] for option in options]], cache
 
     def _continue(
         self,
-        packed: Packed,
+        mask: Int[Tensor, "B T"],
         cache: Any,
         options: Sequence[Sequence[int]],
         scores: Float[Tensor, "B O"],
@@ -318,29 +361,28 @@ class LanguageModel(nn.Module):
             for start in range(0, len(pairs), size):
                 rows, chosen = torch.tensor(pairs[start : start + size], device=self.device).T
                 ids = torch.tensor([options[option] for option in chosen.tolist()])
-                rest = self._rest_scores(packed, cache, rows, ids.to(self.device))
+                rest = self._rest_scores(mask, cache, rows, ids.to(self.device))
                 scores[rows, chosen] += rest
 
     def _rest_scores(
-        self, packed: Packed, cache: Any, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]
+        self,
+        mask: Int[Tensor, "B S"],
+        cache: Any,
+        rows: Int[Tensor, " n"],
+        ids: Int[Tensor, "n T"],
     ) -> Float[Tensor, " n"]:
         """Σ log p of tokens 2 … T, each of them after the prefix of one of the rows."""
-        mask = packed.attention_mask[rows]
         rest = ids.shape[1] - 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), rest)], dim=1)
-        arguments: dict[str, Any] = {
-            "inputs_embeds": self.embed(ids[:, :-1]),
-            "attention_mask": mask,
-            "past_key_values": _branch(cache, rows, len(packed.attention_mask)),
-        }
-        if self.takes_positions:
-            arguments["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, -rest:]
+        follows = torch.cat([mask[rows], mask.new_ones(len(rows), rest)], dim=1)
+        arguments = self._with_positions(self.embed(ids[:, :-1]), follows)
+        arguments["past_key_values"] = _branch(cache, rows, len(mask))
         logits, _ = self._last_logits(arguments, rest, use_cache=True)
         return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1).sum(1)
 
     @torch.no_grad()
     def generate(self, prefix: Sequence[Piece], **arguments: Any) -> Any:
         """What transformers' ``generate`` returns for the prefix: the new tokens alone."""
+        assert self.has_body
         packed = pack(prefix)
         pad = self.tokenizer.pad_token_id
         arguments.setdefault("pad_token_id", self.eos_id if pad is None else pad)
@@ -351,6 +393,26 @@ class LanguageModel(nn.Module):
                 attention_mask=packed.attention_mask,
                 **arguments,
             )
+
+    def begin(self, packed: Packed) -> tuple[Float[Tensor, "B V"], Any]:
+        """The logits of what follows the prompts, and the cache to go on from."""
+        logits, cache = self._last_logits(self._arguments(packed), 1, use_cache=True)
+        return logits[:, 0], cache
+
+    def advance(
+        self, ids: Int[Tensor, " B"], mask: Int[Tensor, "B T"], cache: Any
+    ) -> tuple[Float[Tensor, "B V"], Any]:
+        """The logits of what follows one token more in every row.
+
+        Args:
+            ids: the tokens.
+            mask: 1 where a token is real, these among them.
+            cache: of all before them.
+        """
+        arguments = self._with_positions(self.embed(ids[:, None]), mask)
+        arguments["past_key_values"] = cache
+        logits, cache = self._last_logits(arguments, 1, use_cache=True)
+        return logits[:, 0], cache
 
     def stops(self) -> list[int]:
         """EOS, which the bridge was trained with, and whatever else the model stops at."""
@@ -378,13 +440,24 @@ class LanguageModel(nn.Module):
     def _as_written(self) -> AbstractContextManager[None]:
         return uncompiled() if self.compiled else nullcontext()
 
-    def _arguments(self, packed: Packed) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "inputs_embeds": packed.inputs_embeds,
-            "attention_mask": packed.attention_mask,
-        }
+    def _arguments(self, packed: Packed, after: Any = None) -> dict[str, Any]:
+        """What the body takes; ``after`` is the cache of a row that stands before every row."""
+        assert self.has_body
+        mask = packed.attention_mask
+        if after is None:
+            return self._with_positions(packed.inputs_embeds, mask)
+        before = mask.new_ones(len(mask), after.get_seq_length())
+        arguments = self._with_positions(packed.inputs_embeds, torch.cat([before, mask], dim=1))
+        arguments["past_key_values"] = _branch(after, mask.new_zeros(len(mask)), 1)
+        return arguments
+
+    def _with_positions(
+        self, embeds: Float[Tensor, "B n D"], mask: Int[Tensor, "B T"]
+    ) -> dict[str, Any]:
+        """The last n of T tokens as the body takes them; those before them are in a cache."""
+        arguments: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask}
         if self.takes_positions:
-            arguments["position_ids"] = packed.position_ids
+            arguments["position_ids"] = _positions(mask)[:, -embeds.shape[1] :]
         return arguments
 
     @torch.no_grad()
@@ -403,6 +476,114 @@ class LanguageModel(nn.Module):
             return False
         together = self.model(**self._arguments(packed)).logits
         return torch.allclose(apart.float(), together.float(), rtol=1e-3, atol=1e-3)
+
+
+def _config(source: Source, options: LoadOptions) -> PreTrainedConfig:
+    config = load_config("language model", source, options)
+    kind = config.model_type
+    if (
+        config.is_encoder_decoder
+        or kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+        or (kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not options.trust_remote_code)
+    ):
+        raise BackboneError(
+            f"{source.given!r} is a {kind!r} model, which is no causal language model",
+            allowed="any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)",
+        )
+    return config
+
+
+def _embedder(source: Source, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
+    """The model with nothing in it but the way to its input embeddings, and those."""
+    weights = _stored(source)
+    if weights is None:
+        if not options.allow_pickle:
+            raise OSError("no file named model.safetensors")
+        arguments = options.for_transformers(source)
+        model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
+        return _strip(model)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config,
+            dtype=resolve_dtype(options.dtype),
+            trust_remote_code=options.trust_remote_code,
+        )
+    with suppress(OSError):  # as from_pretrained does: not every model has such a file
+        model.generation_config = GenerationConfig.from_pretrained(
+            source.path, revision=source.revision or "main"
+        )
+    embeddings = model.get_input_embeddings()
+    found = _find_embeddings(model, weights, source)
+    weight = nn.Parameter(found.to(embeddings.weight.dtype), requires_grad=False)
+    weight._is_hf_initialized = True  # type: ignore[attr-defined]
+    embeddings.to_empty(device="cpu")
+    embeddings.weight = weight
+    model._init_weights(embeddings)  # what no file has, such as the number that Gemma scales by
+    return _strip(model)
+
+
+def _stored(source: Source) -> dict[str, str] | None:
+    """Tensor → the safetensors file that has it; None where there is no such file."""
+    whole = _file(source, SAFE_WEIGHTS_NAME)
+    if whole is not None:
+        with safe_open(whole, "pt") as file:
+            return dict.fromkeys(file.keys(), SAFE_WEIGHTS_NAME)
+    index = _file(source, SAFE_WEIGHTS_INDEX_NAME)
+    return None if index is None else json.loads(Path(index).read_text())["weight_map"]
+
+
+def _file(source: Source, name: str) -> str | None:
+    return cached_file(
+        source.path,
+        name,
+        revision=source.revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+    )
+
+
+def _find_embeddings(
+    model: PreTrainedModel, stored: dict[str, str], source: Source
+) -> Float[Tensor, "V D"]:
+    embeddings = model.get_input_embeddings()
+    own = f"{_path(model, embeddings)}.weight"
+    # A checkpoint may leave out the prefix of the base model, or be a part of a larger model.
+    ending = "." + ".".join(own.split(".")[-2:])
+    names = [own, *sorted(name for name in stored if f".{name}".endswith(ending))]
+    if model.config.get_text_config().tie_word_embeddings:
+        names.append(f"{_path(model, model.get_output_embeddings())}.weight")
+    for name in names:
+        if name not in stored:
+            continue
+        path = _file(source, stored[name])
+        if path is None:
+            raise OSError(f"no file named {stored[name]}")
+        with safe_open(path, "pt") as file:
+            if file.get_slice(name).get_shape() == list(embeddings.weight.shape):
+                return file.get_tensor(name)
+    raise BackboneError(
+        f"the language model {source.given!r} lacks weights: {own!r}",
+        hint="use a complete checkpoint of this architecture",
+    )
+
+
+def _path(model: nn.Module, module: nn.Module) -> str:
+    return next(name for name, other in model.named_modules() if other is module)
+
+
+def _strip(model: PreTrainedModel) -> PreTrainedModel:
+    """Drops all but the input embeddings, in place."""
+    holder: nn.Module = model
+    for name in _path(model, model.get_input_embeddings()).split("."):
+        for other in [child for child, _ in holder.named_children() if child != name]:
+            setattr(holder, other, nn.Identity())
+        for other in [*holder._parameters, *holder._buffers]:
+            delattr(holder, other)
+        holder = holder.get_submodule(name)
+    return model
+
+
+def _positions(mask: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    return (mask.cumsum(1) - 1).clamp_min(0)
 
 
 def _branch(cache: Any, rows: Int[Tensor, " n"], batch: int) -> Any:

@@ -7,15 +7,15 @@ whoever doubts a number can look at the rows behind it. Knows nothing of models 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from layerbridge.errors import OutputError, ResultError
+from layerbridge import whole_file
+from layerbridge.errors import ResultError
 from layerbridge.statistics import mean_of_languages, wilson
 
 SCHEMA = "layerbridge/result/1"
@@ -27,6 +27,9 @@ CLASSIFIER = "classifier"
 _FAMILY = "layerbridge/result/"
 _PACKAGES = ("torch", "transformers", "babel")
 _EVALUATE = "layerbridge evaluate"
+
+# Unicode's categories of what is no text: controls, halves of surrogate pairs, no character at all.
+_NO_TEXT = ("Cc", "Cs", "Cn")
 
 
 def versions() -> dict[str, str]:
@@ -170,35 +173,19 @@ class Result:
         Raises:
             OutputError: the folder cannot be made or written to.
         """
-        path = Path(path)
         document = {"schema": self.schema, **asdict(self)}
         document["settings"] = dict(sorted(self.settings.items()))
         document["versions"] = dict(sorted(self.versions.items()))
         text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-        temporary = ""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # In the same folder, because a rename is atomic only within one file system.
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).chmod(0o644)  # mkstemp's files are for their owner only
-            Path(temporary).replace(path)
-        except OSError as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror or error})",
-                hint="choose another folder",
-            ) from None
-        return path
+        return whole_file.write(text, Path(path))
 
 
 def read(path: str | Path) -> Result:
     """Read a result file.
 
     Raises:
-        ResultError: the file is missing, malformed, of another schema, or at odds with itself.
+        ResultError: the file is missing, malformed, of another schema, or at odds with itself; or a
+            language code is no text.
     """
     path = Path(path)
     try:
@@ -219,7 +206,9 @@ def read(path: str | Path) -> Result:
     if schema != SCHEMA:
         given = "no schema" if schema is None else f"the schema {schema!r}"
         raise ResultError(f"{path} has {given}", allowed=SCHEMA)
-    return _Reader(path).result(document)
+    result = _Reader(path).result(document)
+    check_codes(result)
+    return result
 
 
 def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
@@ -245,6 +234,20 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
         for file in inside:
             found.setdefault(file.resolve(), read(file))
     return list(found.values())
+
+
+def check_codes(result: Result) -> None:
+    """Refuses language codes that are no text: JSON can hold one half of a surrogate pair.
+
+    Raises:
+        ResultError: there is one.
+    """
+    for code in result.languages:
+        if any(unicodedata.category(character) in _NO_TEXT for character in code):
+            raise ResultError(
+                f"the result of {result.method!a} has a language {code!a}",
+                allowed="codes of printable characters",
+            )
 
 
 def _claims_to_be_one(path: Path) -> bool:

@@ -62,6 +62,12 @@ class RunData:
     name: str
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
+    def tell_dropped(self) -> None:
+        """Says how many rows were left out and why, where any were."""
+        if self.dropped:
+            counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
+            say(f"rows left out: {counts}; English validation or test has the same texts")
+
 
 def read_data(recipe: Recipe) -> RunData:
     """The rows that a recipe names.
@@ -196,9 +202,7 @@ def train(
     for backbone in ("encoder", "language_model"):
         # A misspelt id costs no waiting for the other model, and is told alone.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
-    if data.dropped:
-        counts = ", ".join(f"{number} of {split}" for split, number in data.dropped.items())
-        say(f"rows left out: {counts}; English validation or test has the same texts")
+    data.tell_dropped()
     say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
     # The bridge's random starts are part of the run as well.
     set_seed(arguments.seed)

@@ -93,27 +93,23 @@ def test_a_second_signal_ends_it_at_once(run):
         assert code == 0
 
 
-def error_of(*arguments):
-    code, out, err = Server(*arguments).ended()
-    assert code == 2, err
-    assert out == ""
-    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    assert "Traceback" not in err
-    return line
-
-
-def test_a_run_that_is_not_there(tmp_path):
-    line = error_of(tmp_path / "nothing", "--port", 0)
+def test_a_run_that_is_not_there(command, tmp_path):
+    said = command("serve", tmp_path / "nothing", "--port", 0)
+    assert said.code == 2
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    (line,) = [line for line in said.err.splitlines() if line.startswith("error:")]
     assert "nothing" in line
 
 
-def test_a_port_that_is_taken(run):
+def test_a_port_that_is_taken(command, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = error_of(run, "--port", port)
-    assert line == (
+        said = command("serve", run, "--port", port)
+    assert said.code == 2
+    assert said.err == (
         f"error: cannot listen on 127.0.0.1:{port} (Address already in use); allowed: a host of "
-        "this machine and a free port; next: --port 0 takes a free one"
+        "this machine and a free port; next: --port 0 takes a free one\n"
     )
 
 

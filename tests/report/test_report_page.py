@@ -12,7 +12,6 @@ from layerbridge import report
 from layerbridge.comparison import compare
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.plots import style
-from layerbridge.report.page import write
 from layerbridge.results import SCHEMA, Result, find
 from layerbridge.tables import accuracy_table
 
@@ -364,23 +363,6 @@ def test_floors_that_were_run_beside_every_seed_count_once(tmp_path, result, und
 
 
 # Files
-
-
-def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    path.write_text("before")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(OutputError) as error:
-        write("after", path)
-    assert str(error.value) == (
-        f"{path} cannot be written (No space left on device); next: choose another folder"
-    )
-    assert path.read_text() == "before"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html"]
 
 
 def test_paths_that_are_no_page(runs, tmp_path):

@@ -76,6 +76,13 @@ def test_the_version_of_local_files_is_their_content(folder, tmp_path):
     assert tasks.get("xnli", data_dir=copied).version() != version
 
 
+def test_the_files_are_read_once_for_the_version(folder, monkeypatch):
+    task = tasks.get("xnli", data_dir=folder)
+    version = task.version()
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("a file was read again"))
+    assert task.version() == version
+
+
 def test_nothing_is_asked_before_rows_are_wanted(hub):
     for name in tasks.names():
         task = tasks.get(name)

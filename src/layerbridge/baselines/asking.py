@@ -8,13 +8,15 @@ of Holtzman et al. 2021 (arXiv 2104.08315). It knows rows and scores, not what t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from layerbridge.evaluation import Progress, by_length
+from layerbridge.language_model import LanguageModel
 from layerbridge.results import LanguageResult, Prediction
-from layerbridge.tasks import Row
+from layerbridge.tasks import Row, Task
 
 SCORE = "domain-conditional PMI"
 
@@ -58,3 +60,20 @@ def ask(
                 progress(code, done, total)
         results[code] = LanguageResult.of(predictions[i] for i in range(len(predictions)))
     return results
+
+
+def settings(language_model: LanguageModel, task: Task, prompt: str) -> dict[str, Any]:
+    """What a result tells of the asking; JSON values.
+
+    Args:
+        language_model: that was asked.
+        task: whose rows and options.
+        prompt: as it was given.
+    """
+    return {
+        "prompt": prompt,
+        "score": SCORE,
+        "options": list(task.options),
+        "task_version": task.version(),
+        "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
+    }

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from layerbridge.answering import option_ids
-from layerbridge.baselines.asking import SCORE, ask
+from layerbridge.baselines.asking import ask, settings
 from layerbridge.baselines.prompt import PROMPT, Prompt, bos, padded
 from layerbridge.evaluation import Progress
 from layerbridge.language_model import LanguageModel
@@ -72,11 +72,5 @@ def lm_alone(
         split="test",
         seed=0,
         languages=ask(rows, task.options, scores, batch_size=batch_size, progress=progress),
-        settings={
-            "prompt": prompt,
-            "score": SCORE,
-            "options": list(task.options),
-            "task_version": task.version(),
-            "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
-        },
+        settings=settings(language_model, task, prompt),
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from layerbridge.baselines.asking import SCORE, ask
+from layerbridge.baselines.asking import ask, settings
 from layerbridge.baselines.prompt import PROMPT, Prompt, bos
 from layerbridge.baselines.shared_prefix import SharedPrefix
 from layerbridge.errors import ConfigError, DataError
@@ -93,12 +93,8 @@ def lm_few_shot(
         seed=seed,
         languages=ask(rows, task.options, scores, batch_size=batch_size, progress=progress),
         settings={
-            "prompt": prompt,
-            "score": SCORE,
+            **settings(language_model, task, prompt),
             "shots": [row.id for row in examples],
-            "options": list(task.options),
-            "task_version": task.version(),
-            "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
         },
     )
 

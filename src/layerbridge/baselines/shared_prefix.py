@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from layerbridge.baselines.prompt import padded
-from layerbridge.language_model import LanguageModel, Packed, _branch, pack
+from layerbridge.language_model import GROWING, LanguageModel
 
 
 class SharedPrefix:
@@ -32,9 +31,7 @@ class SharedPrefix:
         self.ids, self.last = list(ids[:-1]), list(ids[-1:])
         self.cache: Any = None
         if self.ids and language_model.takes_positions:
-            packed = pack([padded(language_model, [self.ids])])
-            arguments = language_model._arguments(packed)
-            _, self.cache = language_model._last_logits(arguments, 1, use_cache=True)
+            self.cache = language_model.cache_of([padded(language_model, [self.ids])])
         # Tokens that may be read through the cache; between it and a short row there are pads.
         self.most = _holds(self.cache)
 
@@ -53,26 +50,7 @@ class SharedPrefix:
         shared, longest = len(self.ids), max(map(len, options))
         if shared + max(map(len, rows)) + longest > self.most:
             return lm.option_scores([padded(lm, [[*self.ids, *row] for row in rows])], options)
-        own = pack([padded(lm, rows)])
-        mask = own.attention_mask
-        mask = torch.cat([mask.new_ones(len(rows), shared), mask], dim=1)
-        logits, cache = lm._last_logits(
-            {
-                "inputs_embeds": own.inputs_embeds,
-                "attention_mask": mask,
-                "position_ids": (mask.cumsum(1) - 1)[:, shared:],
-                "past_key_values": _branch(self.cache, mask.new_zeros(len(rows)), 1),
-            },
-            1,
-            use_cache=True,
-        )
-        scores = logits[:, 0].float().log_softmax(-1)[:, [option[0] for option in options]]
-        # Only the mask of what came before is asked for: the embeddings take no room.
-        width = own.inputs_embeds.shape[-1]
-        before = Packed(own.inputs_embeds.new_zeros(()).expand(*mask.shape, width), mask)
-        longer = torch.tensor([len(option) > 1 for option in options], device=scores.device)
-        lm._continue(before, cache, options, scores, longer.expand_as(scores))
-        return scores
+        return lm.option_scores([padded(lm, rows)], options, after=self.cache)
 
 
 def _holds(cache: Any) -> float:
@@ -82,8 +60,6 @@ def _holds(cache: Any) -> float:
     (Mamba's and the like) would take pads in.
     """
     layers = getattr(cache, "layers", None)
-    if not layers or any(
-        type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers
-    ):
+    if not layers or any(type(layer) not in GROWING for layer in layers):
         return 0
     return min(getattr(layer, "sliding_window", float("inf")) for layer in layers)

@@ -17,6 +17,7 @@ import torch
 
 from layerbridge import tasks
 from layerbridge.answering import option_ids
+from layerbridge.backbone import dtype_name
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.measure import interleave, ratio
 from layerbridge.benchmarking.pair import SHAPE, Pair
@@ -102,7 +103,7 @@ def run(
         "ways": WAYS,
         "rows": len(rows),
         "options": len(options),
-        "dtype": str(bridge.language_model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(bridge.language_model.dtype),
     }
 
 

@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from layerbridge.backbone import LoadOptions, load_config, load_tokenizer, load_weights
+from layerbridge.backbone import (
+    LoadOptions,
+    dtype_name,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
 from layerbridge.benchmarking import sample, shapes
 from layerbridge.benchmarking.measure import interleave, peak_bytes
 from layerbridge.benchmarking.pair import SHAPE, Pair
@@ -95,7 +101,7 @@ def run(
         "tokens": case.tokens,
         "new_tokens": case.new_tokens,
         "cache": case.cache,
-        "dtype": str(backbones[1].dtype).removeprefix("torch."),
+        "dtype": dtype_name(backbones[1].dtype),
     }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerbridge.backbone import resolve_dtype
+from layerbridge.backbone import dtype_name, resolve_dtype
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.levers import ALL, LEVERS, LeverStep, batches, spread
 from layerbridge.benchmarking.measure import Timing, interleave, ratio
@@ -215,7 +215,7 @@ def run(
         "rows": rows,
         "batch": case.batch,
         "epochs": case.epochs,
-        "dtype": str(backbones[1].dtype).removeprefix("torch."),
+        "dtype": dtype_name(backbones[1].dtype),
         "levers": sorted(case.levers),
         "compiled": case.compiled,
     }

@@ -12,12 +12,14 @@ from layerbridge.cli import (
     ask,
     baseline,
     bench,
+    chat,
     compare,
     demo,
     evaluate,
     plot,
     report,
     reproduce,
+    serve,
     table,
     tasks,
     train,
@@ -48,6 +50,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("baseline")(baseline.baseline)
 app.command("tasks")(tasks.tasks)
 app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

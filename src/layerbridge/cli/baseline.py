@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from layerbridge.cli.language_codes import LANGUAGES, codes_of
+from layerbridge.cli.result_file import JSON, leave
 from layerbridge.cli.tasks import task_options
 from layerbridge.errors import ConfigError
 
@@ -55,7 +57,7 @@ def baseline(
     task_option: list[str] | None = typer.Option(
         None, help="An option of the task, NAME=VALUE; may be given again."
     ),
-    languages: str | None = typer.Option(None, help="Codes with commas; all if not given."),
+    languages: str | None = LANGUAGES,
     language_model: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
     language_model_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
     translator: str | None = typer.Option(
@@ -87,7 +89,7 @@ def baseline(
     device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
     allow_pickle: bool = typer.Option(False, "--allow-pickle"),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Evaluate a method to beat and write a result file.
 
@@ -109,13 +111,10 @@ def baseline(
     }
     _check_flags(method, given)
     from layerbridge import tasks
-    from layerbridge.tables import accuracy_table
 
     options = task_options(data_dir, task_option)
     wanted = tasks.get(task, **options)
-    codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
-    for code in codes:
-        wanted.check_language(code)
+    codes = codes_of(wanted, languages)
     if method is Method.FLOOR:
         result = _floor(wanted, codes, seed)
     else:
@@ -126,12 +125,7 @@ def baseline(
     if options:
         result.settings["task_options"] = options
     name = str(method) if shots is None else f"{method}-{shots}"
-    path = result.write(output or Path("results") / f"{wanted.name}-{name}.json")
-    typer.echo(f"wrote {path}", err=True)
-    if as_json:
-        print(path.read_text(encoding="utf-8"), end="")
-    else:
-        print(accuracy_table([result]).markdown(intervals=True), end="")
+    leave(result, output or Path("results") / f"{wanted.name}-{name}.json", as_json=as_json)
 
 
 def _check_flags(method: Method, given: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from layerbridge.cli.language_codes import LANGUAGES, codes_of
+from layerbridge.cli.result_file import JSON, leave
 from layerbridge.cli.tasks import task_options
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def evaluate(
     task_option: list[str] | None = typer.Option(
         None, help="An option of the task, NAME=VALUE; may be given again."
     ),
-    languages: str | None = typer.Option(None, help="Codes with commas; all if not given."),
+    languages: str | None = LANGUAGES,
     protocol: str = typer.Option("score", help="score (options ranked) or generate (the paper's)."),
     normalize: str = typer.Option("sum", help="For score: sum or mean over an option's tokens."),
     output: Path | None = typer.Option(
@@ -37,15 +39,13 @@ def evaluate(
     revision: str | None = typer.Option(None, help="Of a bridge on the hub."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
     allow_pickle: bool = typer.Option(False, "--allow-pickle"),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Evaluate a bridge and write a result file."""
     from layerbridge.errors import ConfigError
 
     wanted, options = _task(run, task, task_options(data_dir, task_option))
-    codes = [code.strip() for code in languages.split(",")] if languages else list(wanted.languages)
-    for code in codes:
-        wanted.check_language(code)
+    codes = codes_of(wanted, languages)
 
     from layerbridge.answering import NORMALIZATIONS
     from layerbridge.backbone import choose_device
@@ -53,7 +53,6 @@ def evaluate(
     from layerbridge.evaluation import evaluate as evaluate_bridge
     from layerbridge.model import LayerBridge
     from layerbridge.progress import meter
-    from layerbridge.tables import accuracy_table
 
     # Before the models are read, which takes a while.
     for name, value, allowed in (
@@ -86,12 +85,7 @@ def evaluate(
             progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    path = result.write(output or folder / f"{wanted.name}-{protocol}.json")
-    typer.echo(f"wrote {path}", err=True)
-    if as_json:
-        print(path.read_text(encoding="utf-8"), end="")
-    else:
-        print(accuracy_table([result]).markdown(intervals=True), end="")
+    leave(result, output or folder / f"{wanted.name}-{protocol}.json", as_json=as_json)
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 
 import typer
 
-
-class Format(StrEnum):
-    """What a table is printed as."""
-
-    RICH = "rich"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    LATEX = "latex"
+from layerbridge.cli.table_format import FORMAT, Format, show
 
 
 def table(
     runs: list[Path] = typer.Argument(..., help="Result files, or folders that hold some."),
-    form: Format | None = typer.Option(
-        None, "--format", help="rich on a terminal, markdown elsewhere, if not given."
-    ),
+    form: Format | None = FORMAT,
     intervals: bool = typer.Option(False, "--intervals", help="95 % intervals of each language."),
     by_seed: bool = typer.Option(False, "--by-seed", help="A row for every seed, not the mean."),
     against: str | None = typer.Option(
@@ -29,8 +19,6 @@ def table(
     ),
 ) -> None:
     """Print a table: a row a method, a column a language."""
-    import sys
-
     from layerbridge import results
     from layerbridge.comparison import compare
     from layerbridge.errors import ConfigError
@@ -45,14 +33,4 @@ def table(
     made = accuracy_table(
         found, by_seed=by_seed, comparisons=compare(found, against) if against else ()
     )
-    form = form or (Format.RICH if sys.stdout.isatty() else Format.MARKDOWN)
-    if form is Format.RICH:
-        from rich.console import Console
-
-        Console().print(made.rich(intervals=intervals))
-    elif form is Format.CSV:
-        print(made.csv(), end="")
-    elif form is Format.LATEX:
-        print(made.latex(intervals=intervals), end="")
-    else:
-        print(made.markdown(intervals=intervals), end="")
+    show(made, form, intervals=intervals)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerbridge import results
+from layerbridge import results, whole_file
 from layerbridge.report import contents, page
 from layerbridge.report.run_folders import run_folders
 from layerbridge.report.tokens import TokenMap
@@ -56,7 +56,7 @@ def write(
     )
     if command is None:
         command = page.command(paths, output, against=against, title=title)
-    return page.write(page.render(made, command), output)
+    return whole_file.write(page.render(made, command), output)
 
 
 def write_tokens(
@@ -77,4 +77,4 @@ def write_tokens(
     """
     output = page.checked(output)
     maps = [TokenMap.of(text, weights) for text, weights in sentences]
-    return page.write(page.render_tokens(maps, title), output)
+    return whole_file.write(page.render_tokens(maps, title), output)

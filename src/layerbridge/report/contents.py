@@ -8,18 +8,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from layerbridge.comparison import Comparison, compare
-from layerbridge.errors import ResultError
 from layerbridge.languages import corpus_of
 from layerbridge.plots.accuracy import chance
 from layerbridge.plots.gains import encoder_of
-from layerbridge.plots.style import clean
 from layerbridge.report.accuracy import Line, lines
 from layerbridge.report.figures import Drawing, Drawings
 from layerbridge.report.notes import notes
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.settings import Settings, evaluate_commands, joined, settings
 from layerbridge.report.tokens import TokenMap
-from layerbridge.results import CLASSIFIER, Result
+from layerbridge.results import CLASSIFIER, Result, check_codes
 from layerbridge.tables import Table, accuracy_table
 from layerbridge.version import __version__
 
@@ -104,7 +102,7 @@ def gather(
         ResultError: there are no results, they cannot be compared, or a language code is no text.
     """
     for result in results:
-        _check_codes(result)
+        check_codes(result)
     results = in_order(results, against)
     methods = {result.method for result in results}
     found = compare(results, against) if against in methods and len(methods) > 1 else []
@@ -152,20 +150,6 @@ def in_order(results: Sequence[Result], against: str) -> list[Result]:
         return result.protocol != CLASSIFIER, bridge, bridge and result.method != against
 
     return sorted(results, key=place)
-
-
-def _check_codes(result: Result) -> None:
-    """Refuse language codes that are no text: JSON can hold one half of a surrogate pair.
-
-    Raises:
-        ResultError: there is one.
-    """
-    for code in result.languages:
-        if clean(code) != code:
-            raise ResultError(
-                f"the result of {result.method!a} has a language {code!a}",
-                allowed="codes of printable characters",
-            )
 
 
 def _title(table: Table, task: str) -> str:

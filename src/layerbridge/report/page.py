@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
@@ -82,30 +80,6 @@ def command(
     words += [f"--sentence {shlex.quote(text)}" for text in sentences]
     words += ["--bridge", quoted(bridge)] if bridge is not None else []
     return " ".join(["layerbridge report", *words])
-
-
-def write(text: str, path: Path) -> Path:
-    """Writes the page, all of it or nothing.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because a rename is atomic only within one file system.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp's files are for their owner only
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error})", hint="choose another folder"
-        ) from None
-    return path
 
 
 def _page(template: str, **values: Any) -> str:

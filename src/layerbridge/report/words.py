@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from layerbridge.tables.grid import signed
+
 
 def percent(value: float) -> str:
     """A proportion in per cent, with one decimal."""
@@ -9,9 +11,9 @@ def percent(value: float) -> str:
 
 
 def points(value: float) -> str:
-    """A difference in points: with its sign, and with a minus and no hyphen."""
-    text = f"{value:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    """A difference in points: with its sign, and nothing has none."""
+    text = signed(value)
+    return "0.0" if text == "+0.0" else text
 
 
 def interval(low: float, high: float) -> str:

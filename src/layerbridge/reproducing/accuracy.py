@@ -52,9 +52,7 @@ def work_through(wanted: Sequence[Job], request: Request, found: Rows) -> None:
     if TRANSLATE in methods:
         translator(request, shared.device).check(code for code in found.counts if code != "en")
     shared.check()
-    if found.data.dropped:
-        counts = ", ".join(f"{number} of {split}" for split, number in found.data.dropped.items())
-        say(f"rows left out: {counts}; English validation or test has the same texts")
+    found.data.tell_dropped()
     say(f"{len(found.data.train)} English rows of {found.task.name}; {shared.device}")
     with ExitStack() as during:
         # Once for all bridges, before the first of them.

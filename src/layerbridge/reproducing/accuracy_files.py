@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from layerbridge import whole_file
 from layerbridge.comparison import Comparison, compare
 from layerbridge.report import contents, page
 from layerbridge.report.run_folders import run_folders
 from layerbridge.reproducing import beside, paper
 from layerbridge.reproducing.beside import Beside
-from layerbridge.reproducing.outcome import TABLE, Outcome, Shown, facts, heading
-from layerbridge.reproducing.output import write as write_text
+from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, Shown, facts, heading
 from layerbridge.reproducing.request import Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.results import Result
@@ -69,7 +69,8 @@ def write(
     compared = beside.beside([result for _, result in first], known) if known else []
     text = _text(request, rows, parts, compared, known)
     files = dict.fromkeys(path for found in results.values() for path, _ in found)
-    paths = (*files, write_text(text, request.folder / TABLE), *pages)
+    table = whole_file.write(text, request.folder / TABLE, hint=ELSEWHERE)
+    paths = (*files, table, *pages)
     shown: list[Shown] = [table for part in parts for table in (part.table, part.effects)]
     shown += [beside.grid(compared)] if compared else []
     document = {
@@ -92,7 +93,7 @@ def _report(request: Request, found: Sequence[tuple[Path, Result]], path: Path) 
     title = f"{request.experiment.title} ({request.preset.name})"
     made = contents.gather([result for _, result in found], folders, against=AGAINST, title=title)
     command = page.command([file for file, _ in found], path, against=AGAINST, title=title)
-    return page.write(page.render(made, command), path)
+    return whole_file.write(page.render(made, command), path)
 
 
 def _text(

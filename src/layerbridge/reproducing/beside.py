@@ -9,7 +9,7 @@ from layerbridge.comparison import Method, methods
 from layerbridge.reproducing.paper import Accuracies
 from layerbridge.results import Result
 from layerbridge.statistics import mean_of_languages, mean_of_seeds
-from layerbridge.tables.grid import ABSENT, Grid
+from layerbridge.tables.grid import ABSENT, Grid, signed
 
 HEAD = ["method", "accuracy", "here (95 % interval)", "paper", "difference"]
 
@@ -64,8 +64,7 @@ def grid(rows: Sequence[Beside]) -> Grid:
         here = difference = ABSENT
         if row.here is not None:
             here = f"{row.here:.1f} ({row.low:.1f}–{row.high:.1f})"
-            # Adding 0.0 takes the sign off a zero.
-            difference = f"{round(row.difference or 0.0, 1) + 0.0:+.1f}".replace("-", "−")
+            difference = signed(row.difference or 0.0)
         body.append([row.method, row.what, here, f"{row.paper:.2f}", difference])
     return Grid(HEAD, body, 2)
 

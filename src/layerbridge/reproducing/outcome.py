@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 TABLE = "table.md"
 
+# The next step where a file cannot be written.
+ELSEWHERE = "another --output-dir, or free some disk"
+
 
 class Shown(Protocol):
     """A table that a terminal can show."""

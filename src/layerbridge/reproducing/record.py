@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layerbridge import whole_file
 from layerbridge.errors import OutputError
-from layerbridge.reproducing.output import write
+from layerbridge.reproducing.outcome import ELSEWHERE
 
 FILE = "reproduce.json"
 
@@ -48,7 +49,8 @@ class Record:
             "evaluation": self.evaluation,
             "trained": self.trained,
         }
-        write(json.dumps(document, ensure_ascii=False, indent=1) + "\n", folder / FILE)
+        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+        whole_file.write(text, folder / FILE, hint=ELSEWHERE)
 
 
 def read(folder: Path) -> Record | None:

@@ -23,7 +23,7 @@ from layerbridge.language_model import LanguageModel
 from layerbridge.progress import say
 from layerbridge.reading import ReadAhead
 from layerbridge.reproducing.request import Request
-from layerbridge.sources import Source, resolve
+from layerbridge.sources import resolve
 from layerbridge.state_cache import StateCache
 
 # One part in so many of the free memory.
@@ -50,7 +50,7 @@ class Shared:
         Raises:
             BackboneError: it cannot be found or read.
         """
-        source = self._source(self.request.preset.encoder)
+        source = resolve(self.request.preset.encoder)
         return Encoder.load(source, self.request.load).to(self.device)
 
     @cached_property
@@ -60,7 +60,7 @@ class Shared:
         Raises:
             BackboneError: it cannot be found or read.
         """
-        source = self._source(self.request.preset.language_model)
+        source = resolve(self.request.preset.language_model)
         return LanguageModel.load(source, self.request.load).to(self.device)
 
     def check(self) -> None:
@@ -71,7 +71,7 @@ class Shared:
             ZooError: it cannot be fetched.
         """
         for name in (self.request.preset.encoder, self.request.preset.language_model):
-            self._source(name)
+            resolve(name)
 
     @contextmanager
     def states(self, texts: Sequence[str], folder: Path) -> Iterator[None]:
@@ -109,9 +109,6 @@ class Shared:
             yield
         finally:
             self.encoder.cache = held
-
-    def _source(self, name: str) -> Source:
-        return resolve(name)
 
 
 def room(count: float, device: str, folder: Path) -> Literal["memory", "disk"] | None:

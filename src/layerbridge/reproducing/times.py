@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from layerbridge import whole_file
 from layerbridge.benchmarking import latency
 from layerbridge.benchmarking.latency import LatencyCase
 from layerbridge.benchmarking.measure import machine
@@ -14,8 +15,7 @@ from layerbridge.benchmarking.pair import Pair
 from layerbridge.errors import OutputError
 from layerbridge.progress import meter, say
 from layerbridge.reproducing import paper, record
-from layerbridge.reproducing.outcome import TABLE, Outcome, facts, heading
-from layerbridge.reproducing.output import write
+from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, facts, heading
 from layerbridge.reproducing.request import Request
 from layerbridge.tables.grid import ABSENT, Grid
 
@@ -64,11 +64,13 @@ def run(request: Request) -> Outcome:
         with meter("latency") as bar:
             found = latency.run(wanted, request.preset.timing.repeat, bar.update)
         found["machine"] = machine(request.place)
-        write(json.dumps({"settings": settings, "measured": found}, indent=1) + "\n", path)
+        text = json.dumps({"settings": settings, "measured": found}, indent=1) + "\n"
+        whole_file.write(text, path, hint=ELSEWHERE)
     else:
         say(f"measured already: {path}")
     grid = _grid(found)
-    table = write(_text(request, wanted, found, grid), request.folder / TABLE)
+    text = _text(request, wanted, found, grid)
+    table = whole_file.write(text, request.folder / TABLE, hint=ELSEWHERE)
     known = paper.times()
     document = {
         **facts(request),

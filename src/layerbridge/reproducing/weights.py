@@ -5,12 +5,11 @@ Its weights are the same for every text, so no row is tested; they are read from
 
 from __future__ import annotations
 
-from layerbridge import plots, weight_log
+from layerbridge import plots, weight_log, whole_file
 from layerbridge.reproducing import rows
 from layerbridge.reproducing.accuracy import work_through
 from layerbridge.reproducing.jobs import jobs
-from layerbridge.reproducing.outcome import TABLE, Outcome, facts, heading
-from layerbridge.reproducing.output import write
+from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, facts, heading
 from layerbridge.reproducing.request import Request
 from layerbridge.results import LanguageResult, Result
 from layerbridge.tables.grid import Grid
@@ -48,7 +47,7 @@ def run(request: Request) -> Outcome:
             "The paper's weights are drawn in its figure; their numbers are not known here.\n",
         ]
     )
-    paths.append(write(text, folder / TABLE))
+    paths.append(whole_file.write(text, folder / TABLE, hint=ELSEWHERE))
     document = {
         **facts(request),
         "task": request.experiment.task,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerbridge.comparison import ALPHA, AverageEffect, Comparison, LanguageEffect
-from layerbridge.tables.grid import ABSENT, MARKS, Grid
+from layerbridge.tables.grid import ABSENT, MARKS, Grid, signed
 
 if TYPE_CHECKING:
     import rich.console
@@ -115,19 +115,14 @@ def _lines(found: Comparison) -> Iterator[list[str]]:
 
 
 def _shown(effect: LanguageEffect | AverageEffect) -> tuple[str, str, str]:
-    low, high = _points(effect.low), _points(effect.high)
-    return _points(effect.effect) + MARKS[effect.mark], f"{low} to {high}", _p(effect.p)
+    low, high = signed(effect.low), signed(effect.high)
+    return signed(effect.effect) + MARKS[effect.mark], f"{low} to {high}", _p(effect.p)
 
 
 def _seeds(found: Comparison) -> str:
     """How many: one number where they are pairs."""
     counts = len(found.seeds), len(found.against_seeds)
     return str(counts[0]) if found.paired_seeds else "{} / {}".format(*counts)
-
-
-def _points(value: float) -> str:
-    # Adding 0.0 takes the sign off a zero.
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def _p(value: float) -> str:

@@ -28,6 +28,12 @@ _LATEX = str.maketrans(
 )
 
 
+def signed(points: float) -> str:
+    """A difference in points, one decimal: with its sign, and with a minus and no hyphen."""
+    # Adding 0.0 takes the minus off a zero.
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table whose cells are text already.

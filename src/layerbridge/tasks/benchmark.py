@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from layerbridge.errors import DataError
@@ -98,6 +99,11 @@ class Benchmark(SourcedTask):
         """A digest of the local test files, wherever they are; the hub's address of the English."""
         if self.folders is None:
             return self.source("test") or ""
+        return self._local_version
+
+    @cached_property
+    def _local_version(self) -> str:
+        # Kept, because every file is read whole for it and every result asks.
         digest = hashlib.sha256()
         for language in self.languages:
             file = self.source("test", language)

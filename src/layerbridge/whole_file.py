@@ -9,11 +9,19 @@ from pathlib import Path
 from layerbridge.errors import OutputError
 
 
-def write(text: str, path: Path) -> Path:
-    """Writes a text; a file that is there is replaced in one step.
+def write(text: str, path: Path, *, hint: str = "choose another folder") -> Path:
+    """Writes a text as UTF-8; a file that is there is replaced in one step.
+
+    Args:
+        text: all of it.
+        path: its folder is made if it is not there.
+        hint: the next step, where it cannot be written.
+
+    Returns:
+        The path.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the folder cannot be made or written to.
     """
     temporary = ""
     try:
@@ -26,10 +34,10 @@ def write(text: str, path: Path) -> Path:
         Path(temporary).replace(path)
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written ({error.strerror or error})",
-            hint="another --output-dir, or free some disk",
+            f"{path} cannot be written ({error.strerror or error})", hint=hint
         ) from None
     finally:
+        # Whatever went wrong, an interruption and a letter that UTF-8 does not have among it.
         if temporary:
             Path(temporary).unlink(missing_ok=True)
     return path

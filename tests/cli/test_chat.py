@@ -1,0 +1,309 @@
+import io
+import os
+import re
+import select
+import subprocess
+import sys
+
+import pytest
+import torch
+from rich.console import Console
+
+from layerbridge.answering import LayerWeights
+from layerbridge.cli import chat as chat_module
+from layerbridge.cli.heat_map import heat_map
+from layerbridge.decoding import Decoding
+from layerbridge.model import LayerBridge
+from layerbridge.plots.style import clean
+
+CPU = ("--dtype", "float32", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def bridge(trained):
+    return LayerBridge.from_pretrained(trained, dtype="float32")
+
+
+class Terminal(io.StringIO):
+    """What a person types; the line ``^C`` is Ctrl-C."""
+
+    def isatty(self):
+        return True
+
+    def readline(self, *_):
+        line = super().readline()
+        if line == "^C\n":
+            raise KeyboardInterrupt
+        return line
+
+
+@pytest.fixture
+def chat(command, trained, monkeypatch):
+    """Types these lines, and says what came of it."""
+
+    def run(*lines, words=()):
+        monkeypatch.setattr(sys, "stdin", Terminal("".join(f"{line}\n" for line in lines)))
+        return command("chat", trained, "--max-new-tokens", 5, *words, *CPU)
+
+    return run
+
+
+def free(bridge, text, most=5, **settings):
+    return bridge.generate_text(text, max_new_tokens=most, **settings)[0]
+
+
+def shown(*arguments, **settings):
+    """The same as a terminal is given it: tiny models write control characters too."""
+    return clean(free(*arguments, **settings)).rstrip()
+
+
+def bars_in(said):
+    """The bars; where nobody types the prompt stands before the first of them."""
+    return [line.removeprefix("> ") for line in said.err.splitlines() if " %" in line]
+
+
+def test_lines_from_a_pipe(command, trained, bridge, monkeypatch):
+    texts = ["the market", "", "/quit", "ම ශ්"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts)))
+    said = command("chat", trained, "--max-new-tokens", 5, *CPU)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines() == [" ".join(free(bridge, text).split()) for text in texts]
+
+
+def test_bytes_that_are_no_text(command, trained, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"the \xff market\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    said = command("chat", trained, "--max-new-tokens", 2, *CPU)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("\n") == 1
+
+
+def test_an_answer_and_its_options(chat, bridge):
+    said = chat("ම ශ්")
+    assert said.code == 0
+    # The answer alone is on stdout; trailing spaces may be its own.
+    assert said.out.rstrip() == shown(bridge, "ම ශ්")
+    (found,) = bridge.classify("ම ශ්")
+    ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
+    lines = bars_in(said)
+    assert len(lines) == 3
+    for line, (option, probability) in zip(lines, ranked, strict=True):
+        assert re.fullmatch(rf"  {option} +{100 * probability:.1f} %( +█+)?", line), line
+    assert "options: country, unit, time zone" in said.err
+
+
+def test_it_streams(chat, bridge, monkeypatch):
+    parts = []
+    whole = chat_module.Chat.answer
+
+    def answer(self, text):
+        for part in whole(self, text):
+            parts.append(part)
+            yield part
+
+    monkeypatch.setattr(chat_module.Chat, "answer", answer)
+    said = chat("the market")
+    assert clean("".join(parts)).rstrip() == said.out.rstrip() == shown(bridge, "the market")
+    assert len(list(filter(None, parts))) > 1
+
+
+def test_options_and_instruction(chat, bridge):
+    told = "Answer with one word."
+    said = chat("/options a, on ,the", f"/instruction {told}", "the market", "/options")
+    (found,) = bridge.classify("the market", ["a", "on", "the"], instruction=told)
+    lines = bars_in(said)
+    assert lines[0].split()[:2] == [found.choice, f"{100 * found.probabilities[found.choice]:.1f}"]
+    assert len(lines) == 3
+    assert said.out.rstrip() == shown(bridge, "the market", instruction=told)
+    assert "options: a, on, the\n" in said.err
+    assert f"instruction: {told}\n" in said.err
+    assert said.err.count("options: country, unit, time zone\n") == 2
+
+
+def test_options_given_at_the_start(chat):
+    said = chat("x", words=("--options", "a,on"))
+    assert [line.split()[0] for line in bars_in(said)] in (
+        ["a", "on"],
+        ["on", "a"],
+    )
+
+
+def test_tokens(chat, bridge):
+    said = chat("/tokens 2", "the market", "/tokens")
+    assert said.out.rstrip() == shown(bridge, "the market", 2)
+    assert said.err.count("tokens of an answer: at most 2\n") == 2
+
+
+def test_weights_of_the_last_text(chat, bridge):
+    said = chat("the market", "/weights")
+    (weights,) = bridge.layer_weights("the market")
+    rows = said.err[said.err.index("time zone\n") :].splitlines()
+    for token, row in zip(weights.tokens, weights.weights.tolist(), strict=True):
+        figures = [f"{100 * weight:.0f}" for weight in row]
+        (line,) = [line for line in rows if line.split()[:1] == [token]]
+        assert line.split()[1:] == ["·" if figure == "0" else figure for figure in figures]
+    assert "\x1b" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/weights", "there is no text yet; allowed: /weights after a text"),
+        ("/tokens 0", "/tokens 0; allowed: a whole number from 1 on"),
+        ("/tokens many", "/tokens many; allowed: a whole number from 1 on"),
+        ("/options a, ,b", "an option is empty; allowed: label words"),
+        ("/option a", "unknown command '/option'; allowed: /options, /instruction, /weights, "),
+    ],
+)
+def test_a_mistake_does_not_end_it(chat, line, told):
+    said = chat(line, "x")
+    assert said.code == 0
+    assert f"error: {told}" in said.err
+    assert said.out != ""
+
+
+def test_more_than_the_language_model_can_read(chat, bridge):
+    said = chat(f"/instruction {'the market ' * bridge.language_model.max_tokens}", "x", "/help")
+    assert said.code == 0
+    assert "error: text and instruction come to" in said.err
+    assert "/instruction TEXT" in said.err
+
+
+def test_help_and_quit(chat):
+    said = chat("/help", "", "/quit", "x")
+    assert (said.code, said.out) == (0, "")
+    assert "/weights " in said.err
+
+
+def test_ctrl_c_ends_an_answer_alone(chat, bridge, monkeypatch):
+    advance = Decoding.advance
+    calls = []
+
+    def interrupted(self, tokens):
+        calls.append(tokens)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        advance(self, tokens)
+
+    monkeypatch.setattr(Decoding, "advance", interrupted)
+    said = chat("the market", "the market")
+    assert said.code == 0
+    assert said.err.count("(interrupted)") == 1
+    first, second = said.out.split("\n", 1)
+    assert second.rstrip() == shown(bridge, "the market")
+    assert second.startswith(first)
+    assert len(first) < len(second.rstrip("\n"))
+
+
+def test_ctrl_c_at_the_prompt_does_not_end_it(chat):
+    said = chat("^C", "/tokens 3")
+    assert said.code == 0
+    assert "(/quit or Ctrl-D ends)" in said.err
+    assert "at most 3" in said.err
+
+
+def test_a_bridge_without_options(trained, bridge):
+    from layerbridge.serving.bridges import Bridges
+
+    bridges = Bridges.load([f"one={trained}"])
+    bridges["one"].config.options = None
+    session = chat_module.Chat(bridges, 3)
+    assert "options" not in session.introduction
+    session.hear("/options")
+    assert session.options is None
+
+
+def test_what_a_model_writes_does_not_command_the_terminal(trained, capsys, monkeypatch):
+    from layerbridge.serving.bridges import Bridges
+
+    session = chat_module.Chat(Bridges.load([f"one={trained}"]), 3)
+    monkeypatch.setattr(session, "answer", lambda text: iter(["\x1b[2J", "ok\x9b"]))
+    session.hear("x")
+    assert capsys.readouterr().out == "\ufffd[2Jok\ufffd\n"
+
+
+def test_bars_of_letters_of_any_width():
+    drawn = chat_module.bars({"국가": 0.25, "a": 0.75})
+    assert drawn == "  a      75.0 %  ██████████████████\n  국가   25.0 %  ██████"
+
+
+@pytest.mark.parametrize("width", [80, 20])
+def test_a_heat_map_that_fits(width):
+    weights = torch.full((2, 12), 0.5 / 11)
+    weights[:, 9] = 0.5
+    weights[1] = torch.eye(12)[11]
+    drawn = heat_map(LayerWeights(["▁the", "</s>"], weights, 1), width)
+    lines = drawn.plain.splitlines()
+    if width == 80:
+        assert lines[0].split() == [str(layer) for layer in range(1, 13)]
+        assert lines[1].split()[1:] == ["5"] * 9 + ["50"] + ["5"] * 2
+        assert lines[2].endswith("  ·" * 11 + "100")
+        assert "per cent" in lines[3]
+    else:
+        assert [line.split()[-1] for line in lines[:2]] == ["111", "123456789012"]
+        assert lines[2].split()[1] == "·········5··"
+        assert lines[3].split()[1] == "···········X"
+        assert "tenths (X for ten)" in lines[4]
+    assert all(len(line) <= width for line in lines[:-1])
+    coloured = io.StringIO()
+    Console(file=coloured, force_terminal=True, color_system="truecolor").print(drawn)
+    assert "\x1b[" in coloured.getvalue()
+
+
+# Makes the terminal that stdin is the one whose Ctrl-C counts.
+TYPED = """
+import fcntl, runpy, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("layerbridge", run_name="__main__")
+"""
+
+
+def test_a_real_terminal(trained, tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAYERBRIDGE_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", TYPED, "chat", str(trained), *CPU, "--max-new-tokens", "3"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        env={**environment, "TERM": "xterm"},
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        seen = ""
+
+        def until(mark):
+            nonlocal seen
+            while mark not in seen:
+                ready, _, _ = select.select([ours], [], [], 90)
+                assert ready, f"no {mark!r} after {seen!r}"
+                seen += os.read(ours, 4096).decode(errors="replace")
+            seen = seen[seen.index(mark) + len(mark) :]
+
+        until("> ")
+        os.write(ours, b"the market\n")
+        until(" %")
+        until("> ")
+        os.write(ours, b"not this\x03")
+        until("(/quit or Ctrl-D ends)")
+        until("> ")
+        # The arrow key brings the last line back.
+        os.write(ours, b"\x1b[A\n")
+        until(" %")
+        until("> ")
+        os.write(ours, b"\x04")
+        assert process.wait(60) == 0
+    os.close(ours)
+    history = tmp_path / "chat-history"
+    assert history.read_text().splitlines()[-1] == "the market"
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; from layerbridge.cli.app import app;"
+        "assert CliRunner().invoke(app, ['chat', '--help']).exit_code == 0;"
+        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
