@@ -159,6 +159,62 @@ def latency(
     _finish("latency", _told("latency", lambda bar: run(case, repeat, bar)), str(pair.place()))
 
 
+@app.command("serve")
+def serve(
+    run_folder: str | None = typer.Argument(
+        None, metavar="[RUN]", help="A trained bridge: its folder or hub id."
+    ),
+    engines: str = typer.Option("torch,vllm", help="Which, with commas: torch, vllm."),
+    url: str | None = typer.Option(None, help="A server that runs already, instead of a RUN."),
+    concurrency: str = typer.Option("1,8,32,128", help="Clients, level by level."),
+    requests: int | None = typer.Option(
+        None, min=1, help="Of each level; twice the clients, 8 at least, if not given."
+    ),
+    max_tokens: int = typer.Option(32, min=2, help="Of every answer, exactly."),
+    torch_python: str | None = typer.Option(None, help="An interpreter for the torch engine."),
+    vllm_python: str | None = typer.Option(None, help="An interpreter that has vLLM."),
+    alone: bool = typer.Option(True, "--alone/--no-alone", help="vLLM without the server too."),
+    vllm_option: list[str] | None = typer.Option(
+        None, help="Of its engine arguments, NAME=VALUE; may be given again."
+    ),
+    text: Path | None = typer.Option(
+        None, help="A file of texts (.txt, a line each; JSONL, CSV, …); else built-in ones."
+    ),
+    template: str | None = _TEMPLATE,
+    repeat: int = _REPEAT,
+    dtype: str = _DTYPE,
+    device: str | None = _DEVICE,
+) -> None:
+    """Servers under load: time to first token, tokens a second, latency.
+
+    All get the same requests, in turn. Beside them, vLLM alone fed with the same embeddings.
+    """
+    from layerbridge.backbone import choose_device
+    from layerbridge.benchmarking.serve import ServeCase, run
+    from layerbridge.cli.serve import _pairs
+
+    pythons = {"torch": torch_python, "vllm": vllm_python}
+    place = str(choose_device(device))
+    case = ServeCase(
+        run=run_folder,
+        engines=tuple(name.strip() for name in engines.split(",")),
+        url=url,
+        concurrency=_counts(concurrency),
+        requests=requests,
+        max_tokens=max_tokens,
+        pythons={engine: python for engine, python in pythons.items() if python is not None},
+        alone=alone,
+        dtype=dtype,
+        device=place,
+        vllm_options=_pairs(vllm_option or []),
+        file=_name(text),
+        template=template,
+    )
+    found = _told("serve", lambda bar: run(case, repeat, bar))
+    _show_levels(found)
+    _finish("serve", found, place)
+
+
 @app.command("all")
 def all_(
     encoder: str = _ENCODER,
@@ -218,6 +274,17 @@ def _levers(names: str) -> frozenset[str]:
     return chosen
 
 
+def _counts(given: str) -> tuple[int, ...]:
+    from layerbridge.errors import ConfigError
+
+    try:
+        return tuple(int(count) for count in given.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--concurrency {given!r}", allowed="numbers with commas, such as 1,8,32"
+        ) from None
+
+
 def _name(file: Path | None) -> str | None:
     return None if file is None else str(file)
 
@@ -246,6 +313,29 @@ def _show(name: str, found: dict[str, Any]) -> None:
                 table.add_row(f"{key}: {inner}", _figure(number))
         elif isinstance(value, (int, float, str)):
             table.add_row(key, _figure(value))
+    Console(stderr=True).print(table)
+
+
+def _show_levels(found: dict[str, Any]) -> None:
+    """What `bench serve` measured, level by level, on stderr."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    title = "bench serve: medians of rounds; p50/p99 in ms"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for column in ("engine", "clients", "tokens/s", "first token", "a token", "reply", "errors"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    for name, engine in found["engines"].items():
+        for level in engine["levels"]:
+            spreads = (level["ms_to_first_token"], level["ms_per_token"], level["latency_ms"])
+            table.add_row(
+                name,
+                str(level["concurrency"]),
+                _figure(level["tokens_per_second"]),
+                *(f"{s['p50']:.0f}/{s['p99']:.0f}" if s else "–" for s in spreads),
+                ", ".join(f"{count} × {kind}" for kind, count in level["errors"].items()) or "0",
+            )
     Console(stderr=True).print(table)
 
 
