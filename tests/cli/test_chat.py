@@ -252,8 +252,10 @@ def test_a_heat_map_that_fits(width):
 
 # Makes the terminal that stdin is the one whose Ctrl-C counts.
 TYPED = """
-import fcntl, runpy, termios
+import fcntl, runpy, signal, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# Whatever started the tests may have told its children to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("layerbridge", run_name="__main__")
 """
 
