@@ -93,7 +93,7 @@ class Answering:
             DataError: no options, an empty one, or one that is there twice.
         """
         texts = _texts(texts)
-        options = self._options(options)
+        options = self.option_words(options)
         ids = [option_ids(self.language_model, option) for option in options]
         divisors = option_divisors(ids, normalize)
         results: list[Classification] = []
@@ -147,11 +147,16 @@ class Answering:
                 weights = self.fusion.weights(states).float().cpu()
                 for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
                     tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
-                    lowest = 0 if self.encoder.embedding_layer else 1
-                    results.append(LayerWeights(list(tokens), row[row_mask], lowest))
+                    weights_of = LayerWeights(list(tokens), row[row_mask], self.encoder.lowest)
+                    results.append(weights_of)
         return results
 
-    def _options(self, options: Sequence[str] | None) -> list[str]:
+    def option_words(self, options: Sequence[str] | None) -> list[str]:
+        """The options to choose from: the given ones, or those the bridge was trained with.
+
+        Raises:
+            DataError: as ``classify``.
+        """
         if options is None:
             options = self.config.options
         if not options:

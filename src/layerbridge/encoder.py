@@ -127,6 +127,11 @@ class Encoder(nn.Module):
             embedding_layer=embedding_layer,
         )
 
+    @property
+    def lowest(self) -> int:
+        """Number of the lowest layer: 1, or 0 where the embeddings' output counts as one."""
+        return 0 if self.embedding_layer else 1
+
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
 
@@ -211,8 +216,7 @@ class Encoder(nn.Module):
             return LayerStates([*[unread] * (self.layers - 1), last], attention_mask)
         # Some families report the last state before their final norm, some after it.
         # ``last_hidden_state`` is after it in all of them.
-        lowest = 0 if self.embedding_layer else 1
-        states = (*output.hidden_states[lowest:-1], output.last_hidden_state)
+        states = (*output.hidden_states[self.lowest : -1], output.last_hidden_state)
         if len(states) != self.layers:
             raise BackboneError(
                 f"the encoder returned {len(states)} layers where its config says {self.layers}",
@@ -224,16 +228,15 @@ class Encoder(nn.Module):
         self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"], top: int
     ) -> LayerStates:
         """The lowest ``top`` states; those above stand there without numbers."""
-        lowest = 0 if self.embedding_layer else 1
         # One layer more is run: what the highest of them gives may have gone through the final
         # norm, which belongs to h_L.
-        output = truncated(self.model, top + lowest)(
+        output = truncated(self.model, top + self.lowest)(
             input_ids=input_ids,
             attention_mask=attention_mask,
             output_hidden_states=True,
             return_dict=True,
         )
-        states = output.hidden_states[lowest : top + lowest]
+        states = output.hidden_states[self.lowest : top + self.lowest]
         unread = torch.empty_like(states[0], device="meta")
         return LayerStates([*states, *[unread] * (self.layers - top)], attention_mask)
 

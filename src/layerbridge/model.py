@@ -169,7 +169,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         """
         for what in ("encoder", "language_model"):
             if getattr(config, f"{what}_fingerprint") is None and getattr(config, what):
-                _remember(config, what, _source(config, what), check=False)
+                _remember(config, what, backbone_source(config, what), check=False)
         bridge = cls(config, encoder, language_model).to(language_model.device)
         bridge.start_projection(texts)
         return bridge
@@ -429,7 +429,10 @@ def _load_backbones(
     """Both backbones; with ``trained``, only the very ones that the config remembers."""
     assert config.encoder is not None, "a bridge needs an encoder"
     assert config.language_model is not None, "a bridge needs a language model"
-    encoder_source, lm_source = _source(config, "encoder"), _source(config, "language_model")
+    encoder_source, lm_source = (
+        backbone_source(config, "encoder"),
+        backbone_source(config, "language_model"),
+    )
     for what, source in (("encoder", encoder_source), ("language_model", lm_source)):
         _remember(config, what, source, check=trained)
     if encoder is None:
@@ -444,7 +447,7 @@ def _load_backbones(
     return encoder, language_model
 
 
-def _source(config: BridgeConfig, what: str) -> Source:
+def backbone_source(config: BridgeConfig, what: str) -> Source:
     """Where a backbone is, at the revision the config names."""
     return resolve(getattr(config, what), revision=getattr(config, f"{what}_revision"))
 

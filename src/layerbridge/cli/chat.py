@@ -153,7 +153,7 @@ class Chat:
             DataError: one is empty, or there twice.
         """
         if words.strip():
-            self.options = self._bridge._options([word.strip() for word in words.split(",")])
+            self.options = self._bridge.option_words([word.strip() for word in words.split(",")])
         else:
             self.options = self._bridge.config.options
 

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from layerbridge.backbone import LoadOptions
 from layerbridge.checkpoint import read_config
-from layerbridge.config import BridgeConfig
 from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.language_model import LanguageModel, pack
-from layerbridge.model import LayerBridge
+from layerbridge.model import LayerBridge, backbone_source
 from layerbridge.serving.asking import Ask
-from layerbridge.sources import Source, resolve
+from layerbridge.sources import Source
 
 
 class Bridges(Mapping[str, LayerBridge]):
@@ -66,7 +65,9 @@ class Bridges(Mapping[str, LayerBridge]):
         options = options or LoadOptions()
         named = names(runs)
         configs = {name: read_config(run)[0] for name, run in named.items()}
-        sources = {name: _source(config, "language_model") for name, config in configs.items()}
+        sources = {
+            name: backbone_source(config, "language_model") for name, config in configs.items()
+        }
         first, source = next(iter(sources.items()))
         for name, other in sources.items():
             if (other.path, other.revision) != (source.path, source.revision):
@@ -82,7 +83,7 @@ class Bridges(Mapping[str, LayerBridge]):
         bridges = {}
         for name, run in named.items():
             config = configs[name]
-            where = _source(config, "encoder")
+            where = backbone_source(config, "encoder")
             # Bridges that cut texts elsewhere, or want other layers, share the weights alone.
             key = (where.path, where.revision)
             encoder = encoders.get(key)
@@ -182,7 +183,3 @@ def _add(found: dict[str, str], name: str, run: str) -> None:
             f"{found[name]!r} and {run!r} would both be called {name!r}", hint="NAME=RUN names one"
         )
     found[name] = run
-
-
-def _source(config: BridgeConfig, what: str) -> Source:
-    return resolve(getattr(config, what), revision=getattr(config, f"{what}_revision"))

@@ -46,6 +46,8 @@ class _Job:
     asked: Any
     queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     left: bool = False  # whether nobody reads the answer any more
+    written: int = 0  # tokens of the answer
+    room: int = 0  # tokens that it may have at most
 
 
 @dataclass(eq=False)
@@ -54,8 +56,6 @@ class _Writing:
 
     decoding: Decoding
     jobs: list[_Job]
-    written: list[int]  # tokens, by row
-    room: list[int]  # tokens that a row may have at most
 
 
 class TorchEngine:
@@ -278,7 +278,7 @@ class TorchEngine:
         if not jobs:
             return
         self._on_batch("encode", len(jobs))
-        prompts, admitted, rooms = [], [], []
+        prompts, admitted = [], []
         for job, prompt in zip(jobs, self.bridges.embeds([job.asked for job in jobs]), strict=True):
             try:
                 room = self.bridges.room(len(prompt))
@@ -286,7 +286,7 @@ class TorchEngine:
                 self._tell([(job, error)])
                 continue
             most = job.asked.sampling.max_tokens
-            rooms.append(most if room is None else min(most, room))
+            job.room = most if room is None else min(most, room)
             prompts.append(prompt)
             admitted.append(job)
         if not admitted:
@@ -295,15 +295,12 @@ class TorchEngine:
         self._on_batch("prefill", len(admitted))
         rows = [Row(job.asked.sampling) for job in admitted]
         decoding = Decoding(self.bridges.language_model, prompts, rows)
-        arrived = _Writing(decoding, admitted, [0] * len(admitted), rooms)
         for writing in self._writing:
             if writing.decoding.joins and decoding.joins:
                 writing.decoding.join(decoding)
-                writing.jobs += arrived.jobs
-                writing.written += arrived.written
-                writing.room += arrived.room
+                writing.jobs += admitted
                 return
-        self._writing.append(arrived)
+        self._writing.append(_Writing(decoding, admitted))
 
     def _step(self, writing: _Writing) -> None:
         """A token more for every row; rows that end, or that nobody reads, leave."""
@@ -318,16 +315,14 @@ class TorchEngine:
             if token.id in ends and not job.asked.sampling.ignore_eos:
                 told.append((job, Finished("stop")))
                 continue
-            writing.written[place] += 1
+            job.written += 1
             told.append((job, token))
-            if writing.written[place] >= writing.room[place]:
+            if job.written >= job.room:
                 told.append((job, Finished("length")))
             else:
                 stay.append(place)
         self._tell(told)
         writing.jobs = [writing.jobs[place] for place in stay]
-        writing.written = [writing.written[place] for place in stay]
-        writing.room = [writing.room[place] for place in stay]
         if not stay:
             self._writing.remove(writing)
             return

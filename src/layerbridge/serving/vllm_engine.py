@@ -245,7 +245,7 @@ class VLLMEngine:
         model's own log-probability. Options that begin alike share these requests.
         """
         bridge = self.bridges[question.bridge]
-        options = bridge._options(question.options)
+        options = bridge.option_words(question.options)
         ids = [option_ids(self.bridges.language_model, option) for option in options]
         divisors = option_divisors(ids, question.normalize)
         beginnings = list(dict.fromkeys(one for option in ids for one in _beginnings(option)))
