@@ -287,6 +287,27 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
     assert loads == [1]  # the models are still there
 
 
+@pytest.mark.parametrize("broken", ["embeds", "classify", "layer_weights"])
+def test_a_failure_before_anything_is_written_is_told_as_well(
+    running, bridges, monkeypatch, broken
+):
+    def fail(*_, **__):
+        raise RuntimeError("the device is gone")
+
+    async def body(engine, _):
+        monkeypatch.setattr(bridges if broken == "embeds" else bridges["token"], broken, fail)
+        asked = {
+            "embeds": lambda: told(engine, ask("token", "a")),
+            "classify": lambda: engine.classify(Question("token", "a", OPTIONS)),
+            "layer_weights": lambda: engine.layer_weights("token", "a"),
+        }
+        with pytest.raises(EngineDown, match="the engine failed"):
+            await asyncio.wait_for(asked[broken](), 20)
+        return engine.load
+
+    assert running(body) == Load(0, 0)
+
+
 def test_a_run_that_cannot_be_read():
     def load():
         raise BackboneError("there is no such model")

@@ -82,6 +82,7 @@ class TorchEngine:
         self._state: State = "starting"
         self._asks: deque[_Job] = deque()
         self._others: deque[_Job] = deque()
+        self._open: set[_Job] = set()  # whose answer somebody waits for, wherever they are
         self._writing: list[_Writing] = []
         self._busy = 0  # classifications and weights that are being worked out
         self._arrived = threading.Condition()
@@ -151,7 +152,7 @@ class TorchEngine:
                 if isinstance(event, Finished):
                     return
         finally:
-            job.left = True
+            self._leave(job)
 
     async def classify(self, question: Question) -> Classification:
         """As ``Engine.classify``."""
@@ -170,19 +171,25 @@ class TorchEngine:
         try:
             answer = await job.queue.get()
         finally:
-            job.left = True
+            self._leave(job)
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     def _submit(self, line: deque[_Job], asked: Any) -> _Job:
-        if self._state != "ready":
-            raise EngineDown("the engine is not running")
         job = _Job(asked)
         with self._arrived:
+            if self._state != "ready":
+                raise EngineDown("the engine is not running")
             line.append(job)
+            self._open.add(job)
             self._arrived.notify()
         return job
+
+    def _leave(self, job: _Job) -> None:
+        job.left = True
+        with self._arrived:
+            self._open.discard(job)
 
     # From here on everything runs in the engine's own thread.
 
@@ -208,10 +215,9 @@ class TorchEngine:
             LOG.exception("the engine failed")
             reason = "the engine failed"
         finally:
-            self._state = "down"
             with self._arrived:
-                lost = [*self._asks, *self._others]
-                lost += [job for writing in self._writing for job in writing.jobs]
+                self._state = "down"
+                lost = list(self._open)
                 self._asks.clear()
                 self._others.clear()
             self._writing, self._busy = [], 0
