@@ -22,13 +22,17 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda"
 HERE = INTERPRETED or DEVICE == "cuda"
 
-SHAPES = [  # layers, width, heads, tokens
-    (1, 8, 1, 3),
-    (3, 48, 1, 1),
-    (3, 48, 2, 7),
-    (12, 96, 4, 33),
-    (3, 96, 3, 7),
-    (12, 48, 4, 1),
+# Layers, width, heads, tokens, and the states' dtype. The interpreter is slow: each shape once where
+# it has to run, and one shape in every dtype.
+CASES = [
+    ((1, 8, 1, 3), torch.float32),
+    ((3, 48, 1, 1), torch.bfloat16),
+    ((3, 48, 2, 7), torch.float32),
+    ((3, 48, 2, 7), torch.bfloat16),
+    ((3, 48, 2, 7), torch.float16),
+    ((12, 96, 4, 33), torch.bfloat16),
+    ((3, 96, 3, 7), torch.float32),
+    ((12, 48, 4, 1), torch.float16),
 ]
 
 
@@ -88,8 +92,7 @@ def assert_same(found, expected):
 
 
 @on_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "dtype"), CASES)
 def test_equals_torch(shape, dtype):
     """Also of narrow states, to the precision of float32: nothing is rounded on the way."""
     layers, width, heads, tokens = shape

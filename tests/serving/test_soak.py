@@ -1,29 +1,39 @@
-"""benchmarks/soak.py for a few seconds, and that it would notice what it is for."""
+"""benchmarks/soak for a few seconds, and that it would notice what it is for."""
 
-import importlib.util
+import asyncio
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+SOAK = Path(__file__).parents[2] / "benchmarks" / "soak"
+MODULES = ("expected", "tally", "client", "memory", "work", "course")
 
 
 @pytest.fixture(scope="module")
 def soak():
-    spec = importlib.util.spec_from_file_location("soak", SOAK)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["soak"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["soak"]
+    """Its modules, which find each other because they lie beside ``__main__``."""
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(SOAK))
+    kept = {name: sys.modules.pop(name, None) for name in MODULES}
+    try:
+        found = {name: import_module(name) for name in MODULES}
+    finally:
+        for name, module in kept.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
+        patch.undo()
+    return SimpleNamespace(**found)
 
 
 def test_a_few_seconds_of_it(soak, make_bridge, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     make_bridge().save_pretrained(tmp_path / "run")
     words = [str(tmp_path / "run"), "--minutes", "0.08", "--concurrency", "16", "--questions", "12"]
-    found = soak.asyncio.run(soak.soak(soak.parser().parse_args(words)))
+    found = asyncio.run(soak.course.soak(soak.course.parser().parse_args(words)))
     assert found["failures"] == []
     assert [found[name] for name in ("wrong", "mixed_up", "lost", "server_errors")] == [0] * 4
     assert found["tracebacks"] == 0
@@ -40,16 +50,17 @@ def test_a_few_seconds_of_it(soak, make_bridge, tmp_path, monkeypatch):
 
 @pytest.fixture
 def client(soak):
-    from types import SimpleNamespace
-
     def expected(word):
-        prefixes = tuple(word * count for count in range(soak.SHORT + 3))
-        return soak.Expected(word, None, prefixes, None, {}, [])
+        prefixes = tuple(word * count for count in range(soak.expected.SHORT + 3))
+        return soak.expected.Expected(word, None, prefixes, None, {}, [])
 
     work = SimpleNamespace(
-        url="http://x", tally=soak.Tally(), expected=[expected("a"), expected("b")], signalled=None
+        url="http://x",
+        tally=soak.tally.Tally(),
+        expected=[expected("a"), expected("b")],
+        signalled=None,
     )
-    return soak.Client(work, 0)
+    return soak.client.Client(work, 0)
 
 
 def test_a_reply_to_another_request_is_noticed(soak, client):
@@ -58,7 +69,7 @@ def test_a_reply_to_another_request_is_noticed(soak, client):
     assert client.tally.counts == {}
     client.check(other.prefixes[-1], ours, ours.prefixes[-1])
     assert client.tally.counts["mixed_up"] == 1
-    with pytest.raises(soak.WrongError):
+    with pytest.raises(soak.tally.WrongError):
         client.check("ac", ours, "aa")
 
 
@@ -66,35 +77,35 @@ def test_streams_without_an_end_and_errors_are_noticed(soak, client):
     chunk = b'{"id": "1", "choices": [{"index": 0, "text": "a"}], "usage": null}'
 
     def stream(*data):
-        return soak.Reply(200, {}, 0.0, events=[(0.0, one) for one in data])
+        return soak.client.Reply(200, {}, 0.0, events=[(0.0, one) for one in data])
 
     assert client.choices(stream(chunk, b"[DONE]"), 1) == ["a"]
-    with pytest.raises(soak.WrongError, match="came twice"):
+    with pytest.raises(soak.tally.WrongError, match="came twice"):
         client.choices(stream(chunk, b"[DONE]"), 1)
-    with pytest.raises(soak.LostError):
+    with pytest.raises(soak.client.LostError):
         client.choices(stream(chunk), 1)
-    with pytest.raises(soak.WrongError):
+    with pytest.raises(soak.tally.WrongError):
         client.choices(stream(chunk, b'{"error": {"code": "x"}}', b"[DONE]"), 1)
     assert client.tally.counts["server_errors"] == 1
 
 
 def test_statuses_that_must_not_be(soak, client):
     body = b'{"error": {"message": "m", "code": "draining"}}'
-    with pytest.raises(soak.WrongError):
-        client.seen(soak.Reply(503, {}, 0.0, body), 200)
+    with pytest.raises(soak.tally.WrongError):
+        client.seen(soak.client.Reply(503, {}, 0.0, body), 200)
     assert client.tally.counts["server_errors"] == 1
-    assert not client.seen(soak.Reply(429, {}, 0.0, body), 200)
+    assert not client.seen(soak.client.Reply(429, {}, 0.0, body), 200)
     client.soak.signalled = 1.0
-    with pytest.raises(soak.DrainingError):
-        client.seen(soak.Reply(503, {"retry-after": "5"}, 0.0, body), 200)
-    with pytest.raises(soak.WrongError, match="Retry-After"):
-        client.seen(soak.Reply(503, {}, 0.0, body), 200)
+    with pytest.raises(soak.tally.DrainingError):
+        client.seen(soak.client.Reply(503, {"retry-after": "5"}, 0.0, body), 200)
+    with pytest.raises(soak.tally.WrongError, match="Retry-After"):
+        client.seen(soak.client.Reply(503, {}, 0.0, body), 200)
 
 
 def test_a_leak_shows(soak):
     flat = [(second, 100 + 50 * (second < 10)) for second in range(100)]
-    assert soak.flatness(flat, 100)["flat"]
+    assert soak.memory.flatness(flat, 100)["flat"]
     leak = [(second, 1000 + second) for second in range(100)]
-    found = soak.flatness(leak, 100)
+    found = soak.memory.flatness(leak, 100)
     assert not found["flat"]
     assert 0.03 < found["growth"] < 0.1

@@ -1,174 +1,55 @@
-"""Ten minutes of mixed load on ``layerbridge serve``: no leak, no lost or mixed-up reply.
-
-    python benchmarks/soak.py runs/demo/token-softmax > benchmarks/results/cpu/soak.json
-    python benchmarks/soak.py RUN --engine vllm --python .venv-vllm/bin/python
-
-Sixty-four clients ask short and long questions, in all the ways there are, and some of them behave
-badly: bodies too long or half sent, bad JSON, unknown models, too many options, readers that leave
-or dawdle. Each greedy reply must be what the library writes to that very text and instruction,
-computed beforehand, and no two of those are alike; where the library itself was nearly undecided
-between two tokens, no more is asked for. At the end the engine's own process is killed, if it has
-one, and has to come back; then SIGTERM comes under full load: what runs ends, what comes is told
-503, and the exit code is 0. What follows ``--`` goes to ``layerbridge serve``.
-
-The last line of stdout is one JSON document; the exit code is 1 if anything went wrong.
-"""
+"""One of many who ask at random, well and badly, and know what the answers must be."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import math
-import os
 import random
-import signal
-import statistics
-import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
-import transformers
+from expected import LONG, OPTIONS, SHORT, Expected
+from tally import DrainingError, LeftError, Tally, WrongError
 
-from layerbridge.backbone import LoadOptions, choose_device
-from layerbridge.benchmarking.measure import machine
 from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
-from layerbridge.benchmarking.serve_process import Server
-from layerbridge.benchmarking.serve_texts import texts
-from layerbridge.model import LayerBridge
-from layerbridge.progress import meter, say
-from layerbridge.serving.bridges import Bridges, names
 
-SHORT, LONG = 6, 48
-BATCH = 16
-# Logits nearer to each other than that may change places with the batch that they are computed in.
-UNDECIDED = 0.02
-OPTIONS = ["country", "currency", "time zone", "a language"]
-INSTRUCTIONS = (None, " is the", " The code word is violet. The", " Seven green boats, and")
 # Scores of log-probabilities, computed in another batch.
 SCORE_TOLERANCE = 2e-2
-
-WARM_UP = 0.25  # of the time, in which memory may grow
-WINDOWS = 4
-FLAT = 0.03
 TIMEOUT_S = 300
 # Longer than the server may take: whoever waits so long waits in vain.
 LOST_S = TIMEOUT_S + 60
-DRAIN_S = 120
-RESTART_S = 300
 MIB = 2**20
-TOLD_FAILURES = 20
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the library answers to a text, token by token."""
+class Asked(Protocol):
+    """The server, as clients know it.
 
-    text: str
-    instruction: str | None
-    prefixes: tuple[str, ...]  # the text of no tokens, of the first, of the first two, …
-    ends_at: int | None  # tokens before the first that ends an answer
-    scores: dict[str, float]
-    tokens: list[str]
+    Attributes:
+        url: of the server.
+        model: its bridge.
+        expected: questions and the library's answers.
+        longest: those with the longest texts.
+        tally: what was seen.
+        in_flight: requests that wait for their reply.
+        signalled: when SIGTERM was sent, on the monotonic clock.
+        is_over: no more is asked.
+    """
 
-    @property
-    def most(self) -> int:
-        """How many tokens are certain."""
-        return len(self.prefixes) - 1
-
-
-def library(run: str, count: int) -> tuple[str, list[Expected]]:
-    """The bridge's name, and so many questions at least, no two of which are answered alike."""
-    transformers.utils.logging.set_verbosity_error()  # it warns of an end token that there is not
-    bridges = Bridges.load([run], LoadOptions("float32"))
-    ((name, bridge),) = bridges.items()
-    # As long as the encoder reads, or longer.
-    long = [("long " * 200 + text)[:19_000] for text in texts(4)]
-    long += [(text * 200)[:19_000] for text in texts(2)]
-    found: dict[str, Expected] = {}
-    with meter("the library answers") as bar:
-        for turn, instruction in enumerate(INSTRUCTIONS):
-            asked = [*(texts(count) if len(found) < count else ()), *(long if turn < 2 else ())]
-            for at in range(0, len(asked), BATCH):
-                bar.update(turn * len(asked) + at, len(INSTRUCTIONS) * len(asked))
-                for expected in answers(bridge, asked[at : at + BATCH], instruction):
-                    found.setdefault(expected.prefixes[SHORT].strip(), expected)
-    found.pop("", None)
-    return name, list(found.values())
-
-
-@torch.no_grad()
-def answers(
-    bridge: LayerBridge, asked: Sequence[str], instruction: str | None
-) -> Iterator[Expected]:
-    """What the library says to each, as far as it was decided."""
-    language_model = bridge.language_model
-    stops, tokenizer = set(language_model.stops()), language_model.tokenizer
-    written = bridge.generate(
-        layer_states=bridge.encode(asked),
-        instruction=instruction,
-        max_new_tokens=LONG,
-        do_sample=False,
-        eos_token_id=[-1],
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    best = torch.stack(written.logits, 1).float().topk(2).values
-    decided = (best[..., 0] - best[..., 1] > UNDECIDED).tolist()
-    choices = bridge.classify(asked, OPTIONS, instruction=instruction)
-    weights = bridge.layer_weights(asked)
-    for place, text in enumerate(asked):
-        ids = written.sequences[place].tolist()[: [*decided[place], False].index(False)]
-        if len(ids) < SHORT:
-            continue
-        prefixes = tuple(
-            tokenizer.decode(ids[:end], skip_special_tokens=True) for end in range(len(ids) + 1)
-        )
-        ends_at = next((place for place, id in enumerate(ids) if id in stops), None)
-        scores, tokens = choices[place].scores, weights[place].tokens
-        yield Expected(text, instruction, prefixes, ends_at, scores, tokens)
-
-
-class DrainingError(Exception):
-    """The server told that it is about to stop, as it should."""
-
-
-class LeftError(Exception):
-    """This client leaves, as it meant to."""
-
-
-class WrongError(Exception):
-    """A reply is not what it should be."""
-
-
-@dataclass
-class Tally:
-    """What was seen."""
-
-    kinds: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
-    tokens: int = 0
-
-    def fail(self, what: str, detail: str) -> None:
-        """Counts something that must not be."""
-        self.counts[what] += 1
-        if len(self.failures) < TOLD_FAILURES:
-            self.failures.append(f"{what}: {detail}"[:600])
+    url: str
+    model: str
+    expected: Sequence[Expected]
+    longest: Sequence[Expected]
+    tally: Tally
+    in_flight: int
+    signalled: float | None
+    is_over: bool
 
 
 class Client:
     """One of many; it asks at random, and knows what the answers must be."""
 
-    def __init__(self, soak: Soak, number: int) -> None:
+    def __init__(self, soak: Asked, number: int) -> None:
         self.soak = soak
         self.tally = soak.tally
         self.random = random.Random(number)
@@ -531,256 +412,8 @@ KINDS: dict[str, tuple[int, Callable[[Client], Awaitable[None]]]] = {
 }
 
 
-class Soak:
-    """The server under load, and what it did.
-
-    Args:
-        server: running.
-        model: its bridge.
-        expected: questions and the library's answers.
-    """
-
-    def __init__(self, server: Server, model: str, expected: Sequence[Expected]) -> None:
-        self.server = server
-        self.url = server.url
-        self.model = model
-        self.expected = list(expected)
-        self.longest = sorted(expected, key=lambda one: len(one.text))[-4:]
-        self.tally = Tally()
-        self.in_flight = 0
-        self.signalled: float | None = None
-        self.is_over = False
-
-    async def load(self, seconds: float, concurrency: int) -> dict[str, Any]:
-        """Asks for so long; then the clients stop. What memory did."""
-        resident: list[tuple[float, int]] = []
-        clients = [asyncio.create_task(Client(self, n).run()) for n in range(concurrency)]
-        started = time.monotonic()
-        pause = min(1.0, seconds / 100)
-        with meter("soak") as bar:
-            while (passed := time.monotonic() - started) < seconds:
-                await asyncio.sleep(pause)
-                resident.append((passed, memory_of(self.server.process.pid)))
-                note = f"{sum(self.tally.kinds.values())} replies · {len(self.tally.failures)} bad"
-                bar.update(int(passed), math.ceil(seconds), note)
-                if self.server.process.returncode is not None:
-                    self.tally.fail("server_errors", f"it died: {self.server.errors()}")
-                    break
-        self.is_over = True
-        await asyncio.gather(*clients)
-        self.is_over = False
-        return flatness(resident, seconds)
-
-    async def crash(self) -> dict[str, Any]:
-        """Kills the engine's process."""
-        victim = engine_of(self.server.process.pid)
-        helpers = children(victim)
-        say("killing the engine's process …")
-        body = {"model": self.model, "prompt": "a", "max_tokens": 500, "ignore_eos": True}
-
-        async def ask(**settings: Any) -> Reply | OSError:
-            async with Connection(self.url) as connection:
-                try:
-                    return await connection.post("/v1/completions", {**body, **settings})
-                except OSError as error:
-                    return error
-
-        running = [asyncio.create_task(ask(stream=bool(place % 2))) for place in range(8)]
-        await asyncio.sleep(0.3)
-        killed = time.monotonic()
-        os.kill(victim, signal.SIGKILL)
-        told = await asyncio.gather(*running)
-        refused: list[Reply] = []
-        statuses: Counter[str] = Counter()
-        while time.monotonic() - killed < RESTART_S:
-            reply = await ask(max_tokens=2)
-            if isinstance(reply, OSError):
-                statuses[type(reply).__name__] += 1
-            else:
-                statuses[str(reply.status)] += 1
-                if reply.status == 200:
-                    break
-                refused.append(reply)
-            await asyncio.sleep(0.2)
-        seconds = time.monotonic() - killed
-        client = Client(self, -1)
-        for _ in range(20):
-            try:
-                await client.streamed()
-            except (WrongError, OSError) as error:
-                self.tally.fail("wrong", f"after the crash: {error}")
-        client.connection.close()
-        return {
-            "running": [_ended(reply) for reply in told],
-            "statuses": dict(statuses),
-            "retry_after": all("retry-after" in r.headers for r in refused) and bool(refused),
-            "answers_again": statuses["200"] == 1,
-            "seconds_to_answer": seconds,
-            "left_over": sum(resident(helper) > 0 for helper in helpers),
-        }
-
-    async def drain(self, concurrency: int, after_s: float) -> dict[str, Any]:
-        """SIGTERM under full load."""
-        clients = [asyncio.create_task(Client(self, 1000 + n).run()) for n in range(concurrency)]
-        await asyncio.sleep(after_s)
-        answered, running = sum(self.tally.kinds.values()), self.in_flight
-        lost = self.tally.counts["lost"]
-        say("SIGTERM …")
-        self.signalled = time.monotonic()
-        self.server.process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(DRAIN_S + 60):
-                code: int | None = await self.server.process.wait()
-        except TimeoutError:
-            code = None
-        seconds = time.monotonic() - self.signalled
-        self.is_over = True
-        await asyncio.gather(*clients)
-        return {
-            "running": running,
-            "answered_after": sum(self.tally.kinds.values()) - answered,
-            "told_503": self.tally.counts["draining_503"],
-            "turned_away": self.tally.counts["turned_away"],
-            "lost": self.tally.counts["lost"] - lost,
-            "exit_code": code,
-            "seconds": seconds,
-        }
-
-
 def _written(choice: dict[str, Any]) -> str:
     if "text" in choice:
         return choice["text"]
     message = choice["message"] if "message" in choice else choice["delta"]
     return message.get("content") or ""
-
-
-def _ended(reply: Reply | OSError) -> str:
-    if isinstance(reply, OSError):
-        return type(reply).__name__
-    if reply.events and not reply.is_whole:
-        return "error in the stream" if "error" in reply.chunks()[-1][1] else "cut off"
-    return str(reply.status)
-
-
-# --- the server's memory, as Linux tells it -------------------------------------------------------
-
-
-def children(pid: int) -> list[int]:
-    """All processes that this one started, and those they did."""
-    found = []
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, tasks.read_text().split()):
-                found += [child, *children(child)]
-    return found
-
-
-def resident(pid: int) -> int:
-    """Bytes; none if it has gone."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def memory_of(pid: int) -> int:
-    """Bytes of a process and all that it started."""
-    return sum(map(resident, (pid, *children(pid))))
-
-
-def engine_of(pid: int) -> int:
-    """The process of vLLM's core; whichever is the largest if none is called so."""
-    found = children(pid)
-    for child in found:
-        with suppress(OSError):
-            if b"EngineCore" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return child
-    return max(found, key=resident)
-
-
-def flatness(samples: Sequence[tuple[float, int]], seconds: float) -> dict[str, Any]:
-    """Medians of equal windows after the warm-up; the last over the first tells of a leak."""
-    begin = WARM_UP * seconds
-    width = (seconds - begin) / WINDOWS
-    windows = [
-        [size for at, size in samples if begin + n * width <= at < begin + (n + 1) * width]
-        for n in range(WINDOWS)
-    ]
-    medians = [statistics.median(sizes) for sizes in windows if sizes]
-    growth = medians[-1] / medians[0] - 1 if medians and medians[0] else None
-    return {
-        "growth": growth,
-        "flat": growth is not None and growth <= FLAT,
-        "windows_bytes": medians,
-        "samples": len(samples),
-        "begin_bytes": samples[0][1] if samples else None,
-        "most_bytes": max((size for _, size in samples), default=None),
-    }
-
-
-async def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
-    model, expected = library(arguments.run, arguments.questions)
-    say(f"{len(expected)} questions whose answers are unlike")
-    words = [arguments.run, "--engine", arguments.engine, "--dtype", "float32"]
-    words += ["--timeout", str(TIMEOUT_S), "--drain", str(DRAIN_S), *arguments.serve]
-    seconds = 60 * arguments.minutes
-    async with Server(words, arguments.python) as server:
-        work = Soak(server, model, expected)
-        memory = await work.load(seconds, arguments.concurrency)
-        tokens, load_kinds = work.tally.tokens, sum(work.tally.kinds.values())
-        has_own = arguments.engine == "vllm" and not arguments.no_crash
-        crash = await work.crash() if has_own else None
-        drain = await work.drain(arguments.concurrency, min(5.0, seconds / 4))
-        tracebacks = server.errors().count("Traceback")
-    tally = work.tally
-    counts = {name: tally.counts[name] for name in ("wrong", "mixed_up", "lost", "server_errors")}
-    drained = drain["exit_code"] == 0 and drain["told_503"] > 0 and not drain["lost"]
-    came_back = crash is None or (
-        crash["answers_again"] and crash["retry_after"] and not crash["left_over"]
-    )
-    return {
-        "passed": not any(counts.values()) and memory["flat"] and drained and came_back,
-        **counts,
-        "failures": tally.failures,
-        "memory": memory,
-        "drain": drain,
-        "crash": crash,
-        "tracebacks": tracebacks,
-        "replies": sum(tally.kinds.values()),
-        "replies_per_second": load_kinds / seconds,
-        "tokens_per_second": tokens / seconds,
-        "kinds": dict(tally.kinds),
-        "statuses": dict(sorted(tally.statuses.items())),
-        "questions": len(expected),
-        "engine": arguments.engine,
-        "model": next(iter(names([arguments.run]))),
-        "minutes": arguments.minutes,
-        "concurrency": arguments.concurrency,
-    }
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    made.add_argument("run", help="a trained bridge: its folder or hub id")
-    made.add_argument("--engine", default="torch", choices=("torch", "vllm"))
-    made.add_argument("--python", default=sys.executable, help="an interpreter with the engine")
-    made.add_argument("--minutes", type=float, default=10.0)
-    made.add_argument("--concurrency", type=int, default=64)
-    made.add_argument("--questions", type=int, default=48, help="texts whose answers are known")
-    made.add_argument("--no-crash", action="store_true", help="leave the engine's process alone")
-    made.add_argument("serve", nargs="*", help="after --: arguments of `layerbridge serve`")
-    return made
-
-
-def main() -> int:
-    """Prints the JSON; 1 if anything went wrong."""
-    found = asyncio.run(soak(parser().parse_args()))
-    print(json.dumps({"soak": found, "machine": machine(choose_device(None))}))
-    return 0 if found["passed"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

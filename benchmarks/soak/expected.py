@@ -1,0 +1,91 @@
+"""Questions, and what the library answers to them, computed before the server is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import transformers
+
+from layerbridge.backbone import LoadOptions
+from layerbridge.benchmarking.serve_texts import texts
+from layerbridge.model import LayerBridge
+from layerbridge.progress import meter
+from layerbridge.serving.bridges import Bridges
+
+SHORT, LONG = 6, 48
+BATCH = 16
+# Logits nearer to each other than that may change places with the batch that they are computed in.
+UNDECIDED = 0.02
+OPTIONS = ["country", "currency", "time zone", "a language"]
+INSTRUCTIONS = (None, " is the", " The code word is violet. The", " Seven green boats, and")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the library answers to a text, token by token."""
+
+    text: str
+    instruction: str | None
+    prefixes: tuple[str, ...]  # the text of no tokens, of the first, of the first two, …
+    ends_at: int | None  # tokens before the first that ends an answer
+    scores: dict[str, float]
+    tokens: list[str]
+
+    @property
+    def most(self) -> int:
+        """How many tokens are certain."""
+        return len(self.prefixes) - 1
+
+
+def library(run: str, count: int) -> tuple[str, list[Expected]]:
+    """The bridge's name, and so many questions at least, no two of which are answered alike."""
+    transformers.utils.logging.set_verbosity_error()  # it warns of an end token that there is not
+    bridges = Bridges.load([run], LoadOptions("float32"))
+    ((name, bridge),) = bridges.items()
+    # As long as the encoder reads, or longer.
+    long = [("long " * 200 + text)[:19_000] for text in texts(4)]
+    long += [(text * 200)[:19_000] for text in texts(2)]
+    found: dict[str, Expected] = {}
+    with meter("the library answers") as bar:
+        for turn, instruction in enumerate(INSTRUCTIONS):
+            asked = [*(texts(count) if len(found) < count else ()), *(long if turn < 2 else ())]
+            for at in range(0, len(asked), BATCH):
+                bar.update(turn * len(asked) + at, len(INSTRUCTIONS) * len(asked))
+                for expected in answers(bridge, asked[at : at + BATCH], instruction):
+                    found.setdefault(expected.prefixes[SHORT].strip(), expected)
+    found.pop("", None)
+    return name, list(found.values())
+
+
+@torch.no_grad()
+def answers(
+    bridge: LayerBridge, asked: Sequence[str], instruction: str | None
+) -> Iterator[Expected]:
+    """What the library says to each, as far as it was decided."""
+    language_model = bridge.language_model
+    stops, tokenizer = set(language_model.stops()), language_model.tokenizer
+    written = bridge.generate(
+        layer_states=bridge.encode(asked),
+        instruction=instruction,
+        max_new_tokens=LONG,
+        do_sample=False,
+        eos_token_id=[-1],
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    best = torch.stack(written.logits, 1).float().topk(2).values
+    decided = (best[..., 0] - best[..., 1] > UNDECIDED).tolist()
+    choices = bridge.classify(asked, OPTIONS, instruction=instruction)
+    weights = bridge.layer_weights(asked)
+    for place, text in enumerate(asked):
+        ids = written.sequences[place].tolist()[: [*decided[place], False].index(False)]
+        if len(ids) < SHORT:
+            continue
+        prefixes = tuple(
+            tokenizer.decode(ids[:end], skip_special_tokens=True) for end in range(len(ids) + 1)
+        )
+        ends_at = next((place for place, id in enumerate(ids) if id in stops), None)
+        scores, tokens = choices[place].scores, weights[place].tokens
+        yield Expected(text, instruction, prefixes, ends_at, scores, tokens)
