@@ -20,6 +20,13 @@ def test_what_is_written_is_read(log):
     assert read(log) == read(log.parent) == expected
 
 
+def test_the_lowest_layer(tmp_path):
+    append(tmp_path / FILE, 0, [0.5, 0.5], lowest=0)
+    assert read(tmp_path).lowest == 0
+    (tmp_path / FILE).write_text('{"step": 0, "weights": [0.5, 0.5]}\n')  # as it was once written
+    assert read(tmp_path).lowest == 1
+
+
 def test_a_line_that_is_being_written_is_passed_over(log):
     with log.open("a") as file:
         file.write('{"step": 15, "wei')
@@ -37,6 +44,8 @@ def test_a_line_that_is_being_written_is_passed_over(log):
         ('{"step": 11, "weights": [NaN, 0.5]}', "no number"),
         ('{"step": 10, "weights": [0.5, 0.5]}', "a step twice"),
         ('{"step": -1, "weights": [0.5, 0.5]}', "no step"),
+        ('{"step": 11, "weights": [0.5, 0.5], "lowest": 0}', "other layers"),
+        ('{"step": 11, "weights": [0.5, 0.5], "lowest": 7}', "no such layer"),
         ('{"step": true, "weights": [0.5, 0.5]}', "no step"),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_long_run_has_few_lines(make_bridge, tmp_path, steps, every):
 
 
 def test_a_full_disk_does_not_end_the_run(make_bridge, tmp_path, monkeypatch, capfd):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("layerbridge.weight_watch.append", full)

@@ -1,6 +1,6 @@
 """The log of a run's layer weights, ``layer-weights.jsonl``: a line a step, written as it trains.
 
-    {"step": 0, "weights": [0.025, 0.025, 0.95]}
+    {"step": 0, "weights": [0.025, 0.025, 0.95], "lowest": 1}
 
 Knows the file, not where weights come from.
 """
@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from layerbridge.errors import ResultError
 
@@ -25,10 +26,18 @@ class WeightLog:
     Attributes:
         steps: in rising order, one or more.
         weights: for each step, the weight of each encoder layer, lowest first.
+        lowest: number of the lowest layer: 1, or 0 where the embeddings' output is mixed as well.
     """
 
     steps: tuple[int, ...]
     weights: tuple[tuple[float, ...], ...]
+    lowest: int = 1
+
+
+class _Line(NamedTuple):
+    step: int
+    weights: tuple[float, ...]
+    lowest: int
 
 
 def read(path: str | Path) -> WeightLog:
@@ -48,15 +57,16 @@ def read(path: str | Path) -> WeightLog:
             f"{path} cannot be read ({error.strerror or error})",
             hint="a run has one if its fusion learns weights, such as global-softmax",
         ) from None
-    entries: dict[int, tuple[float, ...]] = {}
+    lines: list[_Line] = []
     for number, line in enumerate(text.split("\n")[:-1], 1):
         entry = _entry(line)
-        if entry is None or not _follows(entry, entries):
+        if entry is None or not _follows(entry, lines):
             raise ResultError(f"{path} is damaged (line {number})", hint="train again")
-        entries[entry[0]] = entry[1]
-    if not entries:
+        lines.append(entry)
+    if not lines:
         raise ResultError(f"{path} is empty", hint="train again")
-    return WeightLog(tuple(entries), tuple(entries.values()))
+    steps, weights, _ = zip(*lines, strict=True)
+    return WeightLog(steps, weights, lines[0].lowest)
 
 
 def keep(path: Path, step: int) -> bool:
@@ -73,14 +83,14 @@ def keep(path: Path, step: int) -> bool:
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
             entry = _entry(line)
             # What follows a damaged line is worth nothing.
-            if entry is None or entry[0] > step:
+            if entry is None or entry.step > step:
                 break
             kept.append(f"{line}\n")
     path.write_text("".join(kept), encoding="utf-8")
     return bool(kept)
 
 
-def append(path: Path, step: int, weights: Sequence[float]) -> None:
+def append(path: Path, step: int, weights: Sequence[float], *, lowest: int = 1) -> None:
     """Writes one more line.
 
     Raises:
@@ -89,23 +99,26 @@ def append(path: Path, step: int, weights: Sequence[float]) -> None:
     # Six digits: a picture shows three, and a line of 24 layers stays short.
     numbers = [float(f"{weight:.6g}") for weight in weights]
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "weights": numbers}) + "\n")
+        file.write(json.dumps({"step": step, "weights": numbers, "lowest": lowest}) + "\n")
 
 
-def _entry(line: str) -> tuple[int, tuple[float, ...]] | None:
-    """Step and weights, or None for a line that is damaged."""
+def _entry(line: str) -> _Line | None:
+    """What a line says, or None for one that is damaged."""
     try:
         entry = json.loads(line)
         step, weights = entry["step"], tuple(float(weight) for weight in entry["weights"])
+        lowest = entry.get("lowest", 1)  # logs had none at first
     except (ValueError, TypeError, KeyError):
         return None
     whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    return (step, weights) if whole and weights and all(map(math.isfinite, weights)) else None
+    whole = whole and lowest in (0, 1) and bool(weights) and all(map(math.isfinite, weights))
+    return _Line(step, weights, lowest) if whole else None
 
 
-def _follows(entry: tuple[int, tuple[float, ...]], before: dict[int, tuple[float, ...]]) -> bool:
-    """Whether a line can stand after those before it: of a later step, and of as many layers."""
+def _follows(entry: _Line, before: Sequence[_Line]) -> bool:
+    """Whether a line can stand after those before it: of a later step, and of the same layers."""
     if not before:
         return True
-    step, weights = next(reversed(before.items()))
-    return entry[0] > step and len(entry[1]) == len(weights)
+    last = before[-1]
+    same = len(entry.weights) == len(last.weights) and entry.lowest == last.lowest
+    return entry.step > last.step and same

@@ -82,7 +82,8 @@ class WeightWatch(TrainerCallback):
             return
         assert self.states is not None
         try:
-            append(self.path, step, mean_weights(self.bridge, self.states).tolist())
+            weights = mean_weights(self.bridge, self.states).tolist()
+            append(self.path, step, weights, lowest=self.bridge.encoder.lowest)
         except OSError as error:
             self._give_up(error)
         self.last = step

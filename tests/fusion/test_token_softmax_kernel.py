@@ -22,8 +22,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda"
 HERE = INTERPRETED or DEVICE == "cuda"
 
-# Layers, width, heads, tokens, and the states' dtype. The interpreter is slow: each shape once where
-# it has to run, and one shape in every dtype.
+# Layers, width, heads, tokens; and the states' dtype. Each shape once and one in every dtype, since
+# the interpreter is slow.
 CASES = [
     ((1, 8, 1, 3), torch.float32),
     ((3, 48, 1, 1), torch.bfloat16),

@@ -59,6 +59,13 @@ def test_over_steps(tmp_path):
     assert {"run", "step", "encoder layer", "1", "2"} <= set(words)
 
 
+def test_the_embeddings_are_layer_0():
+    log = WeightLog((0, 1), ((0.1, 0.2, 0.7),) * 2, lowest=0)
+    axes, _ = over_steps(log, title="").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
+    assert axes.get_yticks().tolist() == [1, 2, 3]
+
+
 def test_a_single_line_of_a_log(tmp_path):
     log = WeightLog((3,), ((0.5, 0.5),))
     assert layer_weights_in_training(log, tmp_path / "t.png").stat().st_size > 1000

@@ -101,7 +101,7 @@ def over_steps(log: WeightLog, *, title: str, width: float = style.WIDE) -> Figu
             rasterized=True,
         )
         axes.set_xlim(edges[0], edges[-1])
-        style.layer_ticks(axes.yaxis, depth, first=1)
+        style.layer_ticks(axes.yaxis, depth, first=1, lowest=log.lowest)
         axes.tick_params(axis="y", length=0)
         axes.set_ylabel("encoder layer")
         axes.set_xlabel("step")
