@@ -65,6 +65,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "embedding_layer": True,
     },
     "global-softmax start uniform": {"fusion": "global-softmax", **GLOBAL, "start": "uniform"},
+    # For encoders whose states grow from layer to layer, as those of causal language models do.
+    "last rms": {"fusion": "last", "normalize": "rms"},
+    "uniform rms": {"fusion": "uniform", "normalize": "rms"},
+    "global-softmax start uniform rms": {
+        "fusion": "global-softmax",
+        **GLOBAL,
+        "start": "uniform",
+        "normalize": "rms",
+    },
+    "token-softmax start uniform rms": {
+        "fusion": "token-softmax",
+        **TOKEN,
+        "start": "uniform",
+        "normalize": "rms",
+    },
 }
 # The demo's names have no table of the paper's, and so no place among the presets' instructions.
 ASKED = {**INSTRUCTIONS, "names": DemoSettings().instruction}
@@ -82,7 +97,7 @@ def main() -> None:
     )
     device = choose_device(None)
     load = LoadOptions(dtype="float32" if device == "cpu" else "auto")
-    encoder = Encoder.load(resolve(ENCODER), load).to(device)
+    encoder = Encoder.load(resolve(given.encoder), load).to(device)
     encoder.cache = StateCache()
     language_model = LanguageModel.load(resolve(LANGUAGE_MODEL), load).to(device)
     for name in given.only or VARIANTS:
@@ -154,6 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", action="append", default=None)
     parser.add_argument("-o", "--output-dir", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--task", default="xsid", choices=sorted(ASKED))
+    parser.add_argument("--encoder", default=ENCODER, help="zoo:NAME, a hub id or a folder")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-rows", type=int, default=1600)
@@ -181,7 +197,7 @@ def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, 
     training.pop("save_steps", None)
     bridge = {**SMALL.bridge, "instruction": ASKED[given.task], **changed}
     return Recipe(
-        encoder=ENCODER,
+        encoder=given.encoder,
         language_model=LANGUAGE_MODEL,
         task=given.task,
         max_rows=given.max_rows,

@@ -6,6 +6,7 @@ import pytest
 
 from layerbridge.errors import ConfigError
 from layerbridge.reproducing import Request, experiments, reproduce
+from layerbridge.reproducing.jobs import jobs
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,28 @@ from layerbridge.reproducing import Request, experiments, reproduce
         ("xsid", {"seeds": ()}, "seeds are []; allowed: whole numbers from 0"),
         ("xsid", {"seeds": (0, -1)}, "seeds are [0, -1]; allowed: whole numbers from 0"),
         ("xsid", {"max_rows": 0}, "max_rows is 0; allowed: a whole number from 1"),
+        (
+            "xsid",
+            {"methods": ["last", "first"]},
+            "there is no method 'first'; allowed: floor, lm-alone, lm-few-shot, last, "
+            "global-softmax, token-softmax, uniform",
+        ),
+        (
+            "xsid",
+            {"methods": ["floor", "token-softmax"]},
+            "the methods are floor, token-softmax; allowed: last among them: the others are "
+            "compared with it",
+        ),
+        (
+            "xsid",
+            {"methods": ["last", "translate"]},
+            "the method translate has no model; next: --translator MODEL",
+        ),
+        (
+            "figure2",
+            {"methods": ["last"]},
+            "figure2 is no table of methods; next: leave --methods out",
+        ),
         ("xsid", {"max_test": -1}, "max_test is -1; allowed: a whole number from 1"),
     ],
 )
@@ -32,6 +55,22 @@ def test_what_cannot_be_asked_for(name, given, told):
 def test_seeds_count_once():
     assert Request.of("xsid", seeds=(1, 0, 1)).seeds == (1, 0)
     assert Request.of("xsid").seeds == (0, 1, 2)
+
+
+def test_methods_come_in_the_order_of_the_table():
+    some = Request.of("xsid", methods=["uniform", "last", "floor"])
+    assert some.methods == ("floor", "last", "uniform")
+    assert some.recipe("uniform", 0).bridge["fusion"] == "uniform"
+    usual = ("floor", "lm-alone", "lm-few-shot", "last", "global-softmax", "token-softmax")
+    assert Request.of("xsid").methods == usual
+    assert "translate" in Request.of("xsid", translator="t").methods
+
+
+def test_jobs_of_the_methods():
+    request = Request.of("xsid", seeds=(0, 1), methods=["lm-few-shot", "last", "floor"])
+    assert [(job.method, job.seed) for job in jobs(request, None)] == [
+        *(("floor", 0), ("lm-few-shot", 0), ("lm-few-shot", 1), ("last", 0), ("last", 1)),
+    ]
 
 
 def test_folders():

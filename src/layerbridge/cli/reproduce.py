@@ -26,6 +26,11 @@ def reproduce(
     max_test: int | None = typer.Option(
         None, min=1, help="Test rows a language; else the preset's."
     ),
+    methods: str | None = typer.Option(
+        None,
+        help="With commas, of floor, lm-alone, lm-few-shot, translate, last, uniform, "
+        "global-softmax, token-softmax; all but uniform if not given.",
+    ),
     translator: str | None = typer.Option(
         None, help="Adds translate-then-answer: NLLB, M2M100 or Marian, folder or hub id."
     ),
@@ -60,6 +65,7 @@ def reproduce(
         seeds=None if seeds is None else _numbers(seeds),
         output_dir=output_dir,
         data_dir=[str(folder) for folder in data_dir or ()],
+        methods=None if methods is None else methods.replace(",", " ").split(),
         max_rows=max_rows,
         max_test=max_test,
         encoder=encoder,

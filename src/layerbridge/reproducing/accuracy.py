@@ -13,9 +13,9 @@ from layerbridge import results
 from layerbridge.baselines.lm_few_shot import SHOTS, draw
 from layerbridge.progress import say
 from layerbridge.reproducing import accuracy_files, rows
-from layerbridge.reproducing.jobs import LM_FEW_SHOT, TRANSLATE, Job, Left, jobs, todo
+from layerbridge.reproducing.jobs import Job, Left, jobs, todo
 from layerbridge.reproducing.outcome import Outcome
-from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.request import LM_FEW_SHOT, TRANSLATE, Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.shared import Shared
 from layerbridge.reproducing.work import do, translator

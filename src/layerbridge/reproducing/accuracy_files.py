@@ -17,13 +17,11 @@ from layerbridge.report.run_folders import run_folders
 from layerbridge.reproducing import beside, paper
 from layerbridge.reproducing.beside import Beside
 from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, Shown, facts, heading
-from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.request import AGAINST, Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.results import Result
 from layerbridge.tables import EffectTable, Table, accuracy_table, effect_table
 from layerbridge.tables.accuracies import Cell
-
-AGAINST = "last"
 
 _HOW = {
     "score": "each option scored, the best one taken",

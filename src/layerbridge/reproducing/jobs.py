@@ -16,14 +16,15 @@ from layerbridge.errors import OutputError, ResultError
 from layerbridge.recipe import Recipe
 from layerbridge.reproducing import record
 from layerbridge.reproducing.record import UNKNOWN, Record, Settings
-from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.request import (
+    BASELINES,
+    FLOOR,
+    LM_FEW_SHOT,
+    TRANSLATE,
+    Request,
+)
 from layerbridge.reproducing.rows import Rows
 from layerbridge.results import CLASSIFIER
-
-FLOOR = "floor"
-LM_ALONE = "lm-alone"
-LM_FEW_SHOT = "lm-few-shot"
-TRANSLATE = "translate"
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,15 @@ def jobs(request: Request, rows: Rows | None) -> list[Job]:
     """
     if request.experiment.kind == "weights":
         return [_bridge(request, "global-softmax", seed, rows, ()) for seed in request.seeds]
-    made = [_baseline(request, FLOOR, 0, rows), _baseline(request, LM_ALONE, 0, rows)]
-    made += [_baseline(request, LM_FEW_SHOT, seed, rows) for seed in request.seeds]
-    if request.translator is not None:
-        made.append(_baseline(request, TRANSLATE, 0, rows))
+    made = []
+    for baseline in (method for method in request.methods if method in BASELINES):
+        seeds = request.seeds if baseline == LM_FEW_SHOT else (0,)
+        made += [_baseline(request, baseline, seed, rows) for seed in seeds]
     return made + [
         _bridge(request, fusion, seed, rows, request.preset.protocols)
         for seed in request.seeds
-        for fusion in request.preset.fusions
+        for fusion in request.methods
+        if fusion not in BASELINES
     ]
 
 

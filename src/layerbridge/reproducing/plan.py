@@ -13,9 +13,9 @@ from layerbridge.benchmarking.shapes import PREFIX
 from layerbridge.errors import OutputError
 from layerbridge.reproducing import estimate
 from layerbridge.reproducing.estimate import Sizes
-from layerbridge.reproducing.jobs import FLOOR, Job, Left, jobs, left
+from layerbridge.reproducing.jobs import Job, Left, jobs, left
 from layerbridge.reproducing.outcome import facts
-from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.request import FLOOR, TRANSLATE, Request
 from layerbridge.reproducing.shared import room
 from layerbridge.tables.grid import ABSENT, Grid
 
@@ -115,7 +115,7 @@ def plan(request: Request) -> Plan:
         notes.append(f"time in all: about {duration(whole)} on {request.place}")
     if tested is None:
         notes.append("how many test rows there are is known when they are read: they are not in it")
-    if request.translator is not None:
+    if TRANSLATE in request.methods:
         notes.append("the time of translating is not in it")
     notes += _pickles(request)
     return _plan(request, made, notes)
@@ -228,7 +228,9 @@ def _disk(
     tested: int | None,
 ) -> list[str]:
     names = [request.preset.encoder, request.preset.language_model]
-    notes = _models([*names, *([request.translator] if request.translator else [])])
+    if request.translator is not None and TRANSLATE in request.methods:
+        names.append(request.translator)
+    notes = _models(names)
     answers = sum(step.test_rows or 0 for step in made) * estimate.ANSWER_BYTES
     if of is not None:
         trained = [step.method for step in made if step.steps]

@@ -22,6 +22,14 @@ from layerbridge.tasks import Task
 
 OUTPUT = "runs/reproduce"
 
+FLOOR = "floor"
+LM_ALONE = "lm-alone"
+LM_FEW_SHOT = "lm-few-shot"
+TRANSLATE = "translate"
+BASELINES = (FLOOR, LM_ALONE, LM_FEW_SHOT, TRANSLATE)
+# What the other methods are compared with, in every table.
+AGAINST = "last"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,6 +41,7 @@ class Request:
         seeds: of training.
         output_dir: everything goes into folders below it.
         data_dir: the task's files; empty asks the hub.
+        methods: baselines and fusions, in the order of the table.
         translator: of translate-then-answer; None leaves that method out.
         allow_pickle: whether the user said yes to pickled weights.
         device: ``"cpu"``, ``"cuda"``, …; None takes the best there is.
@@ -43,6 +52,7 @@ class Request:
     preset: Preset
     seeds: tuple[int, ...]
     output_dir: Path
+    methods: tuple[str, ...]
     data_dir: tuple[str, ...] = ()
     translator: str | None = None
     allow_pickle: bool = False
@@ -58,6 +68,7 @@ class Request:
         seeds: Iterable[int] | None = None,
         output_dir: str | Path = OUTPUT,
         data_dir: str | Path | Sequence[str | Path] = (),
+        methods: Iterable[str] | None = None,
         max_rows: int | None = None,
         max_test: int | None = None,
         encoder: str | None = None,
@@ -75,6 +86,8 @@ class Request:
             seeds: None takes the preset's.
             output_dir: made if it is not there.
             data_dir: a folder with the task's files, or several.
+            methods: of a table of accuracies, ``last`` among them; None takes all baselines that
+                can be had and the preset's fusions.
             max_rows: instead of the preset's ``rows``.
             max_test: instead of the preset's ``test_rows``.
             encoder: instead of the preset's, a copy of your own for one.
@@ -113,6 +126,7 @@ class Request:
             chosen,
             wanted,
             Path(output_dir),
+            _methods(methods, found, chosen, translator),
             tuple(map(str, folders)),
             translator,
             allow_pickle,
@@ -183,7 +197,7 @@ class Request:
     def recipe(self, fusion: str, seed: int) -> Recipe:
         """The recipe of one bridge: ``layerbridge train --recipe`` would train it too."""
         preset = self.preset
-        own = dict(preset.fusions[fusion])
+        own = dict(preset.fusions.get(fusion, {}))
         training = {**preset.training, "seed": seed}
         if "fusion_learning_rate_scale" in own:
             training["fusion_learning_rate_scale"] = own.pop("fusion_learning_rate_scale")
@@ -207,3 +221,33 @@ class Request:
             backbones=backbones,
             training=training,
         )
+
+
+def _methods(
+    wanted: Iterable[str] | None, experiment: Experiment, preset: Preset, translator: str | None
+) -> tuple[str, ...]:
+    """What is in the table, in its order.
+
+    Raises:
+        ConfigError: there is no such method, or no choice.
+    """
+    baselines = [name for name in BASELINES if name != TRANSLATE or translator is not None]
+    usual = (*baselines, *preset.fusions)
+    if wanted is None:
+        return usual
+    wanted = list(wanted)
+    if experiment.kind != "accuracy":
+        raise ConfigError(f"{experiment.name} is no table of methods", hint="leave --methods out")
+    # All layers alike has nothing that a preset would set.
+    allowed = tuple(dict.fromkeys((*usual, "uniform")))
+    for name in wanted:
+        if name == TRANSLATE and translator is None:
+            raise ConfigError("the method translate has no model", hint="--translator MODEL")
+        if name not in allowed:
+            raise ConfigError(f"there is no method {name!r}", allowed=allowed)
+    if AGAINST not in wanted:
+        raise ConfigError(
+            f"the methods are {', '.join(wanted) or 'none'}",
+            allowed=f"{AGAINST} among them: the others are compared with it",
+        )
+    return tuple(name for name in allowed if name in wanted)
