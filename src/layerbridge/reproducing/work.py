@@ -21,9 +21,15 @@ from layerbridge.evaluation import evaluate
 from layerbridge.model import LayerBridge
 from layerbridge.progress import Meter, meter, say
 from layerbridge.recipe import Recipe
-from layerbridge.reproducing import jobs, record
+from layerbridge.reproducing import record
 from layerbridge.reproducing.jobs import Job, Left
-from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.request import (
+    FLOOR,
+    LM_ALONE,
+    LM_FEW_SHOT,
+    TRANSLATE,
+    Request,
+)
 from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.shared import Shared
 from layerbridge.results import Result
@@ -149,16 +155,16 @@ def _asked(job: Job, bridge: LayerBridge, protocol: str, rows: Rows, shared: Sha
 
 def _baseline(job: Job, request: Request, rows: Rows, shared: Shared, bar: Meter) -> Result:
     progress = bar.by_language
-    if job.method == jobs.FLOOR:
+    if job.method == FLOOR:
         return floor(rows.task, seed=job.seed, progress=progress)
     language_model = shared.language_model
-    if job.method == jobs.LM_ALONE:
+    if job.method == LM_ALONE:
         return lm_alone(language_model, rows.task, progress=progress)
-    if job.method == jobs.LM_FEW_SHOT:
+    if job.method == LM_FEW_SHOT:
         return lm_few_shot(language_model, rows.task, seed=job.seed, progress=progress)
     from layerbridge.baselines.translate_then_answer import translate_then_answer
 
-    assert job.method == jobs.TRANSLATE
+    assert job.method == TRANSLATE
     return translate_then_answer(
         translator(request, shared.device),
         language_model,
