@@ -89,8 +89,8 @@ def test_zoo_offline_and_unknown(model, monkeypatch):
     )
     monkeypatch.undo()
     assert told("zoo:mt5") == (
-        "the zoo has no model 'mt5'; allowed: multilingual-e5-small, smollm2-135m-instruct; "
-        "next: layerbridge zoo list"
+        "the zoo has no model 'mt5'; allowed: multilingual-e5-small, smollm2-135m-instruct, "
+        "gemma-3-270m; next: layerbridge zoo list"
     )
 
 
@@ -225,7 +225,7 @@ def test_what_the_hub_refuses_is_told_apart(endpoint, tmp_path):
         "org/badtoken": "the hub refuses access to model 'org/badtoken' (401); next: hf auth login",
         "org/down": "model 'org/down' is not on this machine and cannot be had from the hub: it "
         f"answered 503; {ACCEPTED}; next: check the name and the connection, or use a model of "
-        "the zoo: multilingual-e5-small, smollm2-135m-instruct",
+        "the zoo: multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m",
     }
     questions = [[given, {}] for given in cases] + [["org/model", {"revision": "v9"}]]
     *answers, revision = asked(questions, tmp_path, endpoint)

@@ -152,7 +152,7 @@ def test_no_network_and_the_model_is_not_cached(train_flags, tmp_path):
         "error: model 'google/mt5-small' is not on this machine and cannot be had from the hub: it "
         "cannot be reached; allowed: a model folder, zoo:NAME, or a hub id such as "
         "google/mt5-small; next: check the name and the connection, or use a model of the zoo: "
-        "multilingual-e5-small, smollm2-135m-instruct\n"
+        "multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m\n"
     )
     assert not (tmp_path / "run").exists()
 
