@@ -9,9 +9,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from layerbridge.zoo.gguf import quiet, write_json
+from layerbridge.zoo.gguf import quiet, unpack, write_json
 
 _FILE = "whole.gguf"
 
@@ -48,12 +47,14 @@ _CONFIG_KEYS = (
 
 def convert(members: Mapping[str, Path], folder: Path) -> None:
     """Write config, weights, generation config and tokenizer into ``folder``."""
+    from transformers import Gemma3ForCausalLM
+
     parts = [members[name] for name in sorted(members)]
     whole = parts[0].with_name(_FILE)
     try:
         _join(parts, whole)
         with quiet():
-            config = _convert_model(whole, folder)
+            config = unpack(whole, folder, Gemma3ForCausalLM, _CONFIG_KEYS)
             _convert_tokenizer(whole, folder, config["max_position_embeddings"])
     finally:
         whole.unlink(missing_ok=True)
@@ -64,29 +65,6 @@ def _join(parts: list[Path], whole: Path) -> None:
         for part in parts:
             with part.open("rb") as file:
                 shutil.copyfileobj(file, out)
-
-
-def _convert_model(source: Path, folder: Path) -> dict[str, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
-
-    quantised = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32
-    )
-    assert isinstance(quantised, Gemma3ForCausalLM), f"{source.name} is no Gemma 3 text model"
-    known = quantised.config.to_dict()
-    config = {key: known[key] for key in _CONFIG_KEYS}
-    # GGUF keeps it as float32; the short decimal is meant.
-    config["rms_norm_eps"] = float(f"{config['rms_norm_eps']:.6g}")
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**config))
-    model.load_state_dict(quantised.state_dict())
-    model.to(torch.bfloat16).save_pretrained(folder)
-    config |= {"architectures": ["Gemma3ForCausalLM"], "dtype": "bfloat16"}
-    config |= {"transformers_version": "5.16.0"}  # the oldest we support, whichever runs now
-    write_json(folder / "config.json", config)
-    tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    write_json(folder / "generation_config.json", tokens)
-    return config
 
 
 def _convert_tokenizer(source: Path, folder: Path, longest: int) -> None:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerbridge.errors import ZooError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _CONTROL = 3  # the token type, in GGUF, of tokens that no text is split into
 
@@ -50,28 +53,44 @@ _CONFIG_KEYS = (
 
 def convert(members: Mapping[str, Path], folder: Path) -> None:
     """Write config, weights, generation config and tokenizer into ``folder``."""
+    from transformers import LlamaForCausalLM
+
     source = next(path for name, path in members.items() if name.endswith(".gguf"))
     with quiet():
-        config = _convert_model(source, folder)
+        config = unpack(source, folder, LlamaForCausalLM, _CONFIG_KEYS)
         _convert_tokenizer(source, folder, config["max_position_embeddings"])
 
 
-def _convert_model(source: Path, folder: Path) -> dict[str, Any]:
+def unpack(
+    source: Path, folder: Path, made: type[PreTrainedModel], keys: Sequence[str]
+) -> dict[str, Any]:
+    """Write config, generation config and weights, as bfloat16, of a model of this class.
+
+    Args:
+        source: the GGUF file.
+        folder: to write to.
+        made: the model's class.
+        keys: what its config means.
+
+    Returns:
+        The config.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     quantised = AutoModelForCausalLM.from_pretrained(
         source.parent, gguf_file=source.name, dtype=torch.float32
     )
-    assert isinstance(quantised, LlamaForCausalLM), f"{source.name} is no Llama model"
+    assert isinstance(quantised, made), f"{source.name} is no {made.__name__}"
     known = quantised.config.to_dict()
-    config = {key: known[key] for key in _CONFIG_KEYS}
+    config = {key: known[key] for key in keys}
     # GGUF keeps it as float32; the short decimal is meant.
     config["rms_norm_eps"] = float(f"{config['rms_norm_eps']:.6g}")
-    model = LlamaForCausalLM(LlamaConfig(**config))
+    assert made.config_class is not None
+    model = made(made.config_class(**config))
     model.load_state_dict(quantised.state_dict())
     model.to(torch.bfloat16).save_pretrained(folder)
-    config |= {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
+    config |= {"architectures": [made.__name__], "dtype": "bfloat16"}
     config |= {"transformers_version": "5.16.0"}  # the oldest we support, whichever runs now
     write_json(folder / "config.json", config)
     tokens = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
