@@ -179,15 +179,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def _task_options(given: argparse.Namespace) -> dict[str, Any]:
+    labels = len(tasks.get(given.task).options)
+    train_rows = given.max_rows // labels
     if given.task == "names":
-        kinds = len(tasks.get("names").options)
-        return {
-            "train_per_kind": given.max_rows // kinds,
-            "test_per_kind": given.max_test // kinds,
-        }
-    options: dict[str, Any] = {"max_test": given.max_test, "data_dir": given.data_dir}
-    labels = len(tasks.get(given.task, **options).options)
-    return {**options, "train_per_label": given.max_rows // labels}
+        return {"train_per_kind": train_rows, "test_per_kind": given.max_test // labels}
+    return {
+        "max_test": given.max_test,
+        "data_dir": given.data_dir,
+        "train_per_label": train_rows,
+    }
 
 
 def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, Any]) -> Recipe:

@@ -35,7 +35,9 @@ def test_the_list_is_on_stdout_a_line_a_task(command):
     ]  # fmt: skip
     assert [line[0] for line in lines] == list(tasks.names())
     found = {line[0]: line[1:] for line in lines}
-    assert found["names"][1:6] == ["6", "738", "90", "175–180", "built in"]
+    names = tasks.get("names")  # how many rows a language has depends on Babel's CLDR
+    sizes = [len(names.test(language)) for language in names.languages]
+    assert found["names"][1:6] == ["6", "738", "90", f"{min(sizes)}–{max(sizes)}", "built in"]
     assert found["xnli"][0] == "en ar bg de el es fr hi ru sw th tr ur vi zh"
     assert found["xsid"][1:6] == ["18", "?", "?", "?", "not yet, local files only"]
     assert found["sib200"][5:] == ["not yet", "CC-BY-SA-4.0"]

@@ -23,7 +23,7 @@ from layerbridge.backbone import LoadOptions, choose_device
 from layerbridge.benchmarking.serve_load import Sample, load
 from layerbridge.serving.asking import Ask
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.vllm_engine import ENVIRONMENT, MOST_TEXTS, VLLMSettings
+from layerbridge.serving.vllm_engine import MOST_TEXTS, VLLMSettings, launch
 
 
 class Alone:
@@ -35,14 +35,9 @@ class Alone:
     """
 
     def __init__(self, bridges: Bridges, settings: VLLMSettings) -> None:
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
         self._bridges = bridges
         self._numbers = itertools.count()
-        self._llm: Any = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings.arguments(bridges)))
+        self._llm, _ = launch(settings.arguments(bridges))
 
     async def round(self, texts: Sequence[str], concurrency: int, tokens: int) -> dict[str, Any]:
         """One round, and how long the embedding of its texts took."""

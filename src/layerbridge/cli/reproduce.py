@@ -65,7 +65,7 @@ def reproduce(
         seeds=None if seeds is None else _numbers(seeds),
         output_dir=output_dir,
         data_dir=[str(folder) for folder in data_dir or ()],
-        methods=None if methods is None else methods.replace(",", " ").split(),
+        methods=None if methods is None else _words(methods),
         max_rows=max_rows,
         max_test=max_test,
         encoder=encoder,
@@ -104,8 +104,13 @@ def _numbers(given: str) -> list[int]:
     from layerbridge.errors import ConfigError
 
     try:
-        return [int(word) for word in given.replace(",", " ").split()]
+        return [int(word) for word in _words(given)]
     except ValueError:
         raise ConfigError(
             f"--seeds {given!r} are no numbers", allowed="whole numbers with commas, such as 0,1,2"
         ) from None
+
+
+def _words(given: str) -> list[str]:
+    """``a,b`` or ``"a b"``."""
+    return given.replace(",", " ").split()

@@ -91,3 +91,30 @@ class Engine(Protocol):
             EngineDown: it cannot answer now.
         """
         ...
+
+
+class LocalEngine:
+    """What engines have in common that read the bridges themselves.
+
+    Args:
+        load: reads the bridges.
+        on_batch: told of every pass.
+    """
+
+    def __init__(self, load: Callable[[], Bridges], on_batch: OnBatch | None) -> None:
+        self._load_bridges = load
+        self._on_batch = on_batch or (lambda kind, rows: None)
+        self._bridges: Bridges | None = None
+        self._state: State = "starting"
+
+    @property
+    def bridges(self) -> Bridges:
+        """What it serves."""
+        if self._bridges is None:
+            raise EngineDown("the models are still being read")
+        return self._bridges
+
+    @property
+    def state(self) -> State:
+        """Whether it answers."""
+        return self._state

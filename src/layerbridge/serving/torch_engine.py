@@ -21,7 +21,7 @@ from layerbridge.decoding import Decoding, Row
 from layerbridge.errors import LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDown, Load, OnBatch, State
+from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class _Writing:
     jobs: list[_Job]
 
 
-class TorchEngine:
+class TorchEngine(LocalEngine):
     """Answers with the models in this process.
 
     Args:
@@ -75,11 +75,8 @@ class TorchEngine:
         settings: TorchSettings | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
+        super().__init__(load, on_batch)
         self.settings = settings or TorchSettings()
-        self._load_bridges = load
-        self._on_batch = on_batch or (lambda kind, rows: None)
-        self._bridges: Bridges | None = None
-        self._state: State = "starting"
         self._asks: deque[_Job] = deque()
         self._others: deque[_Job] = deque()
         self._open: set[_Job] = set()  # whose answer somebody waits for, wherever they are
@@ -89,18 +86,6 @@ class TorchEngine:
         self._ending = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def bridges(self) -> Bridges:
-        """What it serves."""
-        if self._bridges is None:
-            raise EngineDown("the models are still being read")
-        return self._bridges
-
-    @property
-    def state(self) -> State:
-        """Whether it answers."""
-        return self._state
 
     @property
     def load(self) -> Load:

@@ -36,7 +36,7 @@ from layerbridge.backbone import dtype_name
 from layerbridge.errors import ConfigError, DataError, LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDown, Load, OnBatch, State
+from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, State
 
 # How many texts go through the encoder at a time, and how long the first one waits for company.
 MOST_TEXTS = 32
@@ -114,7 +114,7 @@ class VLLMSettings:
         }
 
 
-class VLLMEngine:
+class VLLMEngine(LocalEngine):
     """Answers with vLLM, started in processes of its own.
 
     Args:
@@ -138,11 +138,8 @@ class VLLMEngine:
         trouble = problem()
         if trouble is not None:
             raise ConfigError(trouble)
+        super().__init__(load, on_batch)
         self.settings = settings or VLLMSettings()
-        self._load_bridges = load
-        self._on_batch = on_batch or (lambda kind, rows: None)
-        self._bridges: Bridges | None = None
-        self._state: State = "starting"
         self._llm: Any = None
         self._processes: list[BaseProcess] = []
         self._worker: _Worker | None = None
@@ -150,13 +147,6 @@ class VLLMEngine:
         self._asked: set[str] = set()  # the requests that vLLM has
         self._waiting = 0
         self._running = 0
-
-    @property
-    def bridges(self) -> Bridges:
-        """What it serves."""
-        if self._bridges is None:
-            raise EngineDown("the models are still being read")
-        return self._bridges
 
     @property
     def state(self) -> State:
@@ -185,7 +175,7 @@ class VLLMEngine:
                 self._bridges = await worker.run(self._load_bridges)
             worker.bridges = self._bridges
             arguments = self.settings.arguments(self._bridges)
-            self._llm, self._processes = await asyncio.to_thread(_launch, arguments)
+            self._llm, self._processes = await asyncio.to_thread(launch, arguments)
             await self._warm_up()
         except LayerbridgeError:
             await self.stop()
@@ -214,28 +204,22 @@ class VLLMEngine:
     async def generate(self, ask: Ask) -> AsyncIterator[Event]:
         """As ``Engine.generate``."""
         ends = set(self.bridges.language_model.stops())
-        begun = False
-        self._waiting += 1
-        try:
-            embeds = await self._embeds(ask)
+        with self._counted() as begin:
+            embeds = await self._ready_worker.embeds(ask)
             sampling = ask.sampling
             arguments = _sampled(sampling, self._room(len(embeds)), ends)
+            begun = False
             async with aclosing(self._tell(embeds, "DELTA", arguments)) as outputs:
                 async for output in outputs:
                     if not begun:
                         begun = True
-                        self._waiting, self._running = self._waiting - 1, self._running + 1
+                        begin()
                         yield Begun(len(embeds))
                     for token in _tokens(output, sampling):
                         if token.id not in ends or sampling.ignore_eos:
                             yield token
                     if output.finish_reason is not None:
                         yield Finished("stop" if output.finish_reason == "stop" else "length")
-        finally:
-            if begun:
-                self._running -= 1
-            else:
-                self._waiting -= 1
 
     async def classify(self, question: Question) -> Classification:
         """As ``Engine.classify``.
@@ -249,16 +233,14 @@ class VLLMEngine:
         ids = [option_ids(self.bridges.language_model, option) for option in options]
         divisors = option_divisors(ids, question.normalize)
         beginnings = list(dict.fromkeys(one for option in ids for one in _beginnings(option)))
-        begun = False
-        self._waiting += 1
-        try:
-            embeds = await self._embeds(Ask(question.bridge, question.text, question.instruction))
+        with self._counted() as begin:
+            asked = Ask(question.bridge, question.text, question.instruction)
+            embeds = await self._ready_worker.embeds(asked)
             if self._room(len(embeds)) < max(map(len, ids)):
                 raise DataError("text, instruction and options are longer than the model can read")
-            begun = True
-            self._waiting, self._running = self._waiting - 1, self._running + 1
+            begin()
             self._on_batch("classify", len(beginnings))
-            prompts = await self._work(self._continued, embeds, beginnings)
+            prompts = await self._ready_worker.run(self._continued, embeds, beginnings)
             asking = [
                 asyncio.ensure_future(self._logprob(prompt, beginning[-1]))
                 for prompt, beginning in zip(prompts, beginnings, strict=True)
@@ -268,18 +250,13 @@ class VLLMEngine:
             finally:
                 for task in asking:
                     task.cancel()
-        finally:
-            if begun:
-                self._running -= 1
-            else:
-                self._waiting -= 1
         logprobs = dict(zip(beginnings, found, strict=True))
         scores = [sum(logprobs[one] for one in _beginnings(option)) for option in ids]
         return classification(options, torch.tensor(scores) / divisors)
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """As ``Engine.layer_weights``."""
-        found = await self._work(self.bridges[bridge].layer_weights, [text])
+        found = await self._ready_worker.run(self.bridges[bridge].layer_weights, [text])
         self._on_batch("encode", 1)
         weights: LayerWeights = found[0]
         return weights
@@ -290,15 +267,30 @@ class VLLMEngine:
         end = torch.tensor([language_model.eos_id], device=language_model.device)
         await self._logprob(language_model.embed(end).cpu(), language_model.eos_id)
 
-    async def _embeds(self, ask: Ask) -> Float[Tensor, "T D"]:
+    @property
+    def _ready_worker(self) -> _Worker:
         if self.state != "ready" or self._worker is None:
             raise EngineDown("the engine is not running")
-        return await self._worker.embeds(ask)
+        return self._worker
 
-    async def _work(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        if self.state != "ready" or self._worker is None:
-            raise EngineDown("the engine is not running")
-        return await self._worker.run(call, *arguments)
+    @contextmanager
+    def _counted(self) -> Iterator[Callable[[], None]]:
+        """One more that waits; from the call of what it yields on, one more that runs."""
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            begun = True
+            self._waiting, self._running = self._waiting - 1, self._running + 1
+
+        self._waiting += 1
+        try:
+            yield begin
+        finally:
+            if begun:
+                self._running -= 1
+            else:
+                self._waiting -= 1
 
     def _room(self, prompt_tokens: int) -> int:
         """How many tokens may follow such a prompt.
@@ -455,7 +447,7 @@ class _Worker:
                 found.set_exception(EngineDown("the engine was stopped"))
 
 
-def _launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
+def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
     """vLLM, ready to be asked, and the processes it started."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
