@@ -23,7 +23,7 @@ from typing import Any
 from transformers import set_seed
 
 from layerbridge import results, tasks
-from layerbridge.backbone import LoadOptions, choose_device
+from layerbridge.backbone import LoadOptions, choose_device, dtype_name
 from layerbridge.demo import ENCODER, LANGUAGE_MODEL, DemoSettings
 from layerbridge.encoder import Encoder
 from layerbridge.evaluation import evaluate
@@ -59,6 +59,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "token-softmax no boundary": {"fusion": "token-softmax", **TOKEN, "boundary": False},
     "token-softmax no instruction": {"fusion": "token-softmax", **TOKEN, "instruction": None},
+    "last no instruction": {"fusion": "last", "instruction": None},
+    "global-softmax no instruction": {"fusion": "global-softmax", **GLOBAL, "instruction": None},
     "token-softmax embedding layer": {
         "fusion": "token-softmax",
         **TOKEN,
@@ -96,7 +98,7 @@ def main() -> None:
         rows, task.validation(), list(task.options), task.template, task.name, task.dropped()
     )
     device = choose_device(None)
-    load = LoadOptions(dtype="float32" if device == "cpu" else "auto")
+    load = LoadOptions(dtype=given.dtype or ("float32" if device == "cpu" else "auto"))
     encoder = Encoder.load(resolve(given.encoder), load).to(device)
     encoder.cache = StateCache()
     language_model = LanguageModel.load(resolve(LANGUAGE_MODEL), load).to(device)
@@ -154,6 +156,7 @@ def main() -> None:
         "steps": given.steps,
         "base": asdict(_recipe("token-softmax", 0, given, options)),
         "variants": lines,
+        "dtype": dtype_name(language_model.dtype),
         "versions": results.versions(),
     }
     (given.output_dir / "ablation.json").write_text(
@@ -170,6 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output-dir", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--task", default="xsid", choices=sorted(ASKED))
     parser.add_argument("--encoder", default=ENCODER, help="zoo:NAME, a hub id or a folder")
+    parser.add_argument("--dtype", default=None, help="float32 on a CPU if not given")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-rows", type=int, default=1600)

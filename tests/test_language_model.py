@@ -390,6 +390,23 @@ def test_greedy_generation(load_lm, whole, name, instruction):
     assert found.tolist() == expected
 
 
+def test_generation_gives_the_head_contiguous_rows(load_lm, monkeypatch):
+    lm = load_lm("llama")
+    pieces, _ = random_prefix(lm, LENGTHS)
+    head, seen = lm.model.get_output_embeddings(), []
+    forward = head.forward
+    monkeypatch.setattr(
+        head, "forward", lambda hidden: seen.append(hidden.is_contiguous()) or forward(hidden)
+    )
+    given = {"inputs_embeds": pack(pieces).inputs_embeds, "max_new_tokens": 3}
+    lm.model.generate(**given, do_sample=False, eos_token_id=None, pad_token_id=lm.eos_id)
+    assert seen == [False, True, True]  # what transformers does by itself
+    seen.clear()
+    lm.generate(pieces, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert seen == [True, True, True]
+    assert not head._forward_pre_hooks
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_generation_stops_at_eos_and_pads_after_it(load_lm, whole, monkeypatch, name):
     lm = load_lm(name)

@@ -12,8 +12,8 @@ import copy
 import inspect
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -387,7 +387,7 @@ class LanguageModel(nn.Module):
         pad = self.tokenizer.pad_token_id
         arguments.setdefault("pad_token_id", self.eos_id if pad is None else pad)
         arguments.setdefault("eos_token_id", self.stops())
-        with self._as_written():
+        with self._as_written(), self._whole_rows():
             return self.model.generate(
                 inputs_embeds=packed.inputs_embeds,
                 attention_mask=packed.attention_mask,
@@ -436,6 +436,20 @@ class LanguageModel(nn.Module):
                 output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
                 logits = output.logits[:, -keep:]
         return logits, output.past_key_values if use_cache else None
+
+    @contextmanager
+    def _whole_rows(self) -> Iterator[None]:
+        """Within, the head multiplies contiguous rows.
+
+        transformers hands it the last position of [B, T, D] as a strided slice. On a CPU that
+        becomes a batched product, for which the vocabulary is copied once for every row.
+        """
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _as_written(self) -> AbstractContextManager[None]:
         return uncompiled() if self.compiled else nullcontext()

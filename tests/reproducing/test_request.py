@@ -44,6 +44,16 @@ from layerbridge.reproducing.jobs import jobs
             "figure2 is no table of methods; next: leave --methods out",
         ),
         ("xsid", {"max_test": -1}, "max_test is -1; allowed: a whole number from 1"),
+        (
+            "xsid",
+            {"dtype": "int8"},
+            "unknown dtype 'int8'; allowed: auto, float32, bfloat16, float16",
+        ),
+        (
+            "table5",
+            {"instruction": " (label:"},
+            "table5 asks no bridge; next: leave --instruction out",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for(name, given, told):
@@ -88,6 +98,24 @@ def test_what_the_user_wants_goes_before_the_preset():
     assert (made.encoder, made.language_model, made.max_rows) == ("e", "l", 90)
     assert made.training["max_steps"] == 6  # 90 rows, 16 a step
     assert made.training["seed"] == 5
+
+
+def test_the_instruction_is_the_tasks_or_the_users_or_none():
+    def instruction(**given):
+        return Request.of("xsid", **given).recipe("last", 0).bridge.get("instruction")
+
+    assert instruction() == " (intent:"
+    assert instruction(instruction=" means") == " means"
+    assert instruction(instruction="") is None
+    assert instruction(preset="paper") is None
+    assert instruction(preset="paper", instruction=" means") == " means"
+
+
+def test_the_dtype_is_the_presets_or_the_users():
+    assert Request.of("xsid", device="cpu").dtype == "float32"
+    chosen = Request.of("xsid", device="cpu", dtype="bfloat16")
+    assert chosen.recipe("last", 0).backbones == {"dtype": "bfloat16"}
+    assert Request.of("xsid", preset="paper", dtype="float32").dtype == "float32"
 
 
 def test_pickles_need_a_yes(news, tmp_path):

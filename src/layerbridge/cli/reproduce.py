@@ -37,6 +37,14 @@ def reproduce(
     encoder: str | None = typer.Option(None, help="Instead of the preset's: a copy of yours."),
     language_model: str | None = typer.Option(None, help="The same."),
     device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
+    dtype: str | None = typer.Option(
+        None,
+        help="auto, float32, bfloat16 or float16; else the preset's, which is float32 on a CPU. "
+        "auto takes bfloat16 where the hardware multiplies it.",
+    ),
+    instruction: str | None = typer.Option(
+        None, help="English after the soft prompt, instead of the task's; '' for none."
+    ),
     allow_pickle: bool = typer.Option(
         False, "--allow-pickle", help="Also read weights that are not safetensors."
     ),
@@ -73,6 +81,8 @@ def reproduce(
         translator=translator,
         allow_pickle=allow_pickle,
         device=device,
+        dtype=dtype,
+        instruction=instruction,
         overwrite=overwrite,
     )
     if dry_run:

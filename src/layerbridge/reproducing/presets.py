@@ -61,6 +61,7 @@ class Preset:
         fusions: the bridges, and what each has of its own.
         bridge: settings of every bridge.
         instructed: whether bridges have the task's instruction.
+        instruction: of all bridges, whatever the task's is; ``""`` is none.
         training: arguments of every training.
         rows: English rows to train on at most, as many of each label.
         passes: how often each row is read; None reads ``rows`` rows in all, some of them again
@@ -85,6 +86,7 @@ class Preset:
     fusions: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: dict(FUSIONS))
     bridge: Mapping[str, Any] = field(default_factory=dict)
     instructed: bool = False
+    instruction: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     passes: int | None = None
 
@@ -93,6 +95,12 @@ class Preset:
         """Rows a step."""
         accumulated: int = self.training.get("gradient_accumulation_steps", 1)
         return accumulated * int(self.training["per_device_train_batch_size"])
+
+    def instruction_of(self, task: str) -> str | None:
+        """English text that bridges of this task have after their soft prompt."""
+        if self.instruction is not None:
+            return self.instruction or None
+        return INSTRUCTIONS.get(task) if self.instructed else None
 
 
 _DEMO = DemoSettings()

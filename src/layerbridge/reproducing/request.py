@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from layerbridge import tasks
-from layerbridge.backbone import LoadOptions, choose_device
+from layerbridge.backbone import LoadOptions, choose_device, resolve_dtype
 from layerbridge.errors import ConfigError
 from layerbridge.recipe import Recipe
 from layerbridge.reproducing import experiments, presets
 from layerbridge.reproducing.experiments import Experiment
-from layerbridge.reproducing.presets import INSTRUCTIONS, Preset
+from layerbridge.reproducing.presets import Preset
 from layerbridge.tasks import Task
 
 OUTPUT = "runs/reproduce"
@@ -76,6 +76,8 @@ class Request:
         translator: str | None = None,
         allow_pickle: bool = False,
         device: str | None = None,
+        dtype: str | None = None,
+        instruction: str | None = None,
         overwrite: bool = False,
     ) -> Request:
         """A request by names.
@@ -95,12 +97,16 @@ class Request:
             translator: as in ``layerbridge baseline translate``.
             allow_pickle: also read weights that are not safetensors.
             device: where it runs.
+            dtype: of the models, instead of the preset's.
+            instruction: of all bridges, instead of the task's; ``""`` is none.
             overwrite: do again what was done with other settings.
 
         Raises:
             ConfigError: an unknown name, or a number out of range.
         """
         found = experiments.experiment(experiment)
+        if dtype is not None:
+            resolve_dtype(dtype)
         chosen = presets.preset(preset) if isinstance(preset, str) else preset
         for name, number in (("max_rows", max_rows), ("max_test", max_test)):
             if number is not None and number < 1:
@@ -109,6 +115,8 @@ class Request:
         if not wanted or min(wanted) < 0:
             raise ConfigError(f"seeds are {list(wanted)}", allowed="whole numbers from 0")
         if found.kind == "latency":
+            if instruction is not None:
+                raise ConfigError(f"{found.name} asks no bridge", hint="leave --instruction out")
             timing = chosen.timing
             own = (encoder or timing.encoder, language_model or timing.language_model)
             timing = replace(timing, encoder=own[0], language_model=own[1])
@@ -119,6 +127,8 @@ class Request:
             language_model=language_model or chosen.language_model,
             rows=max_rows or chosen.rows,
             test_rows=max_test or chosen.test_rows,
+            dtype=dtype or chosen.dtype,
+            instruction=chosen.instruction if instruction is None else instruction,
         )
         folders = [data_dir] if isinstance(data_dir, (str, Path)) else data_dir
         return cls(
@@ -206,8 +216,9 @@ class Request:
         else:
             training["num_train_epochs"] = preset.passes
         bridge = {"fusion": fusion, **preset.bridge, **own}
-        if preset.instructed and self.experiment.task in INSTRUCTIONS:
-            bridge["instruction"] = INSTRUCTIONS[self.experiment.task]
+        instruction = preset.instruction_of(self.experiment.task)
+        if instruction is not None:
+            bridge["instruction"] = instruction
         backbones: dict[str, Any] = {"dtype": self.dtype}
         if self.allow_pickle:
             backbones["allow_pickle"] = True
