@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## all tests, with coverage
 	$(BIN)/python -m pytest -m real --cov --cov-append --cov-report=term
 
 test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving -m vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py -m vllm
 
 lint: $(VENV)/.dev  ## style and the layers of the house
 	$(BIN)/ruff check .
