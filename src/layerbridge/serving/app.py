@@ -134,7 +134,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _start(service: Service) -> None:
     try:
         await service.engine.start()
-    except LayerbridgeError as error:
+    except (LayerbridgeError, EngineDown) as error:
         # The user's to mend, and told in one line.
         service.failed = True
         log.error("the engine could not be started: %s", error)

@@ -17,8 +17,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from layerbridge.errors import ConfigError
+from layerbridge.errors import ConfigError, LayerbridgeError
 from layerbridge.progress import say
+from layerbridge.serving.engine import EngineDown
 from layerbridge.serving.supervised import Supervised
 
 LOG = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ def serve(
         server.run(sockets=[listening])
     finally:
         listening.close()
+    if isinstance(engine.error, EngineDown):
+        raise LayerbridgeError(str(engine.error)) from engine.error
     if engine.error is not None:
         raise engine.error
 

@@ -52,7 +52,12 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
+# What vLLM keeps keys and values in, where it runs on a CPU and nobody tells it: this part of the
+# machine's memory, and no more than so many bytes. By itself it asks for nearly all of it.
+CPU_CACHE_SHARE = 1 / 8
+CPU_CACHE_MOST = 4 * 2**30
 
 
 def problem() -> str | None:
@@ -182,7 +187,7 @@ class VLLMEngine(LocalEngine):
             raise
         except Exception as error:
             await self.stop()
-            raise EngineDown(f"vLLM does not start: {error}") from error
+            raise EngineDown(f"vLLM does not start ({error}); what it wrote tells why") from error
         except BaseException:  # given up: what is on its way ends itself when it is here
             worker.stop()
             self._state = "down"
@@ -452,6 +457,7 @@ def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
@@ -460,9 +466,18 @@ def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
         raise ConfigError(
             f"vLLM does not know a setting ({error})", allowed="fields of vLLM's AsyncEngineArgs"
         ) from None
+    if current_platform.is_cpu() and not _has_cache(arguments):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        settings.kv_cache_memory_bytes = int(min(CPU_CACHE_SHARE * total, CPU_CACHE_MOST))
     others = set(multiprocessing.active_children())
     llm = AsyncLLM.from_engine_args(settings)
     return llm, [child for child in multiprocessing.active_children() if child not in others]
+
+
+def _has_cache(arguments: Mapping[str, Any]) -> bool:
+    """Whether the user told vLLM how much memory it may take."""
+    told = ("gpu_memory_utilization", "kv_cache_memory_bytes")
+    return "VLLM_CPU_KVCACHE_SPACE" in os.environ or any(name in arguments for name in told)
 
 
 def _end(llm: Any, processes: Sequence[BaseProcess]) -> None:
