@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,12 @@ def test_ratios_are_of_rounds_that_came_together():
     found = serve._compared(rounds)
     assert found["speedup_vllm_32"] == 3
     assert found["gateway_overhead"] == pytest.approx(0.05)
+    assert found["gateway_overhead_beyond_embedding"] == pytest.approx(0.05)
+    # An embedding that takes a quarter of a round's time slows vLLM alone by a fifth.
+    rounds[ALONE][32] = [replace(one, before_s=0.25) for one in rounds[ALONE][32]]
+    found = serve._compared(rounds)
+    assert found["gateway_overhead"] == pytest.approx(0.05)
+    assert found["gateway_overhead_beyond_embedding"] == pytest.approx(1.05 / 1.25 - 1)
     assert found["same_text"] == pytest.approx(1 / 3)
     assert serve._compared({"torch": at(1)})["speedup_vllm_32"] is None
 

@@ -62,6 +62,23 @@ def test_embeds_are_the_librarys_row_by_row(saved):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_on_a_cpu_rows_of_about_one_length_go_together(saved, monkeypatch):
+    bridges = Bridges.load([saved("token")], FLOAT32)
+    assert bridges.passes([7]) == [[0]]
+    assert bridges.passes([5, 9, 4, 8]) == [[1, 3, 0, 2]]
+    monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 18)
+    assert bridges.passes([5, 9, 4, 8, 30]) == [[4], [1, 3], [0, 2]]
+    reads = []
+    bridge = bridges["token"]
+    encode = bridge.encode
+    monkeypatch.setattr(bridge, "encode", lambda texts: reads.append(texts) or encode(texts))
+    asks = [Ask("token", text * times) for times in (1, 3) for text in TEXTS]
+    together = bridges.embeds(asks)
+    assert len(reads) > 1
+    for ask, found in zip(asks, together, strict=True):
+        torch.testing.assert_close(found, bridges.embeds([ask])[0], atol=1e-5, rtol=1e-5)
+
+
 def test_room_is_what_the_language_model_can_read(make_bridge, folder):
     bridge = make_bridge()
     bridges = Bridges({"b": bridge}, resolve(str(folder("llama"))))

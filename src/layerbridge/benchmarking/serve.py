@@ -14,7 +14,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from layerbridge.benchmarking.serve_client import Connection, Reply
@@ -136,7 +136,9 @@ def run(case: ServeCase, repeat: int = 3, progress: Progress | None = None) -> d
         ``engines`` by name: ``levels`` (``serve_load.summary``), ``startup_s`` and ``versions``;
         ``speedup_vllm_32``, vLLM's tokens a second over torch's at concurrency 32, and
         ``gateway_overhead``, those of vLLM alone over the server's there, less 1 (the median of
-        the rounds' own ratios; None where there is no such pair); both ``…_by_concurrency``;
+        the rounds' own ratios; None where there is no such pair), and ``…_beyond_embedding``, the
+        same where vLLM alone is charged with the embedding of its texts, which it got for
+        nothing; all ``…_by_concurrency``;
         ``same_text``, the part of the requests that both engines answered alike; ``client``, how
         fast it reads what is ready, and the part of that which the fastest level asked for.
     """
@@ -214,8 +216,8 @@ async def _start(
         command = [python, "-m", "layerbridge.benchmarking.serve_alone", json.dumps(start)]
         driver = Child(command, lambda line: line.startswith("{"), ends_with_stdin=True)
         child = await stack.enter_async_context(driver)
-        contestants[ALONE] = fed = Fed(child)
-        found[ALONE] = {"startup_s": child.startup_s, "embedding_s": fed.embedding_s}
+        contestants[ALONE] = Fed(child)
+        found[ALONE] = {"startup_s": child.startup_s}
     return contestants
 
 
@@ -280,22 +282,16 @@ class Fed:
 
     Args:
         child: ``serve_alone``, ready.
-
-    Attributes:
-        embedding_s: of each round's texts.
     """
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self.embedding_s: list[float] = []
 
     async def round(self, asked: Sequence[str], concurrency: int, tokens: int) -> Round:
         """One level."""
         told = {"texts": list(asked), "concurrency": concurrency, "tokens": tokens}
         await self._child.write(json.dumps(told))
-        found = json.loads(await self._child.line())
-        self.embedding_s.append(found["embedding_s"])
-        return Round.from_dict(found)
+        return Round.from_dict(json.loads(await self._child.line()))
 
 
 def body_of(model: str, text: str, tokens: int) -> dict[str, Any]:
@@ -338,11 +334,20 @@ def _compared(rounds: Mapping[str, Mapping[int, Sequence[Round]]]) -> dict[str, 
     """Ratios of rounds that were measured one after the other."""
     speedups = _ratios(rounds.get("vllm"), rounds.get("torch"))
     overheads = {at: r - 1 for at, r in _ratios(rounds.get(ALONE), rounds.get("vllm")).items()}
+    charged = {
+        level: [replace(one, seconds=one.seconds + one.before_s) for one in own]
+        for level, own in rounds.get(ALONE, {}).items()
+    }
+    beyond = {at: r - 1 for at, r in _ratios(charged, rounds.get("vllm")).items()}
     return {
         "speedup_vllm_32": speedups.get(HEADLINE),
         "gateway_overhead": overheads.get(HEADLINE),
+        "gateway_overhead_beyond_embedding": beyond.get(HEADLINE),
         "speedup_vllm_by_concurrency": {str(at): ratio for at, ratio in speedups.items()},
         "gateway_overhead_by_concurrency": {str(at): over for at, over in overheads.items()},
+        "gateway_overhead_beyond_embedding_by_concurrency": {
+            str(at): over for at, over in beyond.items()
+        },
         "same_text": _same(rounds.get("vllm"), rounds.get("torch")),
     }
 

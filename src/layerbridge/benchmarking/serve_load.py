@@ -50,11 +50,13 @@ class Round:
         seconds: from the first request to the last reply.
         cpu_s: of the process that asked.
         samples: in the order of the requests.
+        before_s: of work for these requests that was done before the first of them was sent.
     """
 
     seconds: float
     cpu_s: float
     samples: tuple[Sample, ...]
+    before_s: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -69,7 +71,7 @@ class Round:
     def from_dict(cls, found: dict[str, Any]) -> Round:
         """The reverse of ``to_dict``."""
         samples = tuple(Sample(**sample) for sample in found["samples"])
-        return cls(found["seconds"], found["cpu_s"], samples)
+        return cls(found["seconds"], found["cpu_s"], samples, found["before_s"])
 
 
 async def load(
@@ -107,8 +109,8 @@ def summary(rounds: Sequence[Round], concurrency: int) -> dict[str, Any]:
     Returns:
         ``tokens_per_second`` and ``requests_per_second`` (the middle round's), of all answers
         ``ms_to_first_token``, ``ms_per_token`` (from the first to the last, by answer) and
-        ``latency_ms`` with p50 and p99, ``errors`` by kind, and ``client_cpu``: the part of one
-        core that whoever asked took.
+        ``latency_ms`` with p50 and p99, ``errors`` by kind, ``client_cpu``: the part of one core
+        that whoever asked took, and ``before_s`` of the middle round.
     """
     samples = [sample for one in rounds for sample in one.samples]
     good = [sample for sample in samples if sample.error is None]
@@ -126,6 +128,7 @@ def summary(rounds: Sequence[Round], concurrency: int) -> dict[str, Any]:
         "tokens": sum(sample.tokens for sample in good),
         "rounds_tokens_per_second": [one.tokens_per_second for one in rounds],
         "client_cpu": statistics.median(one.cpu_s / one.seconds for one in rounds),
+        "before_s": statistics.median(one.before_s for one in rounds),
     }
 
 

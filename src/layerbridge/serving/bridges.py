@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from layerbridge.backbone import LoadOptions
+from layerbridge.batching import cut
 from layerbridge.checkpoint import read_config
 from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError, DataError
@@ -24,6 +25,9 @@ from layerbridge.language_model import LanguageModel, pack
 from layerbridge.model import LayerBridge, backbone_source
 from layerbridge.serving.asking import Ask
 from layerbridge.sources import Source
+
+# A pass of a CPU, pads included. Rows as they come would be padded to three times their length.
+CPU_TOKENS = 512
 
 
 class Bridges(Mapping[str, LayerBridge]):
@@ -113,7 +117,8 @@ class Bridges(Mapping[str, LayerBridge]):
     @torch.no_grad()
     def embeds(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
         """What the language model reads of each, in its dtype: [BOS] · soft prompt · boundary ·
-        instruction. The texts of one bridge go through its encoder together.
+        instruction. The texts of one bridge go through its encoder together, on a CPU those of
+        about one length.
 
         Raises:
             DataError: one of them is longer than the language model can read.
@@ -122,15 +127,29 @@ class Bridges(Mapping[str, LayerBridge]):
         groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
         for place, ask in enumerate(asks):
             groups[ask.bridge, ask.instruction].append(place)
-        for (name, instruction), places in groups.items():
+        for (name, instruction), group in groups.items():
             bridge = self[name]
-            states = bridge.encode([asks[place].text for place in places])
-            packed = pack(bridge.prefix(states, instruction))
-            for place, row, mask in zip(
-                places, packed.inputs_embeds, packed.attention_mask.bool(), strict=True
-            ):
-                found[place] = row[mask]
+            texts = [asks[place].text for place in group]
+            lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
+            for own in self.passes(lengths):
+                places = [group[place] for place in own]
+                states = bridge.encode([asks[place].text for place in places])
+                packed = pack(bridge.prefix(states, instruction))
+                for place, row, mask in zip(
+                    places, packed.inputs_embeds, packed.attention_mask.bool(), strict=True
+                ):
+                    found[place] = row[mask]
         return [found[place] for place in range(len(asks))]
+
+    def passes(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Places of the rows that go through a model in one pass, by the rows' tokens.
+
+        On a CPU those of about one length, up to ``CPU_TOKENS`` with pads; a GPU takes all at once.
+        """
+        places = range(len(lengths))
+        if len(lengths) < 2 or self.language_model.device.type != "cpu":
+            return [list(places)]
+        return cut(sorted(places, key=lambda place: -lengths[place]), lengths, CPU_TOKENS)
 
     def room(self, prompt_tokens: int) -> int | None:
         """How many tokens an answer may have after such a prompt; None where nothing bounds it.

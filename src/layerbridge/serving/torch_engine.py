@@ -283,15 +283,21 @@ class TorchEngine(LocalEngine):
         if not admitted:
             return
         self._tell((job, Begun(len(prompt))) for job, prompt in zip(admitted, prompts, strict=True))
-        self._on_batch("prefill", len(admitted))
-        rows = [Row(job.asked.sampling) for job in admitted]
-        decoding = Decoding(self.bridges.language_model, prompts, rows)
+        for places in self.bridges.passes([len(prompt) for prompt in prompts]):
+            own = [admitted[place] for place in places]
+            self._on_batch("prefill", len(own))
+            rows = [Row(job.asked.sampling) for job in own]
+            read = [prompts[place] for place in places]
+            self._begin(_Writing(Decoding(self.bridges.language_model, read, rows), own))
+
+    def _begin(self, new: _Writing) -> None:
+        """Goes on with these rows, beside others if their memories can be put together."""
         for writing in self._writing:
-            if writing.decoding.joins and decoding.joins:
-                writing.decoding.join(decoding)
-                writing.jobs += admitted
+            if writing.decoding.joins and new.decoding.joins:
+                writing.decoding.join(new.decoding)
+                writing.jobs += new.jobs
                 return
-        self._writing.append(_Writing(decoding, admitted))
+        self._writing.append(new)
 
     def _step(self, writing: _Writing) -> None:
         """A token more for every row; rows that end, or that nobody reads, leave."""
