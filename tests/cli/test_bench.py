@@ -64,6 +64,8 @@ def test_evaluate(command):
     assert evaluate["options"] == 6
     assert set(evaluate["rows_per_second"]) == set(evaluate["ways"])
     assert evaluate["agreement"] is None or 0 <= evaluate["agreement"] <= 1
+    # Both generate greedily with the same tensors, in float32.
+    assert evaluate["agreement_generated"] in (None, 1)
 
 
 def test_memory(command):

@@ -81,8 +81,9 @@ def run(
 
     Returns:
         ``speedup`` (scoring over the reference's generation, same dtype), ``agreement`` (share of
-        rows, of those where generation gives an option, with the same answer), ``valid`` (share of
-        rows where it gives one), rows a second by way.
+        rows, of those where generation gives an option, with the same answer),
+        ``agreement_generated`` (the same of layerbridge's own greedy generation: what rounding
+        leaves of it), ``valid`` (share of rows where it gives one), rows a second by way.
     """
     options, rows, bridge = _asked(case)
     found: dict[str, list[str]] = {}
@@ -93,10 +94,15 @@ def run(
     timings = interleave(ways, repeat, device=case.pair.place(), progress=progress)
     scored, generated = found["score, pruned"], found["reference"]
     valid = [i for i, answer in enumerate(generated) if answer in options]
-    same = sum(scored[i] == generated[i] for i in valid)
+
+    def same(answers: list[str]) -> float | None:
+        alike = [answers[i] == generated[i] for i in valid]
+        return sum(alike) / len(alike) if alike else None
+
     return {
         "speedup": ratio(timings["reference"], timings["score, pruned"]),
-        "agreement": same / len(valid) if valid else None,
+        "agreement": same(scored),
+        "agreement_generated": same(found["generate"]),
         "valid": len(valid) / len(rows),
         "rows_per_second": {name: len(rows) / timing.median for name, timing in timings.items()},
         "round_s": {name: timing.to_dict() for name, timing in timings.items()},
