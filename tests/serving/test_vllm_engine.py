@@ -60,6 +60,20 @@ def test_vllm_is_started_for_the_language_model_of_the_bridges(runs):
     assert "gpu_memory_utilization" not in arguments
 
 
+def test_on_a_cpu_vllm_takes_a_part_of_the_memory_unless_told(monkeypatch):
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    machine = {"SC_PHYS_PAGES": 2**22, "SC_PAGE_SIZE": 2**12}  # 16 GiB
+    monkeypatch.setattr(os, "sysconf", machine.__getitem__)
+    assert vllm_engine.cpu_cache_bytes() == 2 * 2**30
+    machine["SC_PHYS_PAGES"] *= 8
+    assert vllm_engine.cpu_cache_bytes() == 4 * 2**30
+    assert not vllm_engine._is_told_memory({"max_num_seqs": 8})
+    assert vllm_engine._is_told_memory({"gpu_memory_utilization": 0.5})
+    assert vllm_engine._is_told_memory({"kv_cache_memory_bytes": 2**30})
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert vllm_engine._is_told_memory({})
+
+
 # --- with it ------------------------------------------------------------------------------------
 
 

@@ -54,9 +54,8 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-# What vLLM keeps keys and values in, where it runs on a CPU and nobody tells it: this part of the
-# machine's memory, and no more than so many bytes. By itself it asks for nearly all of it.
-CPU_CACHE_SHARE = 1 / 8
+# Of a CPU's memory for keys and values: one part in so many, and no more than so many bytes.
+CPU_CACHE_PART = 8
 CPU_CACHE_MOST = 4 * 2**30
 
 
@@ -466,18 +465,27 @@ def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
         raise ConfigError(
             f"vLLM does not know a setting ({error})", allowed="fields of vLLM's AsyncEngineArgs"
         ) from None
-    if current_platform.is_cpu() and not _has_cache(arguments):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        settings.kv_cache_memory_bytes = int(min(CPU_CACHE_SHARE * total, CPU_CACHE_MOST))
+    if current_platform.is_cpu() and not _is_told_memory(arguments):
+        settings.kv_cache_memory_bytes = cpu_cache_bytes()
     others = set(multiprocessing.active_children())
     llm = AsyncLLM.from_engine_args(settings)
     return llm, [child for child in multiprocessing.active_children() if child not in others]
 
 
-def _has_cache(arguments: Mapping[str, Any]) -> bool:
+def _is_told_memory(arguments: Mapping[str, Any]) -> bool:
     """Whether the user told vLLM how much memory it may take."""
     told = ("gpu_memory_utilization", "kv_cache_memory_bytes")
-    return "VLLM_CPU_KVCACHE_SPACE" in os.environ or any(name in arguments for name in told)
+    return bool(os.environ.get("VLLM_CPU_KVCACHE_SPACE")) or any(n in arguments for n in told)
+
+
+def cpu_cache_bytes() -> int:
+    """What vLLM keeps keys and values in, where it runs on a CPU and nobody says how much.
+
+    By itself it asks for nearly all of the machine's memory, and does not start where another
+    process has some of it.
+    """
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(total // CPU_CACHE_PART, CPU_CACHE_MOST)
 
 
 def _end(llm: Any, processes: Sequence[BaseProcess]) -> None:
