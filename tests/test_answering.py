@@ -117,6 +117,24 @@ def test_generate_text_decodes_and_strips(make_bridge, monkeypatch):
     torch.testing.assert_close(asked[-1]["layer_states"].stacked, states(["a"]).stacked)
 
 
+def test_texts_of_one_length_go_together_and_answers_keep_their_order(make_bridge, monkeypatch):
+    bridge = make_bridge()
+    texts = ["sports " * times for times in (9, 1, 8, 2)]
+    alone = [bridge.generate_text(text, max_new_tokens=4) for text in texts]
+    reads = []
+    encode = bridge.encode
+    monkeypatch.setattr(bridge, "encode", lambda batch: reads.append(list(batch)) or encode(batch))
+    together = bridge.generate_text(texts, max_new_tokens=4, batch_size=2)
+    assert reads == [[texts[1], texts[3]], [texts[2], texts[0]]]
+    assert together == [answer for (answer,) in alone]
+    several = bridge.generate_text(
+        texts, max_new_tokens=4, batch_size=2, num_beams=2, num_return_sequences=2
+    )
+    assert len(several) == 8
+    best = bridge.generate_text(texts, max_new_tokens=4, num_beams=2)
+    assert several[::2] == best
+
+
 @pytest.mark.parametrize("fusion", ["last", "uniform", "global-softmax", "token-softmax"])
 @pytest.mark.parametrize("encoder", ["mt5", "bert"])
 def test_layer_weights(make_bridge, fusion, encoder):

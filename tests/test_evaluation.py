@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.evaluation import by_length, evaluate
+from layerbridge.evaluation import evaluate
 from layerbridge.language_model import Piece
 from layerbridge.results import read
 from layerbridge.tasks import Row, Task
@@ -220,9 +220,3 @@ def test_an_unknown_language_is_told_before_the_first_row_is_read(bridge, monkey
     with pytest.raises(DataError) as caught:
         evaluate(bridge, Small(), ["en", "xx"])
     assert str(caught.value) == ("the task small has no test rows in 'xx'; allowed: en, si, ar")
-
-
-def test_by_length():
-    rows = [Row(str(n), "x" * length, "no", "en") for n, length in enumerate([5, 1, 4, 2, 3])]
-    assert by_length(rows, 2) == [[1, 3], [4, 2], [0]]
-    assert by_length([], 2) == []

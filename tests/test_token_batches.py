@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from accelerate.data_loader import skip_first_batches
 from torch.utils.data import DataLoader
 
-from layerbridge.batching import GroupedSampler, TokenBatches, cut
+from layerbridge.batching import GroupedSampler, TokenBatches, by_length, cut
 
 LENGTHS = [random.Random(n).randint(1, 40) for n in range(200)]
 
@@ -14,6 +14,11 @@ LENGTHS = [random.Random(n).randint(1, 40) for n in range(200)]
 def epoch(batches, number):
     batches.set_epoch(number)
     return list(batches)
+
+
+def test_by_length():
+    assert by_length([5, 1, 4, 2, 3], 2) == [[1, 3], [4, 2], [0]]
+    assert by_length([], 2) == []
 
 
 def test_cut_fills_each_batch_as_far_as_it_goes():

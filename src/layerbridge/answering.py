@@ -6,14 +6,15 @@ of tasks, files or commands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from layerbridge.batching import by_length
 from layerbridge.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from layerbridge.layer_states import LayerStates
 
 NORMALIZATIONS = ("sum", "mean")
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class Answering:
             options: the label words; None takes those the bridge was trained with.
             instruction: English text for the language model; None takes the config's.
             normalize: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
-            batch_size: texts at a time; it changes speed and memory, not answers.
+            batch_size: texts at a time, those of about one length; it changes speed and memory,
+                not answers.
 
         Raises:
             DataError: no options, an empty one, or one that is there twice.
@@ -96,12 +100,13 @@ class Answering:
         options = self.option_words(options)
         ids = [option_ids(self.language_model, option) for option in options]
         divisors = option_divisors(ids, normalize)
-        results: list[Classification] = []
+
+        def answer(batch: list[str]) -> list[Classification]:
+            scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / divisors
+            return [classification(options, row) for row in scores]
+
         with _evaluating(self):
-            for batch in _batches(texts, batch_size):
-                scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / divisors
-                results += [classification(options, row) for row in scores]
-        return results
+            return _in_batches(texts, batch_size, answer)
 
     def generate_text(
         self,
@@ -122,34 +127,37 @@ class Answering:
             **arguments: as for transformers' ``generate`` (``do_sample``, ``num_beams``, …).
         """
         arguments.setdefault("do_sample", False)
-        answers: list[str] = []
+
+        def answer(batch: list[str]) -> list[str]:
+            ids = self.generate(
+                layer_states=self.encode(batch),
+                instruction=instruction,
+                max_new_tokens=max_new_tokens,
+                **arguments,
+            )
+            decoded = self.language_model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            return [text.strip() for text in decoded]
+
         with _evaluating(self):
-            for batch in _batches(_texts(texts), batch_size):
-                ids = self.generate(
-                    layer_states=self.encode(batch),
-                    instruction=instruction,
-                    max_new_tokens=max_new_tokens,
-                    **arguments,
-                )
-                decoded = self.language_model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-                answers += [text.strip() for text in decoded]
-        return answers
+            return _in_batches(_texts(texts), batch_size, answer)
 
     def layer_weights(
         self, texts: str | Sequence[str], *, batch_size: int = 32
     ) -> list[LayerWeights]:
         """How much of each encoder layer went into each token of each text."""
-        results: list[LayerWeights] = []
+
+        def answer(batch: list[str]) -> list[LayerWeights]:
+            found: list[LayerWeights] = []
+            ids = self.encoder.tokenize(batch)["input_ids"]
+            states = self.encode(batch)
+            weights = self.fusion.weights(states).float().cpu()
+            for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
+                tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
+                found.append(LayerWeights(list(tokens), row[row_mask], self.encoder.lowest))
+            return found
+
         with _evaluating(self), torch.no_grad():
-            for batch in _batches(_texts(texts), batch_size):
-                ids = self.encoder.tokenize(batch)["input_ids"]
-                states = self.encode(batch)
-                weights = self.fusion.weights(states).float().cpu()
-                for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
-                    tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
-                    weights_of = LayerWeights(list(tokens), row[row_mask], self.encoder.lowest)
-                    results.append(weights_of)
-        return results
+            return _in_batches(_texts(texts), batch_size, answer)
 
     def option_words(self, options: Sequence[str] | None) -> list[str]:
         """The options to choose from: the given ones, or those the bridge was trained with.
@@ -204,9 +212,20 @@ def _texts(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
+def _in_batches(
+    texts: list[str], size: int, answer: Callable[[list[str]], Sequence[Answer]]
+) -> list[Answer]:
+    """The texts' answers in their order, worked out in batches of about one length.
+
+    A text may have several answers (``num_return_sequences``), all texts as many.
+    """
+    found: dict[int, Sequence[Answer]] = {}
+    for places in by_length([len(text) for text in texts], size):
+        answers = answer([texts[place] for place in places])
+        each = len(answers) // len(places)
+        for turn, place in enumerate(places):
+            found[place] = answers[turn * each : (turn + 1) * each]
+    return [one for place in range(len(texts)) for one in found[place]]
 
 
 @contextmanager

@@ -33,6 +33,12 @@ def cut(places: Iterable[int], lengths: Sequence[int], tokens: int) -> list[list
     return batches
 
 
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places in batches of about one length, the shortest first: little of them is padding."""
+    places = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    return [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+
+
 class GroupedSampler(LengthGroupedSampler):
     """Rows grouped by length, as transformers does it, in an order of the seed and the epoch.
 

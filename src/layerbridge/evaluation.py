@@ -8,17 +8,18 @@ It knows how to ask a bridge, not how it was trained nor what is done with the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 
 from layerbridge.answering import option_divisors, option_ids
 from layerbridge.backbone import dtype_name
+from layerbridge.batching import by_length
 from layerbridge.errors import ConfigError
 from layerbridge.layer_states import LayerStates
 from layerbridge.model import LayerBridge
 from layerbridge.results import LanguageResult, Prediction, Result
-from layerbridge.tasks import Row, Task
+from layerbridge.tasks import Task
 
 PROTOCOLS = ("score", "generate")
 
@@ -78,7 +79,7 @@ def evaluate(
     for code in codes:
         predictions: dict[int, Prediction] = {}
         weights, tokens = torch.zeros(bridge.encoder.layers), 0
-        for places in by_length(rows[code], batch_size):
+        for places in by_length([len(row.text) for row in rows[code]], batch_size):
             batch = [rows[code][place] for place in places]
             states = bridge.encode([row.text for row in batch])
             for place, row, given in zip(places, batch, answer(states), strict=True):
@@ -108,12 +109,6 @@ def evaluate(
         },
         run=run,
     )
-
-
-def by_length(rows: Sequence[Row], batch_size: int) -> list[list[int]]:
-    """The rows' places, in batches of about one length, so that little of them is padding."""
-    places = sorted(range(len(rows)), key=lambda place: len(rows[place].text))
-    return [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
 
 
 def _by_score(

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerbridge.evaluation import Progress, by_length
+from layerbridge.batching import by_length
+from layerbridge.evaluation import Progress
 from layerbridge.language_model import LanguageModel
 from layerbridge.results import LanguageResult, Prediction
 from layerbridge.tasks import Row, Task
@@ -46,7 +47,7 @@ def ask(
     results: dict[str, LanguageResult] = {}
     for code, asked in rows.items():
         predictions: dict[int, Prediction] = {}
-        for places in by_length(asked, batch_size):
+        for places in by_length([len(row.text) for row in asked], batch_size):
             batch = [asked[place] for place in places]
             gains = scores([row.text for row in batch]) - unmoved
             # Nothing raises nothing; what rounding makes of that must not decide.

@@ -18,11 +18,11 @@ import torch
 from layerbridge import tasks
 from layerbridge.answering import option_ids
 from layerbridge.backbone import dtype_name
+from layerbridge.batching import by_length
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.measure import interleave, ratio
 from layerbridge.benchmarking.pair import SHAPE, Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
-from layerbridge.evaluation import by_length
 from layerbridge.model import LayerBridge
 from layerbridge.run import training_arguments
 from layerbridge.state_cache import StateCache
@@ -126,7 +126,7 @@ def _ways(
     # Enough for any option; what goes on is no option any more.
     longest = max(map(len, ids)) + 2
     in_order = [list(range(at, min(at + size, len(rows)))) for at in range(0, len(rows), size)]
-    grouped = by_length(rows, size)
+    grouped = by_length([len(row.text) for row in rows], size)
 
     def ask(places: list[list[int]], answer: Callable[[list[str]], list[str]]) -> list[str]:
         answers: dict[int, str] = {}
