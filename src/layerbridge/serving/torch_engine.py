@@ -22,6 +22,7 @@ from layerbridge.errors import LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch
+from layerbridge.serving.heap import Heap
 
 LOG = logging.getLogger(__name__)
 
@@ -189,12 +190,14 @@ class TorchEngine(LocalEngine):
             return
         loop.call_soon_threadsafe(_unless_done(ready.set_result), None)
         reason = "the engine was stopped"
+        heap = Heap()
         try:
             while self._wait():
                 self._answer_others()
                 self._admit()
                 for writing in list(self._writing):
                     self._step(writing)
+                heap.tidy()
         except BaseException:
             # Out of memory, a device that is gone: nothing that is running can be trusted.
             LOG.exception("the engine failed")

@@ -37,6 +37,7 @@ from layerbridge.errors import ConfigError, DataError, LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, State
+from layerbridge.serving.heap import Heap
 
 # How many texts go through the encoder at a time, and how long the first one waits for company.
 MOST_TEXTS = 32
@@ -386,6 +387,7 @@ class _Worker:
         self.bridges: Bridges | None = None
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(1, "layerbridge-encoder")
+        self._heap = Heap()
         self._asks: list[tuple[Ask, asyncio.Future[Tensor]]] = []
         self._collecting: asyncio.Task[None] | None = None
 
@@ -442,7 +444,9 @@ class _Worker:
 
     def _embed(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
         assert self.bridges is not None
-        return [row.cpu() for row in self.bridges.embeds(asks)]
+        rows = [row.cpu() for row in self.bridges.embeds(asks)]
+        self._heap.tidy()
+        return rows
 
     @staticmethod
     def _fail(asks: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
