@@ -32,9 +32,16 @@ def resident(pid: int) -> int:
     return 0
 
 
-def memory_of(pid: int) -> int:
-    """Bytes of a process and all that it started."""
-    return sum(map(resident, (pid, *children(pid))))
+def memory_of(pid: int) -> dict[str, int]:
+    """Bytes of a process and of all that it started, by name and number."""
+    return {f"{name_of(one)} {one}": resident(one) for one in (pid, *children(pid))}
+
+
+def name_of(pid: int) -> str:
+    """As the process calls itself."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return "gone"
 
 
 def engine_of(pid: int) -> int:
@@ -47,21 +54,31 @@ def engine_of(pid: int) -> int:
     return max(found, key=resident)
 
 
-def flatness(samples: Sequence[tuple[float, int]], seconds: float) -> dict[str, Any]:
+def flatness(samples: Sequence[tuple[float, dict[str, int]]], seconds: float) -> dict[str, Any]:
     """Medians of equal windows after the warm-up; the last over the first tells of a leak."""
     begin = WARM_UP * seconds
     width = (seconds - begin) / WINDOWS
-    windows = [
-        [size for at, size in samples if begin + n * width <= at < begin + (n + 1) * width]
-        for n in range(WINDOWS)
-    ]
-    medians = [statistics.median(sizes) for sizes in windows if sizes]
-    growth = medians[-1] / medians[0] - 1 if medians and medians[0] else None
+
+    def medians(sizes: Sequence[tuple[float, int]]) -> list[float]:
+        windows = [
+            [size for at, size in sizes if begin + n * width <= at < begin + (n + 1) * width]
+            for n in range(WINDOWS)
+        ]
+        return [statistics.median(window) for window in windows if window]
+
+    totals = [(at, sum(found.values())) for at, found in samples]
+    all_of_them = medians(totals)
+    growth = all_of_them[-1] / all_of_them[0] - 1 if all_of_them and all_of_them[0] else None
+    names = dict.fromkeys(name for _, found in samples for name in found)
+    own = {name: [(at, found[name]) for at, found in samples if name in found] for name in names}
+    # Not those that came and went.
+    lasting = {name: sizes for name, sizes in own.items() if len(sizes) > len(samples) / 2}
     return {
         "growth": growth,
         "flat": growth is not None and growth <= FLAT,
-        "windows_bytes": medians,
+        "windows_bytes": all_of_them,
+        "windows_bytes_by_process": {name: medians(sizes) for name, sizes in lasting.items()},
         "samples": len(samples),
-        "begin_bytes": samples[0][1] if samples else None,
-        "most_bytes": max((size for _, size in samples), default=None),
+        "begin_bytes": totals[0][1] if totals else None,
+        "most_bytes": max((size for _, size in totals), default=None),
     }

@@ -46,7 +46,7 @@ class Soak:
 
     async def load(self, seconds: float, concurrency: int) -> dict[str, Any]:
         """Asks for so long; then the clients stop. What memory did."""
-        sizes: list[tuple[float, int]] = []
+        sizes: list[tuple[float, dict[str, int]]] = []
         clients = [asyncio.create_task(Client(self, n).run()) for n in range(concurrency)]
         started = time.monotonic()
         pause = min(1.0, seconds / 100)

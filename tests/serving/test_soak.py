@@ -103,9 +103,15 @@ def test_statuses_that_must_not_be(soak, client):
 
 
 def test_a_leak_shows(soak):
-    flat = [(second, 100 + 50 * (second < 10)) for second in range(100)]
+    flat = [(second, {"server 1": 100 + 50 * (second < 10)}) for second in range(100)]
     assert soak.memory.flatness(flat, 100)["flat"]
-    leak = [(second, 1000 + second) for second in range(100)]
+    # A helper that was there for a moment is not among those that tell of themselves.
+    leak = [(second, {"server 1": 500, "worker 2": 500 + second}) for second in range(100)]
+    leak[30][1]["helper 3"] = 1
     found = soak.memory.flatness(leak, 100)
     assert not found["flat"]
     assert 0.03 < found["growth"] < 0.1
+    own = found["windows_bytes_by_process"]
+    assert list(own) == ["server 1", "worker 2"]
+    assert own["server 1"] == [500] * 4
+    assert own["worker 2"][0] < own["worker 2"][-1]
