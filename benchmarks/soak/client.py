@@ -34,6 +34,7 @@ class Asked(Protocol):
         in_flight: requests that wait for their reply.
         signalled: when SIGTERM was sent, on the monotonic clock.
         is_over: no more is asked.
+        may_ask: cleared while nobody is to ask.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Asked(Protocol):
     in_flight: int
     signalled: float | None
     is_over: bool
+    may_ask: asyncio.Event
 
 
 class Client:
@@ -61,6 +63,7 @@ class Client:
         kinds = list(KINDS)
         weights = [KINDS[kind][0] for kind in kinds]
         while not self.soak.is_over:
+            await self.soak.may_ask.wait()
             (kind,) = self.random.choices(kinds, weights)
             self.sent = time.monotonic()
             self.soak.in_flight += 1

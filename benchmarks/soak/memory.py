@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-WARM_UP = 0.25  # of the time, in which memory may grow
+# Parts of the time after which there is a rest; until the first of them memory may grow. The last
+# rest is at the end.
+RESTS = (0.25, 0.625)
 WINDOWS = 4
 FLAT = 0.03
 
@@ -54,31 +56,35 @@ def engine_of(pid: int) -> int:
     return max(found, key=resident)
 
 
-def flatness(samples: Sequence[tuple[float, dict[str, int]]], seconds: float) -> dict[str, Any]:
-    """Medians of equal windows after the warm-up; the last over the first tells of a leak."""
-    begin = WARM_UP * seconds
-    width = (seconds - begin) / WINDOWS
+def flatness(
+    at_rest: Sequence[dict[str, int]], under_load: Sequence[tuple[float, dict[str, int]]]
+) -> dict[str, Any]:
+    """Whether memory grows.
 
-    def medians(sizes: Sequence[tuple[float, int]]) -> list[float]:
-        windows = [
-            [size for at, size in sizes if begin + n * width <= at < begin + (n + 1) * width]
-            for n in range(WINDOWS)
-        ]
-        return [statistics.median(window) for window in windows if window]
+    What is in use depends on what is being answered. So a leak shows at rest, when every question
+    has been answered and none is asked: the last rest over the first, which comes after a warm-up.
 
-    totals = [(at, sum(found.values())) for at, found in samples]
-    all_of_them = medians(totals)
-    growth = all_of_them[-1] / all_of_them[0] - 1 if all_of_them and all_of_them[0] else None
-    names = dict.fromkeys(name for _, found in samples for name in found)
-    own = {name: [(at, found[name]) for at, found in samples if name in found] for name in names}
-    # Not those that came and went.
-    lasting = {name: sizes for name, sizes in own.items() if len(sizes) > len(samples) / 2}
+    Args:
+        at_rest: bytes by process, at each rest.
+        under_load: seconds since the start, and the same.
+    """
+    totals = [sum(found.values()) for found in at_rest]
+    growth = totals[-1] / totals[0] - 1 if len(totals) > 1 and totals[0] else None
+    load = [(at, sum(found.values())) for at, found in under_load]
+    end = max((at for at, _ in load), default=0.0)
+    quarters = [
+        [size for at, size in load if n <= WINDOWS * at / end < n + 1] for n in range(WINDOWS)
+    ]
+    lasting = [name for name in (at_rest[0] if at_rest else ()) if name in at_rest[-1]]
     return {
         "growth": growth,
         "flat": growth is not None and growth <= FLAT,
-        "windows_bytes": all_of_them,
-        "windows_bytes_by_process": {name: medians(sizes) for name, sizes in lasting.items()},
-        "samples": len(samples),
-        "begin_bytes": totals[0][1] if totals else None,
-        "most_bytes": max((size for _, size in totals), default=None),
+        "at_rest_bytes": totals,
+        "at_rest_bytes_by_process": {
+            name: [found.get(name) for found in at_rest] for name in lasting
+        },
+        "under_load_bytes": [statistics.median(sizes) for sizes in quarters if sizes],
+        "samples": len(load),
+        "begin_bytes": load[0][1] if load else None,
+        "most_bytes": max((size for _, size in load), default=None),
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from client import Client
 from expected import Expected
-from memory import children, engine_of, flatness, memory_of, resident
+from memory import RESTS, children, engine_of, flatness, memory_of, resident
 from tally import Tally, WrongError
 
 from layerbridge.benchmarking.serve_client import Connection, Reply
@@ -22,6 +22,7 @@ from layerbridge.progress import meter, say
 
 DRAIN_S = 120
 RESTART_S = 300
+REST_S = 3.0
 
 
 class Soak:
@@ -43,17 +44,28 @@ class Soak:
         self.in_flight = 0
         self.signalled: float | None = None
         self.is_over = False
+        self.may_ask = asyncio.Event()
+        self.may_ask.set()
 
     async def load(self, seconds: float, concurrency: int) -> dict[str, Any]:
-        """Asks for so long; then the clients stop. What memory did."""
+        """Asks for so long, rests not counted; then the clients stop. What memory did."""
+        pid = self.server.process.pid
         sizes: list[tuple[float, dict[str, int]]] = []
+        at_rest: list[dict[str, int]] = []
+        due = [part * seconds for part in RESTS]
         clients = [asyncio.create_task(Client(self, n).run()) for n in range(concurrency)]
         started = time.monotonic()
         pause = min(1.0, seconds / 100)
         with meter("soak") as bar:
             while (passed := time.monotonic() - started) < seconds:
+                if due and passed >= due[0]:
+                    due.pop(0)
+                    before = time.monotonic()
+                    at_rest.append(await self._rest())
+                    started += time.monotonic() - before
+                    continue
                 await asyncio.sleep(pause)
-                sizes.append((passed, memory_of(self.server.process.pid)))
+                sizes.append((passed, memory_of(pid)))
                 note = f"{sum(self.tally.kinds.values())} replies · {len(self.tally.failures)} bad"
                 bar.update(int(passed), math.ceil(seconds), note)
                 if self.server.process.returncode is not None:
@@ -62,7 +74,18 @@ class Soak:
         self.is_over = True
         await asyncio.gather(*clients)
         self.is_over = False
-        return flatness(sizes, seconds)
+        at_rest.append(await self._rest())
+        return flatness(at_rest, sizes)
+
+    async def _rest(self) -> dict[str, int]:
+        """Nobody asks until all are answered and the server has come to rest; its memory then."""
+        self.may_ask.clear()
+        while self.in_flight:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(REST_S)
+        found = memory_of(self.server.process.pid)
+        self.may_ask.set()
+        return found
 
     async def crash(self) -> dict[str, Any]:
         """Kills the engine's process."""

@@ -1,24 +1,57 @@
-import platform
-
 import pytest
 
 from layerbridge.serving import heap
 from layerbridge.serving.heap import Heap
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_it_is_tidied_now_and_then(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def trims(monkeypatch):
+    """Every call of the C library's."""
+    calls = []
+    monkeypatch.setattr(
+        heap.ctypes, "CDLL", lambda name: type("Libc", (), {"malloc_trim": calls.append})
+    )
+    return calls
+
+
+def test_it_is_tidied_now_and_then_while_there_is_work(clock, trims):
     it = Heap(every_s=10.0)
-    assert not it.tidy()
-    now[0] += 10
-    assert it.tidy()
-    assert not it.tidy()
-    now[0] += 10
-    assert it.tidy()
+    for at in (101.0, 109.9, 110.0, 111.0, 119.9, 120.0):
+        clock[0] = at
+        it.worked()
+    assert trims == [0, 0]
 
 
-def test_where_there_is_no_such_call_nothing_happens(monkeypatch):
+def test_it_is_tidied_once_when_work_has_ended(clock, trims):
+    it = Heap(every_s=10.0, rest_s=2.0)
+    assert it.rested() is None  # there was none
+    it.worked()
+    clock[0] += 0.5
+    assert it.rested() == 1.5
+    assert trims == []
+    clock[0] += 1.5
+    assert it.rested() is None
+    assert trims == [0]
+    clock[0] += 100
+    assert it.rested() is None
+    assert trims == [0]
+
+
+def test_where_there_is_no_such_call_nothing_happens(clock, monkeypatch):
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: object())
-    assert not Heap(every_s=0.0).tidy()
+    it = Heap(every_s=0.0, rest_s=0.0)
+    it.worked()
+    assert it.rested() is None
+
+
+def test_the_c_library_has_it_or_it_is_left_alone():
+    it = Heap(every_s=0.0)
+    it.worked()
+    assert it.rested() is None

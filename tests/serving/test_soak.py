@@ -103,15 +103,17 @@ def test_statuses_that_must_not_be(soak, client):
 
 
 def test_a_leak_shows(soak):
-    flat = [(second, {"server 1": 100 + 50 * (second < 10)}) for second in range(100)]
-    assert soak.memory.flatness(flat, 100)["flat"]
+    load = [(float(second), {"server 1": 100 + second}) for second in range(100)]
+    flat = [{"server 1": size} for size in (1000, 1100, 1029)]
+    found = soak.memory.flatness(flat, load)
+    assert found["flat"]
+    assert found["under_load_bytes"] == [112, 137, 162, 186.5]
+    assert found["most_bytes"] == 199
     # A helper that was there for a moment is not among those that tell of themselves.
-    leak = [(second, {"server 1": 500, "worker 2": 500 + second}) for second in range(100)]
-    leak[30][1]["helper 3"] = 1
-    found = soak.memory.flatness(leak, 100)
+    leak = [{"server 1": 500, "worker 2": 500 + 8 * n} for n in range(5)]
+    leak[0]["helper 3"] = 0
+    found = soak.memory.flatness(leak, load)
     assert not found["flat"]
-    assert 0.03 < found["growth"] < 0.1
-    own = found["windows_bytes_by_process"]
-    assert list(own) == ["server 1", "worker 2"]
-    assert own["server 1"] == [500] * 4
-    assert own["worker 2"][0] < own["worker 2"][-1]
+    assert found["growth"] == pytest.approx(0.032)
+    own = found["at_rest_bytes_by_process"]
+    assert own == {"server 1": [500] * 5, "worker 2": [500, 508, 516, 524, 532]}

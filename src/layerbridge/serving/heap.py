@@ -12,27 +12,51 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+# While there is work, and once it has ended.
 EVERY_S = 10.0
+REST_S = 1.0
 
 
 class Heap:
-    """The heap of this process, tidied now and then.
+    """The heap of this process, tidied now and then. Tidying takes 3 to 8 ms with 1 GB.
 
     Args:
-        every_s: how long to leave it alone after each time.
+        every_s: how long to leave it alone after each time, while there is work.
+        rest_s: how long to wait when the work has ended.
     """
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
+    def __init__(self, every_s: float = EVERY_S, rest_s: float = REST_S) -> None:
         self._every_s = every_s
-        self._next = time.monotonic() + every_s
+        self._rest_s = rest_s
+        self._tidied = time.monotonic()
+        self._worked: float | None = None  # when, since it was tidied
         self._trim: Callable[[int], int] | None = None
         with suppress(OSError, AttributeError, TypeError):
             self._trim = ctypes.CDLL(None).malloc_trim
 
-    def tidy(self) -> bool:
-        """Tidies it if it is time; whether it was done. It takes some milliseconds."""
-        if self._trim is None or time.monotonic() < self._next:
-            return False
-        self._trim(0)
-        self._next = time.monotonic() + self._every_s
-        return True
+    def worked(self) -> None:
+        """To be called after each piece of work: tidies if it is time."""
+        now = time.monotonic()
+        self._worked = now
+        if now - self._tidied >= self._every_s:
+            self._tidy()
+
+    def rested(self) -> float | None:
+        """To be called when there is nothing to do: tidies if it is time.
+
+        Returns:
+            Seconds until it should be called again; None if there is no more to do for it.
+        """
+        if self._worked is None:
+            return None
+        left = self._worked + self._rest_s - time.monotonic()
+        if left > 0:
+            return left
+        self._tidy()
+        return None
+
+    def _tidy(self) -> None:
+        if self._trim is not None:
+            self._trim(0)
+        self._tidied = time.monotonic()
+        self._worked = None

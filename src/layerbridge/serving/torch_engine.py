@@ -85,6 +85,7 @@ class TorchEngine(LocalEngine):
         self._busy = 0  # classifications and weights that are being worked out
         self._arrived = threading.Condition()
         self._ending = False
+        self._heap = Heap()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -190,14 +191,13 @@ class TorchEngine(LocalEngine):
             return
         loop.call_soon_threadsafe(_unless_done(ready.set_result), None)
         reason = "the engine was stopped"
-        heap = Heap()
         try:
             while self._wait():
                 self._answer_others()
                 self._admit()
                 for writing in list(self._writing):
                     self._step(writing)
-                heap.tidy()
+                self._heap.worked()
         except BaseException:
             # Out of memory, a device that is gone: nothing that is running can be trusted.
             LOG.exception("the engine failed")
@@ -217,7 +217,7 @@ class TorchEngine(LocalEngine):
             if self._writing or self._ending:
                 return not self._ending
             while not (self._asks or self._others or self._ending):
-                self._arrived.wait()
+                self._arrived.wait(self._heap.rested())
             # An idle engine waits a moment for company.
             until = time.monotonic() + self.settings.wait_ms / 1000
             while (

@@ -445,7 +445,7 @@ class _Worker:
     def _embed(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
         assert self.bridges is not None
         rows = [row.cpu() for row in self.bridges.embeds(asks)]
-        self._heap.tidy()
+        self._heap.worked()
         return rows
 
     @staticmethod
