@@ -28,7 +28,8 @@ TEXTS = [
     "the teams of the market entertained the crowd",
 ]
 OPTIONS = ("sports", "sport", "business", "rain")
-SETTINGS = VLLMSettings(enforce_eager=True, max_num_seqs=32)
+# So few tokens a pass that two long prompts do not fit into one.
+SETTINGS = VLLMSettings(enforce_eager=True, max_num_seqs=32, extra={"max_num_batched_tokens": 1024})
 
 
 # --- without vLLM -------------------------------------------------------------------------------
@@ -64,14 +65,14 @@ def test_on_a_cpu_vllm_takes_a_part_of_the_memory_unless_told(monkeypatch):
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
     machine = {"SC_PHYS_PAGES": 2**22, "SC_PAGE_SIZE": 2**12}  # 16 GiB
     monkeypatch.setattr(os, "sysconf", machine.__getitem__)
-    assert vllm_engine.cpu_cache_bytes() == 2 * 2**30
+    assert vllm_engine.on_cpu({"max_num_seqs": 8})["kv_cache_memory_bytes"] == 2 * 2**30
     machine["SC_PHYS_PAGES"] *= 8
-    assert vllm_engine.cpu_cache_bytes() == 4 * 2**30
-    assert not vllm_engine._is_told_memory({"max_num_seqs": 8})
-    assert vllm_engine._is_told_memory({"gpu_memory_utilization": 0.5})
-    assert vllm_engine._is_told_memory({"kv_cache_memory_bytes": 2**30})
+    assert vllm_engine.on_cpu({})["kv_cache_memory_bytes"] == 4 * 2**30
+    whole_prompts = {"enable_chunked_prefill": False}
+    assert vllm_engine.on_cpu({"gpu_memory_utilization": 0.5}) == whole_prompts
+    assert vllm_engine.on_cpu({"kv_cache_memory_bytes": 2**30}) == whole_prompts
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    assert vllm_engine._is_told_memory({})
+    assert vllm_engine.on_cpu({}) == whole_prompts
 
 
 # --- with it ------------------------------------------------------------------------------------
@@ -178,6 +179,19 @@ def expected(library, one):
         eos_token_id=[-1],
     )
     return written[0].tolist()
+
+
+@needs_vllm
+def test_long_prompts_with_seeds_may_come_together(run):
+    asks = [ask("token", "the market rose " * 300, 4, temperature=1.0, seed=n) for n in range(4)]
+
+    async def body(engine):
+        return [await asyncio.gather(*(told(engine, one) for one in asks)) for _ in range(2)]
+
+    first, again = run(body)
+    assert 2 * first[0][0].prompt_tokens > 1024
+    assert [len(ids(events)) for events in first] == [4] * 4
+    assert [ids(events) for events in first] == [ids(events) for events in again]
 
 
 @needs_vllm

@@ -463,33 +463,31 @@ def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    if current_platform.is_cpu():
+        arguments = {**on_cpu(arguments), **arguments}
     try:
         settings = AsyncEngineArgs(**arguments)
     except TypeError as error:
         raise ConfigError(
             f"vLLM does not know a setting ({error})", allowed="fields of vLLM's AsyncEngineArgs"
         ) from None
-    if current_platform.is_cpu() and not _is_told_memory(arguments):
-        settings.kv_cache_memory_bytes = cpu_cache_bytes()
     others = set(multiprocessing.active_children())
     llm = AsyncLLM.from_engine_args(settings)
     return llm, [child for child in multiprocessing.active_children() if child not in others]
 
 
-def _is_told_memory(arguments: Mapping[str, Any]) -> bool:
-    """Whether the user told vLLM how much memory it may take."""
+def on_cpu(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM is told where it runs on a CPU, unless the user has said otherwise."""
+    # A part of a prompt that is read by itself gives no token, and for that vLLM 0.32 turns the
+    # generator of a request with a seed back. On a CPU there is no such thing, and it dies.
+    own: dict[str, Any] = {"enable_chunked_prefill": False}
     told = ("gpu_memory_utilization", "kv_cache_memory_bytes")
-    return bool(os.environ.get("VLLM_CPU_KVCACHE_SPACE")) or any(n in arguments for n in told)
-
-
-def cpu_cache_bytes() -> int:
-    """What vLLM keeps keys and values in, where it runs on a CPU and nobody says how much.
-
-    By itself it asks for nearly all of the machine's memory, and does not start where another
-    process has some of it.
-    """
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(total // CPU_CACHE_PART, CPU_CACHE_MOST)
+    if not os.environ.get("VLLM_CPU_KVCACHE_SPACE") and not any(n in arguments for n in told):
+        # By itself it asks for nearly all of the machine's memory, and does not start where
+        # another process has some of it.
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        own["kv_cache_memory_bytes"] = min(total // CPU_CACHE_PART, CPU_CACHE_MOST)
+    return own
 
 
 def _end(llm: Any, processes: Sequence[BaseProcess]) -> None:
