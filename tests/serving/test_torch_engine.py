@@ -254,6 +254,42 @@ def test_what_arrives_within_a_moment_is_read_together(running):
     assert running(body, wait_ms=500, max_batch=4) == [4]
 
 
+MIXED = ["a", "the market rose " * 9, "rose", "the teams of the market " * 6]
+
+
+def read_at_once(engine, batches):
+    """The texts' tokens, and how many prompts each pass read."""
+
+    async def both():
+        batches.clear()
+        found = await asyncio.gather(*(told(engine, ask("token", text)) for text in MIXED))
+        tokens = [[e.id for e in events if isinstance(e, Token)] for events in found]
+        return tokens, [rows for kind, rows in batches if kind == "prefill"]
+
+    return both()
+
+
+def test_long_and_short_prompts_are_read_in_passes_of_their_own(running, bridges, monkeypatch):
+    monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 40)
+    tokens, passes = running(read_at_once, wait_ms=500, max_batch=4)
+    assert len(passes) > 1
+    assert passes[-1] == 2  # the short ones
+    assert tokens == [expected(bridges["token"], text, 6) for text in MIXED]
+
+
+def test_rows_that_cannot_join_are_read_together(running, bridges, monkeypatch):
+    monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 40)
+    monkeypatch.setattr("layerbridge.decoding.Decoding.joins", False)
+
+    async def twice(engine, batches):
+        return [await read_at_once(engine, batches) for _ in range(2)]
+
+    (first, parts), (again, whole) = running(twice, wait_ms=500, max_batch=4)
+    assert len(parts) > 1
+    assert whole == [4]  # by then it is known
+    assert first == again == [expected(bridges["token"], text, 6) for text in MIXED]
+
+
 def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, monkeypatch):
     loads = []
 

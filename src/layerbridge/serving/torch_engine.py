@@ -85,6 +85,7 @@ class TorchEngine(LocalEngine):
         self._busy = 0  # classifications and weights that are being worked out
         self._arrived = threading.Condition()
         self._ending = False
+        self._joins = True  # whether rows of several passes can; the first pass tells
         self._heap = Heap()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -286,7 +287,10 @@ class TorchEngine(LocalEngine):
         if not admitted:
             return
         self._tell((job, Begun(len(prompt))) for job, prompt in zip(admitted, prompts, strict=True))
-        for places in self.bridges.passes([len(prompt) for prompt in prompts]):
+        lengths = [len(prompt) for prompt in prompts]
+        # Rows that cannot join those of another pass would be alone with it to their end.
+        together = self.bridges.passes(lengths) if self._joins else [list(range(len(prompts)))]
+        for places in together:
             own = [admitted[place] for place in places]
             self._on_batch("prefill", len(own))
             rows = [Row(job.asked.sampling) for job in own]
@@ -295,6 +299,7 @@ class TorchEngine(LocalEngine):
 
     def _begin(self, new: _Writing) -> None:
         """Goes on with these rows, beside others if their memories can be put together."""
+        self._joins = new.decoding.joins
         for writing in self._writing:
             if writing.decoding.joins and new.decoding.joins:
                 writing.decoding.join(new.decoding)
