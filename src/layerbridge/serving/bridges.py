@@ -130,8 +130,11 @@ class Bridges(Mapping[str, LayerBridge]):
         for (name, instruction), group in groups.items():
             bridge = self[name]
             texts = [asks[place].text for place in group]
-            lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
-            for own in self.passes(lengths):
+            parts = [list(range(len(texts)))]
+            if self._cuts:  # else nobody looks at the lengths
+                tokenized = bridge.encoder.tokenize(texts)
+                parts = self.passes(tokenized["attention_mask"].sum(1).tolist())
+            for own in parts:
                 places = [group[place] for place in own]
                 states = bridge.encode([asks[place].text for place in places])
                 packed = pack(bridge.prefix(states, instruction))
@@ -141,13 +144,17 @@ class Bridges(Mapping[str, LayerBridge]):
                     found[place] = row[mask]
         return [found[place] for place in range(len(asks))]
 
+    @property
+    def _cuts(self) -> bool:
+        return self.language_model.device.type == "cpu"
+
     def passes(self, lengths: Sequence[int]) -> list[list[int]]:
         """Places of the rows that go through a model in one pass, by the rows' tokens.
 
         On a CPU those of about one length, up to ``CPU_TOKENS`` with pads; a GPU takes all at once.
         """
         places = range(len(lengths))
-        if len(lengths) < 2 or self.language_model.device.type != "cpu":
+        if not self._cuts:
             return [list(places)]
         return cut(sorted(places, key=lambda place: -lengths[place]), lengths, CPU_TOKENS)
 
