@@ -1,7 +1,7 @@
 import pytest
 
 from layerbridge.serving import heap
-from layerbridge.serving.heap import Heap
+from layerbridge.serving.heap import Heap, WorkerHeap
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def trims(monkeypatch):
 
 def test_it_is_tidied_now_and_then_while_there_is_work(clock, trims):
     it = Heap(every_s=10.0)
+    assert trims == []
     for at in (101.0, 109.9, 110.0, 111.0, 119.9, 120.0):
         clock[0] = at
         it.worked()
@@ -49,6 +50,18 @@ def test_where_there_is_no_such_call_nothing_happens(clock, monkeypatch):
     it = Heap(every_s=0.0, rest_s=0.0)
     it.worked()
     assert it.rested() is None
+
+
+def test_what_tidies_it_may_be_another(clock, trims):
+    told = []
+    it = Heap(lambda: told.append("tidy"), every_s=0.0)
+    it.worked()
+    assert (told, trims) == (["tidy"], [])
+
+
+def test_a_worker_of_vllms_tidies_its_own(trims):
+    WorkerHeap().tidy_heap()
+    assert trims == [0]
 
 
 def test_the_c_library_has_it_or_it_is_left_alone():

@@ -13,7 +13,7 @@ import tiny
 from layerbridge.backbone import LoadOptions
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.model import LayerBridge
-from layerbridge.serving import vllm_engine
+from layerbridge.serving import heap, vllm_engine
 from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load
@@ -68,11 +68,13 @@ def test_on_a_cpu_vllm_takes_a_part_of_the_memory_unless_told(monkeypatch):
     assert vllm_engine.on_cpu({"max_num_seqs": 8})["kv_cache_memory_bytes"] == 2 * 2**30
     machine["SC_PHYS_PAGES"] *= 8
     assert vllm_engine.on_cpu({})["kv_cache_memory_bytes"] == 4 * 2**30
-    whole_prompts = {"enable_chunked_prefill": False}
-    assert vllm_engine.on_cpu({"gpu_memory_utilization": 0.5}) == whole_prompts
-    assert vllm_engine.on_cpu({"kv_cache_memory_bytes": 2**30}) == whole_prompts
+    for told in ({"gpu_memory_utilization": 0.5}, {"kv_cache_memory_bytes": 2**30}):
+        assert "kv_cache_memory_bytes" not in vllm_engine.on_cpu(told)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    assert vllm_engine.on_cpu({}) == whole_prompts
+    assert vllm_engine.on_cpu({}) == {
+        "enable_chunked_prefill": False,
+        "worker_extension_cls": "layerbridge.serving.heap.WorkerHeap",
+    }
 
 
 # --- with it ------------------------------------------------------------------------------------
@@ -218,6 +220,25 @@ def test_tokens_are_the_librarys_alone_and_under_load(run, alive, library):
         assert ids(tokens) == expected(library, one)
         assert finished == Finished("length")
     assert alive[2] == [("encode", 16)]
+
+
+@needs_vllm
+def test_the_workers_heap_is_tidied_when_work_has_ended(run, monkeypatch):
+    async def body(engine):
+        called, ask_workers = asyncio.Queue(), engine._llm.collective_rpc
+
+        async def watched(method):
+            called.put_nowait((method, await ask_workers(method)))
+
+        monkeypatch.setattr(engine._llm, "collective_rpc", watched)
+        await told(engine, ask("token", TEXTS[0]))
+        first = await called.get()
+        await asyncio.sleep(3 * heap.REST_S)  # an earlier test's work may have been the first
+        before = called.qsize()
+        await asyncio.sleep(2 * heap.REST_S)
+        return first, called.qsize() - before
+
+    assert run(body) == (("tidy_heap", [None]), 0)
 
 
 @needs_vllm

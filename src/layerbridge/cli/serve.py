@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ def serve(
     from layerbridge.serving.app import create_app
     from layerbridge.serving.bridges import Bridges, names
     from layerbridge.serving.conversation import ChatMapping
+    from layerbridge.serving.heap import KERNEL_CACHE
     from layerbridge.serving.keys import Keys
     from layerbridge.serving.limits import Limits
     from layerbridge.serving.metrics import Metrics
@@ -73,6 +75,8 @@ def serve(
 
     if engine not in ENGINES:
         raise ConfigError(f"unknown engine {engine!r}", allowed=ENGINES)
+    for name, value in KERNEL_CACHE.items():
+        os.environ.setdefault(name, value)
     names(runs)  # says what is wrong with them before anything is read
     place = choose_device(device)
     options = LoadOptions(dtype, None, trust_remote_code, allow_pickle)

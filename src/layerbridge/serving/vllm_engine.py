@@ -37,7 +37,7 @@ from layerbridge.errors import ConfigError, DataError, LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, State
-from layerbridge.serving.heap import Heap
+from layerbridge.serving.heap import KERNEL_CACHE, REST_S, Heap, WorkerHeap, trim
 
 # How many texts go through the encoder at a time, and how long the first one waits for company.
 MOST_TEXTS = 32
@@ -54,7 +54,9 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    **KERNEL_CACHE,
 }
+WORKER_HEAP = f"{WorkerHeap.__module__}.{WorkerHeap.__qualname__}"
 # Of a CPU's memory for keys and values: one part in so many, and no more than so many bytes.
 CPU_CACHE_PART = 8
 CPU_CACHE_MOST = 4 * 2**30
@@ -148,6 +150,9 @@ class VLLMEngine(LocalEngine):
         self._llm: Any = None
         self._processes: list[BaseProcess] = []
         self._worker: _Worker | None = None
+        self._untidy = asyncio.Event()
+        self._heap = Heap(self._untidy.set)
+        self._tidying: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self._asked: set[str] = set()  # the requests that vLLM has
         self._waiting = 0
@@ -181,6 +186,7 @@ class VLLMEngine(LocalEngine):
             worker.bridges = self._bridges
             arguments = self.settings.arguments(self._bridges)
             self._llm, self._processes = await asyncio.to_thread(launch, arguments)
+            self._tidying = asyncio.create_task(self._keep_tidy(self._llm))
             await self._warm_up()
         except LayerbridgeError:
             await self.stop()
@@ -199,8 +205,11 @@ class VLLMEngine(LocalEngine):
         self._state = "down"
         llm, self._llm = self._llm, None
         worker, self._worker = self._worker, None
+        tidying, self._tidying = self._tidying, None
         if worker is not None:
             worker.stop()
+        if tidying is not None:
+            tidying.cancel()
         if llm is not None:
             with suppress(Exception):  # it may be dead
                 await llm.abort(list(self._asked))
@@ -263,8 +272,23 @@ class VLLMEngine(LocalEngine):
         """As ``Engine.layer_weights``."""
         found = await self._ready_worker.run(self.bridges[bridge].layer_weights, [text])
         self._on_batch("encode", 1)
+        self._heap.worked()
         weights: LayerWeights = found[0]
         return weights
+
+    async def _keep_tidy(self, llm: Any) -> None:
+        """The heaps of this process and of vLLM's workers."""
+        workers = llm.vllm_config.parallel_config.worker_extension_cls == WORKER_HEAP
+        while True:
+            await asyncio.sleep(REST_S)
+            if not self._asked:
+                self._heap.rested()
+            if self._untidy.is_set():
+                self._untidy.clear()
+                await asyncio.to_thread(trim)
+                if workers:
+                    with suppress(Exception):  # it may be dead, and others find that out
+                        await llm.collective_rpc(WorkerHeap.tidy_heap.__name__)
 
     async def _warm_up(self) -> None:
         """What vLLM compiles for its first log-probability, no user waits for."""
@@ -378,6 +402,7 @@ class VLLMEngine(LocalEngine):
                         yield output
         finally:
             self._asked.discard(name)
+            self._heap.worked()
 
 
 class _Worker:
@@ -387,7 +412,6 @@ class _Worker:
         self.bridges: Bridges | None = None
         self._on_batch = on_batch
         self._thread = ThreadPoolExecutor(1, "layerbridge-encoder")
-        self._heap = Heap()
         self._asks: list[tuple[Ask, asyncio.Future[Tensor]]] = []
         self._collecting: asyncio.Task[None] | None = None
 
@@ -444,9 +468,7 @@ class _Worker:
 
     def _embed(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
         assert self.bridges is not None
-        rows = [row.cpu() for row in self.bridges.embeds(asks)]
-        self._heap.worked()
-        return rows
+        return [row.cpu() for row in self.bridges.embeds(asks)]
 
     @staticmethod
     def _fail(asks: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
@@ -480,7 +502,7 @@ def on_cpu(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What vLLM is told where it runs on a CPU, unless the user has said otherwise."""
     # A part of a prompt that is read by itself gives no token, and for that vLLM 0.32 turns the
     # generator of a request with a seed back. On a CPU there is no such thing, and it dies.
-    own: dict[str, Any] = {"enable_chunked_prefill": False}
+    own: dict[str, Any] = {"enable_chunked_prefill": False, "worker_extension_cls": WORKER_HEAP}
     told = ("gpu_memory_utilization", "kv_cache_memory_bytes")
     if not os.environ.get("VLLM_CPU_KVCACHE_SPACE") and not any(n in arguments for n in told):
         # By itself it asks for nearly all of the machine's memory, and does not start where
