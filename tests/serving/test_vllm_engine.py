@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import threading
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from layerbridge.model import LayerBridge
 from layerbridge.serving import heap, vllm_engine
 from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.cores import Cores, own_cores, shared
 from layerbridge.serving.engine import EngineDown, Load
 from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
 
@@ -75,6 +77,68 @@ def test_on_a_cpu_vllm_takes_a_part_of_the_memory_unless_told(monkeypatch):
         "enable_chunked_prefill": False,
         "worker_extension_cls": "layerbridge.serving.heap.WorkerHeap",
     }
+
+
+def test_the_cores_are_named_to_vllm_while_it_starts(monkeypatch):
+    monkeypatch.setenv(vllm_engine.BINDING, "auto")
+    with vllm_engine._bound(Cores((0, 1, 2), (3,))):
+        assert os.environ[vllm_engine.BINDING] == "0,1,2"
+    assert os.environ[vllm_engine.BINDING] == "auto"
+    monkeypatch.delenv(vllm_engine.BINDING)
+    with vllm_engine._bound(Cores((0,), (1,))):
+        assert os.environ[vllm_engine.BINDING] == "0"
+    assert vllm_engine.BINDING not in os.environ
+
+
+class Read:
+    """Bridges that read one text a pass, and some not at all."""
+
+    def __init__(self, before_each=lambda: None):
+        self.before_each = before_each
+
+    def embeds_by_pass(self, asks):
+        for place, one in enumerate(asks):
+            self.before_each()
+            if one.text == "too long":
+                raise DataError("too long")
+            yield [(place, torch.full((1, 2), len(one.text)))]
+
+
+@pytest.fixture
+def reader():
+    worker = vllm_engine._Worker(lambda kind, rows: None)
+    yield worker
+    worker.stop()
+
+
+def test_what_is_read_is_given_on_while_the_next_is_read(reader):
+    may_read = threading.Semaphore(1)
+    reader.bridges = Read(lambda: may_read.acquire(timeout=60))
+
+    async def body():
+        first = asyncio.ensure_future(reader.embeds(Ask("token", "a")))
+        second = asyncio.ensure_future(reader.embeds(Ask("token", "bb")))
+        found = [await first]
+        waited = not second.done()
+        may_read.release()
+        return waited, [*found, await second]
+
+    waited, found = asyncio.run(asyncio.wait_for(body(), 60))
+    assert waited
+    assert [row.tolist() for row in found] == [[[1, 1]], [[2, 2]]]
+
+
+def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
+    reader.bridges = Read()
+    texts = ["a", "too long", "bb"]
+
+    async def body():
+        asking = [reader.embeds(Ask("token", text)) for text in texts]
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    first, error, last = asyncio.run(asyncio.wait_for(body(), 60))
+    assert (first.tolist(), last.tolist()) == ([[1, 1]], [[2, 2]])
+    assert isinstance(error, DataError)
 
 
 # --- with it ------------------------------------------------------------------------------------
@@ -220,6 +284,39 @@ def test_tokens_are_the_librarys_alone_and_under_load(run, alive, library):
         assert ids(tokens) == expected(library, one)
         assert finished == Finished("length")
     assert alive[2] == [("encode", 16)]
+
+
+@needs_vllm
+def test_cores_are_shared_out_unless_the_user_has(monkeypatch):
+    monkeypatch.setattr(vllm_engine, "own_cores", lambda: [0, 1, 2, 3])
+    for name in (vllm_engine.BINDING, "VLLM_CPU_NUM_OF_RESERVED_CPU"):
+        monkeypatch.delenv(name, raising=False)
+    assert vllm_engine.cores_for({}) == Cores((0, 1, 2), (3,))
+    assert vllm_engine.cores_for({"tensor_parallel_size": 2}) is None
+    monkeypatch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "2")
+    assert vllm_engine.cores_for({}) is None
+    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU")
+    monkeypatch.setenv(vllm_engine.BINDING, "nobind")
+    assert vllm_engine.cores_for({}) is None
+
+
+@needs_vllm
+def test_the_worker_and_the_encoder_keep_to_their_cores(run):
+    """The worker's threads are vLLM's to bind; the encoder's thread is ours."""
+    cores = shared(own_cores())
+    if cores is None:
+        pytest.skip("one core")
+
+    async def body(engine):
+        return await engine._worker.run(lambda: os.sched_getaffinity(0))
+
+    assert run(body) == set(cores.encoder)
+    (worker,) = [one for one in psutil.Process().children(recursive=True) if _is_worker(one)]
+    assert set(worker.cpu_affinity()) <= set(cores.language_model)
+
+
+def _is_worker(process):
+    return "VLLM::Worker" in " ".join(process.cmdline())
 
 
 @needs_vllm

@@ -114,7 +114,6 @@ class Bridges(Mapping[str, LayerBridge]):
     def __len__(self) -> int:
         return len(self._bridges)
 
-    @torch.no_grad()
     def embeds(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
         """What the language model reads of each, in its dtype: [BOS] · soft prompt · boundary ·
         instruction. The texts of one bridge go through its encoder together, on a CPU those of
@@ -123,7 +122,17 @@ class Bridges(Mapping[str, LayerBridge]):
         Raises:
             DataError: one of them is longer than the language model can read.
         """
-        found: dict[int, Tensor] = {}
+        found = dict(pair for made in self.embeds_by_pass(asks) for pair in made)
+        return [found[place] for place in range(len(asks))]
+
+    def embeds_by_pass(
+        self, asks: Sequence[Ask]
+    ) -> Iterator[list[tuple[int, Float[Tensor, "T D"]]]]:
+        """As ``embeds``: after each pass, the places of its asks with what is read of them.
+
+        Raises:
+            DataError: as ``embeds``.
+        """
         groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
         for place, ask in enumerate(asks):
             groups[ask.bridge, ask.instruction].append(place)
@@ -136,13 +145,8 @@ class Bridges(Mapping[str, LayerBridge]):
                 parts = self.passes(tokenized["attention_mask"].sum(1).tolist())
             for own in parts:
                 places = [group[place] for place in own]
-                states = bridge.encode([asks[place].text for place in places])
-                packed = pack(bridge.prefix(states, instruction))
-                for place, row, mask in zip(
-                    places, packed.inputs_embeds, packed.attention_mask.bool(), strict=True
-                ):
-                    found[place] = row[mask]
-        return [found[place] for place in range(len(asks))]
+                rows = _read(bridge, [asks[place].text for place in places], instruction)
+                yield list(zip(places, rows, strict=True))
 
     @property
     def _cuts(self) -> bool:
@@ -209,3 +213,12 @@ def _add(found: dict[str, str], name: str, run: str) -> None:
             f"{found[name]!r} and {run!r} would both be called {name!r}", hint="NAME=RUN names one"
         )
     found[name] = run
+
+
+@torch.no_grad()
+def _read(
+    bridge: LayerBridge, texts: Sequence[str], instruction: str | None
+) -> list[Float[Tensor, "T D"]]:
+    packed = pack(bridge.prefix(bridge.encode(texts), instruction))
+    masks = packed.attention_mask.bool()
+    return [row[mask] for row, mask in zip(packed.inputs_embeds, masks, strict=True)]

@@ -36,6 +36,7 @@ from layerbridge.backbone import dtype_name
 from layerbridge.errors import ConfigError, DataError, LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.cores import Cores, keep_to, own_cores, shared
 from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, State
 from layerbridge.serving.heap import KERNEL_CACHE, REST_S, Heap, WorkerHeap, trim
 
@@ -56,6 +57,8 @@ ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     **KERNEL_CACHE,
 }
+# Which cores a worker of vLLM's keeps to, on a CPU.
+BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 WORKER_HEAP = f"{WorkerHeap.__module__}.{WorkerHeap.__qualname__}"
 # Of a CPU's memory for keys and values: one part in so many, and no more than so many bytes.
 CPU_CACHE_PART = 8
@@ -185,7 +188,10 @@ class VLLMEngine(LocalEngine):
                 self._bridges = await worker.run(self._load_bridges)
             worker.bridges = self._bridges
             arguments = self.settings.arguments(self._bridges)
-            self._llm, self._processes = await asyncio.to_thread(launch, arguments)
+            cores = await asyncio.to_thread(cores_for, arguments)
+            if cores is not None:
+                await worker.run(keep_to, cores.encoder)
+            self._llm, self._processes = await asyncio.to_thread(launch, arguments, cores)
             self._tidying = asyncio.create_task(self._keep_tidy(self._llm))
             await self._warm_up()
         except LayerbridgeError:
@@ -405,6 +411,11 @@ class VLLMEngine(LocalEngine):
             self._heap.worked()
 
 
+def _give(found: asyncio.Future[Tensor], row: Float[Tensor, "T D"]) -> None:
+    if not found.done():  # whoever asked may have gone
+        found.set_result(row)
+
+
 class _Worker:
     """One thread for all that torch does here; texts that arrive together are embedded together."""
 
@@ -453,22 +464,29 @@ class _Worker:
         if not batch:
             return
         self._on_batch("encode", len(batch))
+        loop = asyncio.get_running_loop()
         try:
-            rows = await self.run(self._embed, [ask for ask, _ in batch])
+            await self.run(
+                self._embed, batch, lambda *read: loop.call_soon_threadsafe(_give, *read)
+            )
         except Exception as error:
+            left = [one for one in batch if not one[1].done()]
             if len(batch) > 1:  # one of them is to blame, and the others are to be answered
-                for one in batch:
+                for one in left:
                     await self._answer([one])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(error)
-            return
-        for (_, found), row in zip(batch, rows, strict=True):
-            if not found.done():
-                found.set_result(row)
+            elif left:
+                left[0][1].set_exception(error)
 
-    def _embed(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
+    def _embed(
+        self,
+        batch: Sequence[tuple[Ask, asyncio.Future[Tensor]]],
+        tell: Callable[[asyncio.Future[Tensor], Tensor], object],
+    ) -> None:
+        """After each pass vLLM has its texts to read, and the encoder the next."""
         assert self.bridges is not None
-        return [row.cpu() for row in self.bridges.embeds(asks)]
+        for made in self.bridges.embeds_by_pass([ask for ask, _ in batch]):
+            for place, row in made:
+                tell(batch[place][1], row.cpu())
 
     @staticmethod
     def _fail(asks: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
@@ -477,8 +495,15 @@ class _Worker:
                 found.set_exception(EngineDown("the engine was stopped"))
 
 
-def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
-    """vLLM, ready to be asked, and the processes it started."""
+def launch(
+    arguments: Mapping[str, Any], cores: Cores | None = None
+) -> tuple[Any, list[BaseProcess]]:
+    """vLLM, ready to be asked, and the processes it started.
+
+    Args:
+        arguments: of ``AsyncEngineArgs``.
+        cores: whose part for the language model it keeps to; else it chooses.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -494,8 +519,41 @@ def launch(arguments: Mapping[str, Any]) -> tuple[Any, list[BaseProcess]]:
             f"vLLM does not know a setting ({error})", allowed="fields of vLLM's AsyncEngineArgs"
         ) from None
     others = set(multiprocessing.active_children())
-    llm = AsyncLLM.from_engine_args(settings)
+    with _bound(cores):
+        llm = AsyncLLM.from_engine_args(settings)
     return llm, [child for child in multiprocessing.active_children() if child not in others]
+
+
+def cores_for(arguments: Mapping[str, Any]) -> Cores | None:
+    """What encoder and language model each get; None where vLLM, or the user, sees to it.
+
+    Args:
+        arguments: of ``AsyncEngineArgs``.
+    """
+    from vllm.platforms import current_platform
+
+    told = os.environ.get(BINDING, "auto") != "auto" or "VLLM_CPU_NUM_OF_RESERVED_CPU" in os.environ
+    workers = [arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")]
+    if not current_platform.is_cpu() or told or max(workers) > 1:
+        return None
+    return shared(own_cores())
+
+
+@contextmanager
+def _bound(cores: Cores | None) -> Iterator[None]:
+    """The processes that are started meanwhile keep to the language model's cores."""
+    if cores is None:
+        yield
+        return
+    before = os.environ.get(BINDING)
+    os.environ[BINDING] = ",".join(map(str, cores.language_model))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[BINDING]
+        else:
+            os.environ[BINDING] = before
 
 
 def on_cpu(arguments: Mapping[str, Any]) -> dict[str, Any]:
