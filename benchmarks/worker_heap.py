@@ -1,0 +1,122 @@
+"""What a worker of vLLM's has on its heap under prompts of all lengths: in use, and free.
+
+    .venv-vllm/bin/python benchmarks/worker_heap.py runs/demo/token-softmax --kernels 256 --tidy
+
+Sixty-four clients give vLLM prompts that were embedded before, one to five texts long, for answers
+of 1 to 24 tokens. The C library (glibc) is asked in the worker. The last line of stdout is one JSON
+document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+
+from layerbridge.backbone import LoadOptions
+from layerbridge.benchmarking.measure import machine
+from layerbridge.benchmarking.serve_texts import texts
+from layerbridge.progress import say
+from layerbridge.serving.asking import Ask
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.heap import KERNEL_CACHE, WorkerHeap
+from layerbridge.serving.vllm_engine import VLLMSettings, launch
+
+CLIENTS = 64
+NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
+class _Told(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES.split()]
+
+
+class WatchedHeap(WorkerHeap):
+    """A worker's heap, and what it says of itself."""
+
+    def heap(self, tidy: bool) -> dict[str, int]:
+        """Bytes."""
+        if tidy:
+            self.tidy_heap()
+        ask = ctypes.CDLL(None).mallinfo2
+        ask.restype = _Told
+        told = ask()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return {
+            "in_use": told.uordblks,
+            "free": told.fordblks,
+            "resident": pages * os.sysconf("SC_PAGE_SIZE"),
+        }
+
+
+async def watch(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The heap, every 20 seconds."""
+    bridges = Bridges.load([arguments.run], LoadOptions("float32"), weights=False)
+    (name,) = bridges
+    rows = bridges.embeds([Ask(name, text) for text in texts(400)])
+    extra = {"worker_extension_cls": "worker_heap.WatchedHeap"}
+    llm, _ = launch(VLLMSettings(enforce_eager=True, extra=extra).arguments(bridges))
+    draw = random.Random(0)
+    answers = 0
+
+    async def client(number: int) -> None:
+        nonlocal answers
+        while True:
+            prompt = torch.cat(draw.choices(rows, k=draw.choice([1, 1, 1, 2, 5])))[:1500]
+            sampling = SamplingParams(
+                max_tokens=draw.choice([1, 2, 4, 8, 24]),
+                temperature=0.0,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            answers += 1
+            async for _ in llm.generate({"prompt_embeds": prompt}, sampling, f"{answers}"):
+                pass
+
+    found = []
+    clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < arguments.seconds:
+        await asyncio.sleep(20)
+        (heap,) = await llm.collective_rpc("heap", args=(arguments.tidy,))
+        found.append({"seconds": passed + 20, "answers": answers, **heap})
+        say(json.dumps(found[-1]))
+    for one in clients:
+        one.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    llm.shutdown()
+    return found
+
+
+def main() -> None:
+    """Prints the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run", help="a trained bridge: its folder or hub id")
+    parser.add_argument("--kernels", default="1024", help="oneDNN keeps (its default: 1024)")
+    parser.add_argument("--tidy", action="store_true", help="malloc_trim every 20 seconds")
+    parser.add_argument("--seconds", type=float, default=180.0)
+    arguments = parser.parse_args()
+    (name,) = KERNEL_CACHE
+    os.environ[name] = arguments.kernels
+    # The worker is to find this file.
+    here = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    answers, sys.stdout = sys.stdout, sys.stderr  # vLLM logs to stdout
+    heap = asyncio.run(watch(arguments))
+    told = {"kernels": int(arguments.kernels), "tidy": arguments.tidy, "heap": heap}
+    print(json.dumps({**told, "machine": machine(torch.device("cpu"))}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
