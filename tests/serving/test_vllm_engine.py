@@ -291,13 +291,13 @@ def test_cores_are_shared_out_unless_the_user_has(monkeypatch):
     monkeypatch.setattr(vllm_engine, "own_cores", lambda: [0, 1, 2, 3])
     for name in (vllm_engine.BINDING, "VLLM_CPU_NUM_OF_RESERVED_CPU"):
         monkeypatch.delenv(name, raising=False)
-    assert vllm_engine.cores_for({}) == Cores((0, 1, 2), (3,))
-    assert vllm_engine.cores_for({"tensor_parallel_size": 2}) is None
+    assert vllm_engine.cores_for(VLLMSettings()) == Cores((0, 1, 2), (3,))
+    assert vllm_engine.cores_for(VLLMSettings(tensor_parallel_size=2)) is None
     monkeypatch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "2")
-    assert vllm_engine.cores_for({}) is None
+    assert vllm_engine.cores_for(VLLMSettings()) is None
     monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU")
     monkeypatch.setenv(vllm_engine.BINDING, "nobind")
-    assert vllm_engine.cores_for({}) is None
+    assert vllm_engine.cores_for(VLLMSettings()) is None
 
 
 @needs_vllm

@@ -184,13 +184,13 @@ class VLLMEngine(LocalEngine):
         self._state = "starting"
         self._worker = worker = _Worker(self._on_batch)
         try:
+            cores = await asyncio.to_thread(cores_for, self.settings)
+            if cores is not None:  # before it computes anything: its helpers stay where they began
+                await worker.run(keep_to, cores.encoder)
             if self._bridges is None:
                 self._bridges = await worker.run(self._load_bridges)
             worker.bridges = self._bridges
             arguments = self.settings.arguments(self._bridges)
-            cores = await asyncio.to_thread(cores_for, arguments)
-            if cores is not None:
-                await worker.run(keep_to, cores.encoder)
             self._llm, self._processes = await asyncio.to_thread(launch, arguments, cores)
             self._tidying = asyncio.create_task(self._keep_tidy(self._llm))
             await self._warm_up()
@@ -504,8 +504,7 @@ def launch(
         arguments: of ``AsyncEngineArgs``.
         cores: whose part for the language model it keeps to; else it chooses.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment()
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -524,16 +523,20 @@ def launch(
     return llm, [child for child in multiprocessing.active_children() if child not in others]
 
 
-def cores_for(arguments: Mapping[str, Any]) -> Cores | None:
-    """What encoder and language model each get; None where vLLM, or the user, sees to it.
+def _set_environment() -> None:
+    """What vLLM looks at when it is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
-    Args:
-        arguments: of ``AsyncEngineArgs``.
-    """
+
+def cores_for(settings: VLLMSettings) -> Cores | None:
+    """What encoder and language model each get; None where vLLM, or the user, sees to it."""
+    _set_environment()
     from vllm.platforms import current_platform
 
     told = os.environ.get(BINDING, "auto") != "auto" or "VLLM_CPU_NUM_OF_RESERVED_CPU" in os.environ
-    workers = [arguments.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data")]
+    sizes = asdict(settings)
+    workers = [sizes[f"{kind}_parallel_size"] for kind in ("tensor", "pipeline", "data")]
     if not current_platform.is_cpu() or told or max(workers) > 1:
         return None
     return shared(own_cores())
