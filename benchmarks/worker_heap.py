@@ -107,8 +107,7 @@ def main() -> None:
     parser.add_argument("--tidy", action="store_true", help="malloc_trim every 20 seconds")
     parser.add_argument("--seconds", type=float, default=180.0)
     arguments = parser.parse_args()
-    (name,) = KERNEL_CACHE
-    os.environ[name] = arguments.kernels
+    os.environ[KERNEL_CACHE] = arguments.kernels
     # The worker is to find this file.
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])

@@ -65,7 +65,7 @@ def serve(
     from layerbridge.serving.app import create_app
     from layerbridge.serving.bridges import Bridges, names
     from layerbridge.serving.conversation import ChatMapping
-    from layerbridge.serving.heap import KERNEL_CACHE
+    from layerbridge.serving.heap import KERNEL_CACHE, KERNELS
     from layerbridge.serving.keys import Keys
     from layerbridge.serving.limits import Limits
     from layerbridge.serving.metrics import Metrics
@@ -75,8 +75,7 @@ def serve(
 
     if engine not in ENGINES:
         raise ConfigError(f"unknown engine {engine!r}", allowed=ENGINES)
-    for name, value in KERNEL_CACHE.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(KERNEL_CACHE, KERNELS)
     names(runs)  # says what is wrong with them before anything is read
     place = choose_device(device)
     options = LoadOptions(dtype, None, trust_remote_code, allow_pickle)

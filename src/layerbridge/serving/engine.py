@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from layerbridge.answering import Classification, LayerWeights
 from layerbridge.serving.asking import Ask, Event, Question
@@ -118,3 +118,14 @@ class LocalEngine:
     def state(self) -> State:
         """Whether it answers."""
         return self._state
+
+
+def unless_done(call: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A future's ``set_result`` or ``set_exception``, passed over where whoever waited gave up."""
+    future = call.__self__  # type: ignore[attr-defined]
+
+    def set_it(value: Any) -> None:
+        if not future.done():
+            call(value)
+
+    return set_it

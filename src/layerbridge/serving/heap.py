@@ -18,7 +18,7 @@ REST_S = 1.0
 
 # oneDNN keeps what it compiled for the last 1 024 shapes, 0.2 MB each, and under mixed load every
 # batch has shapes of its own. It reads this before its first product. Set unless the user has.
-KERNEL_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
+KERNEL_CACHE, KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"
 
 
 def trim() -> None:

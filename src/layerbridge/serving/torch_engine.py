@@ -21,7 +21,7 @@ from layerbridge.decoding import Decoding, Row
 from layerbridge.errors import LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch
+from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, unless_done
 from layerbridge.serving.heap import Heap
 
 LOG = logging.getLogger(__name__)
@@ -188,9 +188,9 @@ class TorchEngine(LocalEngine):
             if self._bridges is None:
                 self._bridges = self._load_bridges()
         except BaseException as error:
-            loop.call_soon_threadsafe(_unless_done(ready.set_exception), error)
+            loop.call_soon_threadsafe(unless_done(ready.set_exception), error)
             return
-        loop.call_soon_threadsafe(_unless_done(ready.set_result), None)
+        loop.call_soon_threadsafe(unless_done(ready.set_result), None)
         reason = "the engine was stopped"
         try:
             while self._wait():
@@ -354,14 +354,3 @@ def _kind(asked: Question | Ask) -> Any:
     if isinstance(asked, Question):
         return asked.bridge, asked.options, asked.instruction, asked.normalize
     return asked.bridge
-
-
-def _unless_done(call: Callable[[Any], None]) -> Callable[[Any], None]:
-    future = call.__self__  # type: ignore[attr-defined]
-
-    def unless_done(value: Any) -> None:
-        # Whoever waited may have given up.
-        if not future.done():
-            call(value)
-
-    return unless_done

@@ -37,8 +37,15 @@ from layerbridge.errors import ConfigError, DataError, LayerbridgeError
 from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import Cores, keep_to, own_cores, shared
-from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, State
-from layerbridge.serving.heap import KERNEL_CACHE, REST_S, Heap, WorkerHeap, trim
+from layerbridge.serving.engine import (
+    EngineDown,
+    Load,
+    LocalEngine,
+    OnBatch,
+    State,
+    unless_done,
+)
+from layerbridge.serving.heap import KERNEL_CACHE, KERNELS, REST_S, Heap, WorkerHeap, trim
 
 # How many texts go through the encoder at a time, and how long the first one waits for company.
 MOST_TEXTS = 32
@@ -55,7 +62,7 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    **KERNEL_CACHE,
+    KERNEL_CACHE: KERNELS,
 }
 # Which cores a worker of vLLM's keeps to, on a CPU.
 BINDING = "VLLM_CPU_OMP_THREADS_BIND"
@@ -411,11 +418,6 @@ class VLLMEngine(LocalEngine):
             self._heap.worked()
 
 
-def _give(found: asyncio.Future[Tensor], row: Float[Tensor, "T D"]) -> None:
-    if not found.done():  # whoever asked may have gone
-        found.set_result(row)
-
-
 class _Worker:
     """One thread for all that torch does here; texts that arrive together are embedded together."""
 
@@ -464,11 +466,8 @@ class _Worker:
         if not batch:
             return
         self._on_batch("encode", len(batch))
-        loop = asyncio.get_running_loop()
         try:
-            await self.run(
-                self._embed, batch, lambda *read: loop.call_soon_threadsafe(_give, *read)
-            )
+            await self.run(self._embed, batch, asyncio.get_running_loop())
         except Exception as error:
             left = [one for one in batch if not one[1].done()]
             if len(batch) > 1:  # one of them is to blame, and the others are to be answered
@@ -480,19 +479,18 @@ class _Worker:
     def _embed(
         self,
         batch: Sequence[tuple[Ask, asyncio.Future[Tensor]]],
-        tell: Callable[[asyncio.Future[Tensor], Tensor], object],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """After each pass vLLM has its texts to read, and the encoder the next."""
         assert self.bridges is not None
         for made in self.bridges.embeds_by_pass([ask for ask, _ in batch]):
             for place, row in made:
-                tell(batch[place][1], row.cpu())
+                loop.call_soon_threadsafe(unless_done(batch[place][1].set_result), row.cpu())
 
     @staticmethod
     def _fail(asks: Sequence[tuple[Ask, asyncio.Future[Tensor]]]) -> None:
         for _, found in asks:
-            if not found.done():
-                found.set_exception(EngineDown("the engine was stopped"))
+            unless_done(found.set_exception)(EngineDown("the engine was stopped"))
 
 
 def launch(
@@ -535,9 +533,10 @@ def cores_for(settings: VLLMSettings) -> Cores | None:
     from vllm.platforms import current_platform
 
     told = os.environ.get(BINDING, "auto") != "auto" or "VLLM_CPU_NUM_OF_RESERVED_CPU" in os.environ
-    sizes = asdict(settings)
-    workers = [sizes[f"{kind}_parallel_size"] for kind in ("tensor", "pipeline", "data")]
-    if not current_platform.is_cpu() or told or max(workers) > 1:
+    most = max(
+        settings.tensor_parallel_size, settings.pipeline_parallel_size, settings.data_parallel_size
+    )
+    if not current_platform.is_cpu() or told or most > 1:
         return None
     return shared(own_cores())
 
