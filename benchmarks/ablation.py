@@ -22,19 +22,20 @@ from typing import Any
 
 from transformers import set_seed
 
-from layerbridge import results, tasks
-from layerbridge.backbone import LoadOptions, choose_device, dtype_name
+from layerbridge import tasks
 from layerbridge.demo import ENCODER, LANGUAGE_MODEL, DemoSettings
-from layerbridge.encoder import Encoder
-from layerbridge.evaluation import evaluate
-from layerbridge.language_model import LanguageModel
-from layerbridge.model import LayerBridge
+from layerbridge.evaluation import results
+from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions, choose_device, dtype_name
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
-from layerbridge.recipe import Recipe
 from layerbridge.reproducing.presets import INSTRUCTIONS, preset
-from layerbridge.run import RunData, new_bridge, train_bridge, training_arguments
-from layerbridge.sources import resolve
-from layerbridge.state_cache import StateCache
+from layerbridge.training.recipe import Recipe
+from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
 
 SMALL = preset("small")
 GLOBAL, TOKEN = dict(SMALL.fusions["global-softmax"]), dict(SMALL.fusions["token-softmax"])

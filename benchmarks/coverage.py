@@ -20,8 +20,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from layerbridge.results import versions
-from layerbridge.statistics import Answers, average_difference, difference, mean_of_seeds
+from layerbridge.evaluation.results import versions
+from layerbridge.evaluation.statistics import Answers, average_difference, difference, mean_of_seeds
 
 REPEATS = 300
 DRAWS = 1000

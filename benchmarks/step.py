@@ -14,7 +14,7 @@ from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.levers import LeverStep
 from layerbridge.benchmarking.measure import interleave, machine
 from layerbridge.benchmarking.train import TrainCase
-from layerbridge.language_model import LanguageModel
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.tasks import Row
 
 ROWS, TOKENS, ROUNDS = 32, 52, 4

@@ -24,13 +24,13 @@ import torch
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from layerbridge.backbone import LoadOptions
 from layerbridge.benchmarking.measure import machine
 from layerbridge.benchmarking.serve_texts import texts
+from layerbridge.models.backbone import LoadOptions
 from layerbridge.progress import say
-from layerbridge.serving.asking import Ask
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.heap import KERNEL_CACHE, WorkerHeap
+from layerbridge.serving.requests import Ask
 from layerbridge.serving.vllm_engine import VLLMSettings, launch
 
 CLIENTS = 64

@@ -13,14 +13,14 @@ from jaxtyping import install_import_hook
 # config's __init__ against its fields, where transformers accepts more than those.
 from transformers import GenerationMixin, PreTrainedModel  # noqa: F401
 
-from layerbridge.config import BridgeConfig
+from layerbridge.models.config import BridgeConfig
 
 with install_import_hook("layerbridge", "beartype.beartype"):
-    from layerbridge.backbone import LoadOptions
-    from layerbridge.encoder import Encoder
-    from layerbridge.language_model import LanguageModel
-    from layerbridge.model import LayerBridge
-    from layerbridge.sources import resolve
+    from layerbridge.hub.sources import resolve
+    from layerbridge.models.backbone import LoadOptions
+    from layerbridge.models.bridge import LayerBridge
+    from layerbridge.models.encoder import Encoder
+    from layerbridge.models.language_model import LanguageModel
 
 import tiny
 from naive_bridge import NaiveBridge
@@ -123,4 +123,4 @@ def scatter(bridge: LayerBridge) -> None:
             scale = {"fusion.w": 1e-2, "fusion.theta": 1e-4}.get(name, 0.3)
             noise = scale * torch.randn(tensor.shape)
             # What is divided by stays away from zero.
-            tensor.add_(noise.abs() if name == "projection.deviation" else noise)
+            tensor.add_(noise.abs() if name == "projection.std" else noise)

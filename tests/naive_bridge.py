@@ -43,7 +43,7 @@ class NaiveBridge:
     max_text_tokens: int = 512
     states: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def layer_states(self, text: str) -> list[Tensor]:
+    def hidden_states(self, text: str) -> list[Tensor]:
         """h₁ … h_L, each [S, E]."""
         if text not in self.states:
             ids = self.encoder_tokenizer(text)["input_ids"][: self.max_text_tokens]
@@ -55,7 +55,7 @@ class NaiveBridge:
 
     def fused(self, text: str) -> Tensor:
         """f [S, E]."""
-        layers = self.layer_states(text)
+        layers = self.hidden_states(text)
         if self.normalize == "rms":
             layers = [h / h.square().mean(-1, keepdim=True).sqrt() for h in layers]
         if self.fusion in ("last", "fixed"):  # fixed: the last layer unless told otherwise
@@ -109,7 +109,7 @@ class NaiveBridge:
         if self.lm_tokenizer.bos_token_id is not None:
             parts.append(embed(torch.tensor([self.lm_tokenizer.bos_token_id])))
         t = self.tensors
-        f = (self.fused(text) - t["projection.mean"]) / t["projection.deviation"]
+        f = (self.fused(text) - t["projection.mean"]) / t["projection.std"]
         parts.append(f @ t["projection.linear.weight"].T + t["projection.linear.bias"])
         if "projection.boundary" in self.tensors:
             parts.append(self.tensors["projection.boundary"][None])

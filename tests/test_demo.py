@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from layerbridge import results, zoo
 from layerbridge.demo import QUICK, demo
 from layerbridge.errors import OutputError, ZooError
-from layerbridge.model import LayerBridge
+from layerbridge.evaluation import results
+from layerbridge.hub import zoo
+from layerbridge.models.bridge import LayerBridge
 
 FUSIONS = tuple(QUICK.fusions)
 

@@ -16,7 +16,8 @@ def python(*words):
 def test_importing_it_loads_no_framework():
     said = python(
         "-c",
-        "import sys, layerbridge, layerbridge.errors, layerbridge.zoo, layerbridge.results\n"
+        "import sys, layerbridge, layerbridge.errors, layerbridge.hub.zoo\n"
+        "import layerbridge.evaluation.results\n"
         "dir(layerbridge); layerbridge.__version__\n"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])",
     )
@@ -24,7 +25,7 @@ def test_importing_it_loads_no_framework():
 
 
 def test_importing_the_model_warns_of_nothing():
-    said = python("-W", "error", "-c", "import layerbridge.model")
+    said = python("-W", "error", "-c", "import layerbridge.models.bridge")
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
@@ -32,8 +33,9 @@ def test_importing_the_model_warns_of_nothing():
 def test_every_public_name_is_there(name):
     value = getattr(layerbridge, name)
     if name != "__version__":
-        assert value is getattr(importlib.import_module(value.__module__), name)
-        assert value.__module__.startswith("layerbridge.")
+        module = getattr(value, "__module__", None)  # a room has none
+        assert module is None or value is getattr(importlib.import_module(module), name)
+        assert (module or value.__name__).startswith("layerbridge.")
         assert value.__doc__
 
 
@@ -42,9 +44,8 @@ def test_dir_and_star_give_the_same_names():
     space = {}
     exec("from layerbridge import *", space)
     assert set(layerbridge.__all__) <= set(space)
-    assert set(layerbridge._PUBLIC) | {"__version__"} == set(layerbridge.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'layerbridge' has no attribute 'Layerbridge'"):
+    with pytest.raises(AttributeError, match="No layerbridge attribute Layerbridge"):
         _ = layerbridge.Layerbridge

@@ -22,8 +22,8 @@ import sys
 
 from course import parser, soak
 
-from layerbridge.backbone import choose_device
 from layerbridge.benchmarking.measure import machine
+from layerbridge.models.backbone import choose_device
 
 
 def main() -> int:

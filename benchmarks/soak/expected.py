@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 import transformers
 
-from layerbridge.backbone import LoadOptions
 from layerbridge.benchmarking.serve_texts import texts
-from layerbridge.model import LayerBridge
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.progress import meter
 from layerbridge.serving.bridges import Bridges
 
@@ -65,9 +65,9 @@ def answers(
 ) -> Iterator[Expected]:
     """What the library says to each, as far as it was decided."""
     language_model = bridge.language_model
-    stops, tokenizer = set(language_model.stops()), language_model.tokenizer
+    stops, tokenizer = set(language_model.stop_token_ids()), language_model.tokenizer
     written = bridge.generate(
-        layer_states=bridge.encode(asked),
+        hidden_states=bridge.encode(asked),
         instruction=instruction,
         max_new_tokens=LONG,
         do_sample=False,

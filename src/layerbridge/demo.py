@@ -18,24 +18,25 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from layerbridge import plots, tasks
-from layerbridge.answering import Classification
-from layerbridge.backbone import LoadOptions, choose_device, dtype_name
-from layerbridge.baselines.floor import floor
-from layerbridge.baselines.lm_alone import lm_alone
-from layerbridge.encoder import Encoder
+from layerbridge import tasks
 from layerbridge.errors import OutputError
-from layerbridge.evaluation import evaluate
-from layerbridge.language_model import LanguageModel
-from layerbridge.model import LayerBridge
+from layerbridge.evaluation.baselines.floor import floor
+from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.evaluation.results import Result
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions, choose_device, dtype_name
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.inference import Classification
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
-from layerbridge.recipe import Recipe
-from layerbridge.results import Result
-from layerbridge.run import RunData, new_bridge, train_bridge, training_arguments
-from layerbridge.sources import resolve
-from layerbridge.state_cache import StateCache
-from layerbridge.tables import accuracy_table
-from layerbridge.training import prepare_output
+from layerbridge.report import plots
+from layerbridge.report.tables import accuracy_table
+from layerbridge.training.output import prepare_output
+from layerbridge.training.recipe import Recipe
+from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
 
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"

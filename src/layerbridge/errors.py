@@ -1,7 +1,7 @@
 """Errors a user can cause, each told in one line: what was given, what is allowed, what to do next.
 
 Every class is a ``ValueError``, so a library user can catch the standard type; the command line
-catches ``LayerbridgeError``, prints its one line and exits with code 2.
+catches ``LayerBridgeError``, prints its one line and exits with code 2.
 Bugs of our own are never raised through these: they are ``assert`` or what Python raises.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class LayerbridgeError(ValueError):
+class LayerBridgeError(ValueError):
     """A mistake that a user can mend.
 
     Args:
@@ -38,33 +38,33 @@ class LayerbridgeError(ValueError):
         return " ".join("; ".join(parts).split())
 
 
-class ConfigError(LayerbridgeError):
+class ConfigError(LayerBridgeError):
     """A setting is unknown, out of range, or at odds with another one."""
 
 
-class BackboneError(LayerbridgeError):
+class BackboneError(LayerBridgeError):
     """An encoder or language model cannot be found, or is of a kind that does not fit."""
 
 
-class CheckpointError(LayerbridgeError):
+class CheckpointError(LayerBridgeError):
     """A saved bridge is damaged, incomplete, or was made with another backbone."""
 
 
-class DataError(LayerbridgeError):
+class DataError(LayerBridgeError):
     """A data file, column, row, label or language is not what the task needs."""
 
 
-class ResultError(LayerbridgeError):
+class ResultError(LayerBridgeError):
     """A result file is missing, malformed, or cannot be compared with another one."""
 
 
-class OutputError(LayerbridgeError):
+class OutputError(LayerBridgeError):
     """An output directory cannot be written, or holds something that would be lost."""
 
 
-class ZooError(LayerbridgeError):
+class ZooError(LayerBridgeError):
     """A model of the zoo is unknown, cannot be fetched, or failed its check."""
 
 
-class TrainingError(LayerbridgeError):
+class TrainingError(LayerBridgeError):
     """Training cannot go on: the loss is not a number, or the settings do not fit the data."""

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from layerbridge import fusion
-from layerbridge.answering import option_ids
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.levers import LEVERS, LeverStep, batches
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge, ReferenceTokenSoftmax
-from layerbridge.collation import pad_labels
-from layerbridge.layer_states import LayerStates
+from layerbridge.models import fusion
+from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.inference import option_ids
+from layerbridge.training.collation import pad_labels
 
 PAIR = Pair("shape:tiny-encoder", "shape:tiny-lm", "float32", "cpu")
 FUSIONS = ("last", "global-softmax", "token-softmax")
@@ -93,12 +93,14 @@ def test_batches_in_order_or_by_length(rows):
 
 def test_reference_fusion_is_the_papers_block():
     torch.manual_seed(0)
-    ours = fusion.build("token-softmax", layers=5, width=24).eval()
+    ours = fusion.build("token-softmax", num_layers=5, width=24).eval()
     rival = ReferenceTokenSoftmax(5, 24).eval()
     rival.load_state_dict(ours.state_dict())
     layers = [torch.randn(2, 7, 24) for _ in range(5)]
     mask = torch.ones(2, 7, dtype=torch.bool)
-    torch.testing.assert_close(rival(layers), ours(LayerStates(layers, mask)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        rival(layers), ours(HiddenStates(layers, mask)), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_generation_is_the_bridges_own(backbones, rows):

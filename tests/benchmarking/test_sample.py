@@ -4,9 +4,9 @@ import pytest
 
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.pair import Pair
-from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError
-from layerbridge.sources import resolve
+from layerbridge.hub.sources import resolve
+from layerbridge.models.encoder import Encoder
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import transformers
 
 from layerbridge.benchmarking import shapes
 from layerbridge.benchmarking.shapes import Shape
-from layerbridge.encoder import Encoder
 from layerbridge.errors import BackboneError, ConfigError
-from layerbridge.language_model import LanguageModel, Piece
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel, Segment
 
 # As published; encoders without the poolers that are not built here.
 PARAMETERS = {
@@ -397,7 +397,7 @@ def test_a_synthetic_tokenizer_is_told_from_a_real_one(load_lm):
 def test_an_encoder_encodes():
     encoder = shapes.encoder("tiny-encoder", dtype="float32", max_text_tokens=9)
     assert isinstance(encoder, Encoder)
-    assert (encoder.layers, encoder.width) == (3, 32)
+    assert (encoder.num_layers, encoder.width) == (3, 32)
     assert encoder.model.name_or_path == "shape:tiny-encoder"
     states = encoder.encode([shapes.text(4, 0), shapes.text(20, 1)])
     assert states.mask.sum(1).tolist() == [6, 9]
@@ -408,10 +408,10 @@ def test_an_encoder_encodes():
 def test_a_language_model_says_what_comes_next():
     lm = shapes.language_model("tiny-lm", dtype="float32")
     assert isinstance(lm, LanguageModel)
-    assert (lm.width, lm.bos_id, lm.eos_id, lm.head_is_plain) == (48, 1, 2, True)
-    ids = torch.tensor([lm.encode(shapes.text(6, 0))])
-    piece = Piece(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
-    options = [lm.encode(label) for label in shapes.LABELS]
+    assert (lm.width, lm.bos_id, lm.eos_id, lm.head_is_separable) == (48, 1, 2, True)
+    ids = torch.tensor([lm.token_ids(shapes.text(6, 0))])
+    piece = Segment(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
+    options = [lm.token_ids(label) for label in shapes.LABELS]
     scores = lm.option_scores([piece], options)
     assert scores.isfinite().all()
     assert len(set(scores[0].tolist())) == len(options)

@@ -11,8 +11,8 @@ import pytest
 
 from layerbridge import tasks
 from layerbridge.cli.app import main
-from layerbridge.recipe import Recipe
-from layerbridge.run import train
+from layerbridge.training.recipe import Recipe
+from layerbridge.training.run import train
 
 EXAMPLES = {"the market": "country", "ම ශ්": "unit", "teams": "unit", "a crowd": "country"}
 

@@ -72,7 +72,7 @@ def test_an_interrupt_is_no_traceback(command, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("layerbridge.results.find", interrupted)
+    monkeypatch.setattr("layerbridge.evaluation.results.find", interrupted)
     said = command("table", "runs")
     assert said.code == 130
     assert "Traceback" not in said.err
@@ -82,7 +82,7 @@ def test_a_bug_of_our_own_is_not_hidden(monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("layerbridge.results.find", broken)
+    monkeypatch.setattr("layerbridge.evaluation.results.find", broken)
     monkeypatch.setattr(sys, "argv", ["layerbridge", "table", "runs"])
     from layerbridge.cli.app import main
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from layerbridge.model import LayerBridge
+from layerbridge.models.bridge import LayerBridge
 
 CPU = ("--dtype", "float32", "--device", "cpu")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from transformers.integrations import is_tensorboard_available
 
-from layerbridge.model import LayerBridge
-from layerbridge.zoo import store
+from layerbridge.hub.zoo import store
+from layerbridge.models.bridge import LayerBridge
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -3,12 +3,13 @@ import json
 import pytest
 
 import tiny_translators
-from layerbridge import results, tasks
-from layerbridge.backbone import LoadOptions
-from layerbridge.baselines.floor import floor
-from layerbridge.baselines.lm_alone import lm_alone
-from layerbridge.baselines.lm_few_shot import lm_few_shot
-from layerbridge.tables import accuracy_table
+from layerbridge import tasks
+from layerbridge.evaluation import results
+from layerbridge.evaluation.baselines.floor import floor
+from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.baselines.lm_few_shot import lm_few_shot
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.report.tables import accuracy_table
 
 PLACE = ("--device", "cpu", "--dtype", "float32")
 
@@ -94,7 +95,7 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
 
     # What was kept is all that the next one needs.
     fail = lambda *_: pytest.fail("translated again")  # noqa: E731
-    monkeypatch.setattr("layerbridge.translation.translator.Translator._translate", fail)
+    monkeypatch.setattr("layerbridge.evaluation.translation.translator.Translator._translate", fail)
     assert command(*words).code == 0
     assert results.read(tmp_path / "results" / "names-translate.json").languages == first.languages
     assert command(*words, "--shots", "2").code == 0
@@ -190,7 +191,7 @@ def test_help(command):
 
 def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeypatch):
     asked = []
-    from layerbridge.language_model import LanguageModel
+    from layerbridge.models.language_model import LanguageModel
 
     load = LanguageModel.load
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from layerbridge.answering import LayerWeights
 from layerbridge.cli import chat as chat_module
 from layerbridge.cli.heat_map import heat_map
-from layerbridge.decoding import Decoding
-from layerbridge.model import LayerBridge
-from layerbridge.plots.style import clean
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.inference import LayerWeights
+from layerbridge.report.plots.style import clean
+from layerbridge.serving.decoding import Decoding
 
 CPU = ("--dtype", "float32", "--device", "cpu")
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from layerbridge.comparison import compare
-from layerbridge.tables import effect_table
+from layerbridge.evaluation.comparison import compare
+from layerbridge.report.tables import effect_table
 from made_results import result
 
 LAST = ("1100000000", "1000000000", "1100100000")

@@ -3,10 +3,11 @@ import shutil
 
 import pytest
 
-from layerbridge import results, tasks
-from layerbridge.evaluation import evaluate
-from layerbridge.model import LayerBridge
-from layerbridge.tables import accuracy_table
+from layerbridge import tasks
+from layerbridge.evaluation import results
+from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.report.tables import accuracy_table
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
-from layerbridge.results import LanguageResult, Prediction, Result
-from layerbridge.weight_log import FILE, append
+from layerbridge.evaluation.results import LanguageResult, Prediction, Result
+from layerbridge.training.weight_log import FILE, append
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
+from layerbridge.evaluation.results import LanguageResult, Prediction, Result
 from layerbridge.report.figures import Drawing
-from layerbridge.results import LanguageResult, Prediction, Result
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import io
 
 import pytest
 
-from layerbridge.comparison import compare
-from layerbridge.results import LanguageResult, Prediction, Result
-from layerbridge.tables import accuracy_table
+from layerbridge.evaluation.comparison import compare
+from layerbridge.evaluation.results import LanguageResult, Prediction, Result
+from layerbridge.report.tables import accuracy_table
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from layerbridge import run
 from layerbridge.cli.train import training_flags
 from layerbridge.errors import ConfigError
-from layerbridge.model import LayerBridge
-from layerbridge.recipe import Recipe
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.training import run
+from layerbridge.training.recipe import Recipe
 
 
 @pytest.fixture

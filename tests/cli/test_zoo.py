@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from layerbridge import zoo
+from layerbridge.hub import zoo
 
 NAMES = ["multilingual-e5-small", "smollm2-135m-instruct", "gemma-3-270m"]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from layerbridge.language_model import IGNORED
-from layerbridge.layer_states import LayerStates
+from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.language_model import IGNORED
 
 PAIRS = [("mt5", "llama"), ("xlm-r", "gpt2"), ("gemma2-encoder", "gemma2")]
 TEXTS = [
@@ -32,7 +32,7 @@ def wider(states, pads):
     layers, batch, _, width = states.stacked.shape
     noise = 100 * torch.randn(layers, batch, pads, width)
     mask = torch.cat([states.mask, torch.zeros(batch, pads, dtype=torch.bool)], 1)
-    return LayerStates(torch.cat([states.stacked, noise], 2), mask)
+    return HiddenStates(torch.cat([states.stacked, noise], 2), mask)
 
 
 @pytest.mark.parametrize(("encoder", "lm"), PAIRS)
@@ -40,18 +40,18 @@ def test_forward(make_bridge, encoder, lm):
     bridge = make_bridge(encoder, lm, instruction="Answer:")
     states = bridge.encode(TEXTS)
     with torch.no_grad():
-        together = bridge(layer_states=states, labels=padded(TARGETS)).logits
+        together = bridge(hidden_states=states, labels=padded(TARGETS)).logits
         alone = [
             bridge(**bridge.encoder.tokenize([text]), labels=padded([target])).logits
             for text, target in zip(TEXTS, TARGETS, strict=True)
         ]
         torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
-        extra = bridge(layer_states=wider(states, 13), labels=padded(TARGETS)).logits
+        extra = bridge(hidden_states=wider(states, 13), labels=padded(TARGETS)).logits
         torch.testing.assert_close(extra, together, **CLOSE)
         # Labels padded further than any target asks for.
         labels = torch.cat([padded(TARGETS), torch.full((8, 5), IGNORED)], 1)
         torch.testing.assert_close(
-            bridge(layer_states=states, labels=labels).logits, together, **CLOSE
+            bridge(hidden_states=states, labels=labels).logits, together, **CLOSE
         )
         order = [3, 0, 7, 1, 6, 2, 5, 4]
         shuffled = bridge(
@@ -81,12 +81,12 @@ def test_greedy_generation(make_bridge, encoder, lm):
     bridge = make_bridge(encoder, lm)
     arguments = {"max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
     states = bridge.encode(TEXTS)
-    together = bridge.generate(layer_states=states, **arguments)
+    together = bridge.generate(hidden_states=states, **arguments)
     assert together.shape == (8, 10)
     assert len({tuple(row) for row in together.tolist()}) > 2
     for row, text in zip(together, TEXTS, strict=True):
         assert torch.equal(bridge.generate(**bridge.encoder.tokenize([text]), **arguments)[0], row)
-    assert torch.equal(bridge.generate(layer_states=wider(states, 13), **arguments), together)
+    assert torch.equal(bridge.generate(hidden_states=wider(states, 13), **arguments), together)
 
 
 @pytest.mark.parametrize(("encoder", "lm"), PAIRS)
@@ -96,7 +96,7 @@ def test_the_kv_cache_changes_nothing(make_bridge, encoder, lm):
     found = {}
     for use_cache in (True, False):
         found[use_cache] = bridge.generate(
-            layer_states=bridge.encode(TEXTS),
+            hidden_states=bridge.encode(TEXTS),
             max_new_tokens=8,
             do_sample=False,
             eos_token_id=None,

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from layerbridge.language_model import IGNORED
+from layerbridge.models.language_model import IGNORED
 
 LABELS = torch.tensor([[5, 6, 1], [7, 1, IGNORED]])
 
@@ -34,7 +34,7 @@ def test_a_step_moves_the_bridge_and_nothing_else(make_bridge, fusion, encoder, 
     backbones = [*bridge.encoder.parameters(), *bridge.language_model.parameters()]
     assert all(p.grad is None for p in backbones)
     for name, tensor in bridge.trained_state_dict().items():
-        constant = name in ("projection.mean", "projection.deviation")
+        constant = name in ("projection.mean", "projection.std")
         assert torch.equal(tensor, tensors[name]) == constant, name
         assert tensor.isfinite().all()
 

@@ -20,18 +20,18 @@ def test_sampling(bridge):
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         drawn.append(
-            bridge.generate(layer_states=states, do_sample=True, temperature=3.0, top_k=50, **FREE)
+            bridge.generate(hidden_states=states, do_sample=True, temperature=3.0, top_k=50, **FREE)
         )
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     torch.manual_seed(0)
-    coldest = bridge.generate(layer_states=states, do_sample=True, top_k=1, **FREE)
-    assert torch.equal(coldest, bridge.generate(layer_states=states, do_sample=False, **FREE))
+    coldest = bridge.generate(hidden_states=states, do_sample=True, top_k=1, **FREE)
+    assert torch.equal(coldest, bridge.generate(hidden_states=states, do_sample=False, **FREE))
 
 
 def test_beams(bridge):
     found = bridge.generate(
-        layer_states=bridge.encode(TEXTS),
+        hidden_states=bridge.encode(TEXTS),
         num_beams=4,
         num_return_sequences=2,
         do_sample=False,
@@ -45,7 +45,7 @@ def test_beams(bridge):
     assert (best[:, 0] >= best[:, 1]).all()
     # What beam search says of its best answer is what scoring it says, and no worse than greedy.
     states = bridge.encode(TEXTS)
-    greedy = bridge.generate(layer_states=states, do_sample=False, **FREE)
+    greedy = bridge.generate(hidden_states=states, do_sample=False, **FREE)
     for row in range(3):
         answers = [found.sequences[2 * row].tolist(), greedy[row].tolist()]
         scores = bridge.option_scores(bridge.encode(TEXTS[row : row + 1]), answers)[0]
@@ -70,7 +70,7 @@ def test_streamer(bridge):
 
     streamer = Kept()
     states = bridge.encode(TEXTS[:1])
-    tokens = bridge.generate(layer_states=states, do_sample=False, streamer=streamer, **FREE)
+    tokens = bridge.generate(hidden_states=states, do_sample=False, streamer=streamer, **FREE)
     assert streamer.tokens == tokens[0].tolist()
     assert streamer.ended
 
@@ -83,22 +83,24 @@ def test_stopping_criteria(bridge):
     states = bridge.encode(TEXTS)
     criteria = StoppingCriteriaList([AfterThree()])
     tokens = bridge.generate(
-        layer_states=states, do_sample=False, stopping_criteria=criteria, **FREE
+        hidden_states=states, do_sample=False, stopping_criteria=criteria, **FREE
     )
-    free = bridge.generate(layer_states=states, do_sample=False, **FREE)
+    free = bridge.generate(hidden_states=states, do_sample=False, **FREE)
     assert torch.equal(tokens, free[:, :3])
 
 
 def test_logits_processors_and_stop_ids(bridge):
     states = bridge.encode(TEXTS)
-    free = bridge.generate(layer_states=states, do_sample=False, **FREE)
+    free = bridge.generate(hidden_states=states, do_sample=False, **FREE)
     banned = int(free[0, 0])
-    tokens = bridge.generate(layer_states=states, do_sample=False, bad_words_ids=[[banned]], **FREE)
+    tokens = bridge.generate(
+        hidden_states=states, do_sample=False, bad_words_ids=[[banned]], **FREE
+    )
     assert banned not in tokens.tolist()[0]
     second = int(free[0, 1])
     first = free[0].tolist().index(second)
     cut = bridge.generate(
-        layer_states=bridge.encode(TEXTS[:1]),
+        hidden_states=bridge.encode(TEXTS[:1]),
         do_sample=False,
         max_new_tokens=6,
         eos_token_id=second,
@@ -108,7 +110,7 @@ def test_logits_processors_and_stop_ids(bridge):
 
 def test_return_dict(bridge):
     found = bridge.generate(
-        layer_states=bridge.encode(TEXTS),
+        hidden_states=bridge.encode(TEXTS),
         do_sample=False,
         return_dict_in_generate=True,
         output_logits=True,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from layerbridge.language_model import IGNORED
+from layerbridge.models.language_model import IGNORED
 
 ODD = {
     "empty": "",

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from layerbridge import fusion
-from layerbridge.language_model import IGNORED
+from layerbridge.models import fusion
+from layerbridge.models.language_model import IGNORED
 
 ENCODERS = ("mt5", "xlm-r", "gemma2-encoder")
 LANGUAGE_MODELS = ("llama", "gpt2", "gemma2")
@@ -65,7 +65,7 @@ def test_loss_and_gradients(make_bridge, naive_of, strategy, encoder, lm, bounda
     output.loss.backward()
     expected.backward()
     found = {name: p.grad for name, p in bridge.named_parameters() if p.requires_grad}
-    assert set(naive.tensors) - set(found) == {"projection.mean", "projection.deviation"}
+    assert set(naive.tensors) - set(found) == {"projection.mean", "projection.std"}
     assert ("projection.boundary" in found) == boundary
     for name, gradient in found.items():
         expected_gradient = naive.tensors[name].grad

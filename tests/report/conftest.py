@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from layerbridge import report
-from layerbridge.answering import LayerWeights
-from layerbridge.comparison import compare
+from layerbridge.evaluation.comparison import compare
+from layerbridge.evaluation.results import CLASSIFIER, LanguageResult, Prediction, Result
+from layerbridge.models.inference import LayerWeights
 from layerbridge.report.figures import Drawing
-from layerbridge.results import CLASSIFIER, LanguageResult, Prediction, Result
-from layerbridge.weight_log import FILE, append
+from layerbridge.training.weight_log import FILE, append
 
 BRIDGE = {"encoder": "zoo:multilingual-e5-small", "fusion": "x"}
 

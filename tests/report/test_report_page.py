@@ -9,11 +9,11 @@ import pytest
 from html_tree import tree
 
 from layerbridge import report
-from layerbridge.comparison import compare
 from layerbridge.errors import OutputError, ResultError
-from layerbridge.plots import style
-from layerbridge.results import SCHEMA, Result, find
-from layerbridge.tables import accuracy_table
+from layerbridge.evaluation.comparison import compare
+from layerbridge.evaluation.results import SCHEMA, Result, find
+from layerbridge.report.plots import style
+from layerbridge.report.tables import accuracy_table
 
 # What a page of ours is made of; whatever else turns up was smuggled in.
 HTML = {

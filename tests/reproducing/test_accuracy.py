@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import tiny_translators
-from layerbridge import results
-from layerbridge.encoder import Encoder
 from layerbridge.errors import DataError, OutputError
+from layerbridge.evaluation import results
+from layerbridge.models.encoder import Encoder
 from layerbridge.reproducing import Request, accuracy_files, jobs, reproduce, shared
-from layerbridge.training import BridgeTrainer
+from layerbridge.training.trainer import BridgeTrainer
 
 BASELINES = [("ask", "floor", 0), ("ask", "lm-alone", 0), ("ask", "lm-few-shot", 0)]
 LAST = [("train", "last", 0), ("ask", "last", 0)]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from layerbridge import sources, zoo
+from layerbridge.hub import sources, zoo
 from layerbridge.reproducing import Request, estimate, plan, presets, reproduce
 from layerbridge.reproducing.plan import duration, size
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from layerbridge import recipe
 from layerbridge.demo import FUSIONS, DemoSettings
 from layerbridge.errors import ConfigError
-from layerbridge.model import LayerBridge
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.reproducing import Request, presets, reproduce
+from layerbridge.training import recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 BENCHMARKS = ("table1", "table2", "table3", "table4", "xsid", "sib200")

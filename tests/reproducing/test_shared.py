@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.reproducing import shared
 from layerbridge.reproducing.shared import Shared
-from layerbridge.state_cache import MappedStateCache, StateCache
 
 TEXTS = ["a market rose", "the teams", "the market"]
 

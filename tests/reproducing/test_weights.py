@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from layerbridge.model import LayerBridge
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.reproducing import reproduce, weights
 from layerbridge.reproducing.experiments import Experiment
 

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import torch
 
 import tiny
-from layerbridge.answering import LayerWeights, classification
-from layerbridge.config import BridgeConfig
 from layerbridge.errors import DataError
-from layerbridge.serving.asking import Begun, Finished, Token
+from layerbridge.hub.sources import Source
+from layerbridge.models.config import BridgeConfig
+from layerbridge.models.inference import LayerWeights, classification
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load
-from layerbridge.sources import Source
+from layerbridge.serving.requests import Begun, Finished, Token
 
 TOKENIZER = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
 OPTIONS = ["country", "currency"]

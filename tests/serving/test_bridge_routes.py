@@ -5,7 +5,7 @@ import math
 import pytest
 from fake_engine import FakeEngine
 
-from layerbridge.serving.asking import Question
+from layerbridge.serving.requests import Question
 
 
 def test_classify(client):

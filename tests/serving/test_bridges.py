@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerbridge.backbone import LoadOptions
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.language_model import pack
-from layerbridge.serving.asking import Ask
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.language_model import pack
 from layerbridge.serving.bridges import Bridges, names
-from layerbridge.sources import resolve
+from layerbridge.serving.requests import Ask
 
 FLOAT32 = LoadOptions(dtype="float32")
 TEXTS = ["The market rose", "ශ්‍රී ලංකාව", "a"]

@@ -5,10 +5,10 @@ import json
 import pytest
 from fake_engine import TOKENIZER, FakeEngine, ids_of
 
-from layerbridge.serving.asking import Ask, Finished, Sampling
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import EngineDown
 from layerbridge.serving.limits import Limits
+from layerbridge.serving.requests import Ask, Finished, Sampling
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

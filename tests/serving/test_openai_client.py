@@ -7,10 +7,10 @@ import openai
 import pytest
 from fake_engine import FakeEngine
 
-from layerbridge.serving.asking import Token
 from layerbridge.serving.engine import EngineDown
 from layerbridge.serving.keys import Keys
 from layerbridge.serving.limits import Limits
+from layerbridge.serving.requests import Token
 
 SINHALA = "ශ්‍රී ලංකා රුපියල"
 MESSAGES = [{"role": "user", "content": SINHALA}]

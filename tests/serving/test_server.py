@@ -1,7 +1,7 @@
 import pytest
 from fake_engine import FakeEngine
 
-from layerbridge.errors import BackboneError, LayerbridgeError
+from layerbridge.errors import BackboneError, LayerBridgeError
 from layerbridge.serving.app import create_app
 from layerbridge.serving.engine import EngineDown
 from layerbridge.serving.server import Address, serve
@@ -21,7 +21,7 @@ class Unstartable(FakeEngine):
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (EngineDown("vLLM does not start (no memory); what it wrote tells why"), LayerbridgeError),
+        (EngineDown("vLLM does not start (no memory); what it wrote tells why"), LayerBridgeError),
         (BackboneError("there is no language model 'x'"), BackboneError),
     ],
 )

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from layerbridge.errors import BackboneError
 from layerbridge.serving.engine import EngineDown
-from layerbridge.serving.errors import ErrorResponse, Faults, as_http
+from layerbridge.serving.errors import ErrorMiddleware, ErrorResponse, as_http
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -269,8 +269,8 @@ def test_a_reply_that_has_begun_is_not_begun_again(caplog):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Faults(app)({"type": "http"}, None, send))
+    asyncio.run(ErrorMiddleware(app)({"type": "http"}, None, send))
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert "in the middle" in caplog.text
     with pytest.raises(RuntimeError):
-        asyncio.run(Faults(app)({"type": "lifespan"}, None, send))
+        asyncio.run(ErrorMiddleware(app)({"type": "lifespan"}, None, send))

@@ -4,11 +4,11 @@ import time
 import pytest
 
 from layerbridge.errors import BackboneError, DataError
-from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
+from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDown, Load
+from layerbridge.serving.requests import Ask, Begun, Finished, Question, Sampling, Token
 from layerbridge.serving.torch_engine import TorchEngine, TorchSettings
-from layerbridge.sources import resolve
 
 TEXTS = [
     "The market rose",
@@ -54,7 +54,7 @@ async def told(engine, ask):
 def expected(bridge, text, count, instruction=None):
     """What the library writes, whatever would end it."""
     ids = bridge.generate(
-        layer_states=bridge.encode([text]),
+        hidden_states=bridge.encode([text]),
         instruction=instruction,
         max_new_tokens=count,
         do_sample=False,
@@ -279,7 +279,7 @@ def test_long_and_short_prompts_are_read_in_passes_of_their_own(running, bridges
 
 def test_rows_that_cannot_join_are_read_together(running, bridges, monkeypatch):
     monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 40)
-    monkeypatch.setattr("layerbridge.decoding.Decoding.joins", False)
+    monkeypatch.setattr("layerbridge.serving.decoding.Decoding.joins", False)
 
     async def twice(engine, batches):
         return [await read_at_once(engine, batches) for _ in range(2)]

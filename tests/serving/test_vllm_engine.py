@@ -11,14 +11,14 @@ import torch
 import transformers
 
 import tiny
-from layerbridge.backbone import LoadOptions
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.model import LayerBridge
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.serving import heap, vllm_engine
-from layerbridge.serving.asking import Ask, Begun, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import Cores, own_cores, shared
 from layerbridge.serving.engine import EngineDown, Load
+from layerbridge.serving.requests import Ask, Begun, Finished, Question, Sampling, Token
 from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
 
 FLOAT32 = LoadOptions(dtype="float32")
@@ -238,7 +238,7 @@ def expected(library, one):
     """What the library writes, whatever would end it."""
     bridge = library[one.bridge]
     written = bridge.generate(
-        layer_states=bridge.encode([one.text]),
+        hidden_states=bridge.encode([one.text]),
         instruction=one.instruction,
         max_new_tokens=one.sampling.max_tokens,
         do_sample=False,
@@ -413,7 +413,7 @@ def test_classify_is_the_librarys(run, alive, library, normalize):
         assert all(len(token.top) == 2 for token in events[1:-1])
     # "sport" and "sports" begin alike, so they are fewer requests than tokens.
     lm = library.language_model
-    tokens = sum(len(lm.encode(option)) + 1 for option in OPTIONS)
+    tokens = sum(len(lm.token_ids(option)) + 1 for option in OPTIONS)
     assert all(rows < tokens for kind, rows in alive[2] if kind == "classify")
 
 

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 
 from layerbridge import tasks
-from layerbridge.answering import option_ids
-from layerbridge.backbone import dtype_name
-from layerbridge.batching import by_length
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.measure import interleave, ratio
 from layerbridge.benchmarking.pair import SHAPE, Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
-from layerbridge.model import LayerBridge
-from layerbridge.run import training_arguments
-from layerbridge.state_cache import StateCache
+from layerbridge.models.backbone import dtype_name
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.inference import option_ids
+from layerbridge.models.length_grouping import by_length
+from layerbridge.models.state_cache import StateCache
 from layerbridge.tasks import Row, Task
-from layerbridge.training import BridgeTrainer
+from layerbridge.training.run import training_arguments
+from layerbridge.training.trainer import BridgeTrainer
 
 # Of the bridge that is trained here: the demo's settings.
 TRAINING = {

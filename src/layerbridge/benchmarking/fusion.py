@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerbridge import fusion
-from layerbridge.backbone import resolve_dtype
 from layerbridge.benchmarking.measure import (
     in_fresh_process,
     interleave,
@@ -23,7 +21,9 @@ from layerbridge.benchmarking.measure import (
     ratio,
 )
 from layerbridge.benchmarking.reference import ReferenceTokenSoftmax
-from layerbridge.layer_states import LayerStates
+from layerbridge.models import fusion
+from layerbridge.models.backbone import resolve_dtype
+from layerbridge.models.hidden_states import HiddenStates
 
 REFERENCE, OURS = "reference", "layerbridge"
 
@@ -59,7 +59,7 @@ class FusionCase:
     def contestants(self) -> dict[str, _Fuse]:
         """Both modules, with the same parameters and without dropout."""
         torch.manual_seed(0)
-        ours = fusion.build("token-softmax", layers=self.layers, width=self.width)
+        ours = fusion.build("token-softmax", num_layers=self.layers, width=self.width)
         # At its start of 0 half of the work would be on zeros.
         nn.init.normal_(ours.get_parameter("query"))
         rival = ReferenceTokenSoftmax(self.layers, self.width)
@@ -70,9 +70,9 @@ class FusionCase:
             OURS: _Fuse(ours.to(self.device).eval(), self._as_states),
         }
 
-    def _as_states(self, layers: list[Tensor]) -> LayerStates:
+    def _as_states(self, layers: list[Tensor]) -> HiddenStates:
         mask = torch.ones(1, self.tokens, dtype=torch.bool, device=self.device)
-        return LayerStates(layers, mask)
+        return HiddenStates(layers, mask)
 
 
 class _Fuse(nn.Module):

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from layerbridge.backbone import (
+from layerbridge.benchmarking import sample, shapes
+from layerbridge.benchmarking.measure import interleave, peak_bytes
+from layerbridge.benchmarking.pair import SHAPE, Pair
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import (
     LoadOptions,
     dtype_name,
     load_config,
     load_tokenizer,
     load_weights,
 )
-from layerbridge.benchmarking import sample, shapes
-from layerbridge.benchmarking.measure import interleave, peak_bytes
-from layerbridge.benchmarking.pair import SHAPE, Pair
-from layerbridge.language_model import LanguageModel, Piece
-from layerbridge.model import LayerBridge
-from layerbridge.sources import resolve
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.language_model import LanguageModel, Segment
 
 FUSIONS = ("last", "global-softmax", "token-softmax")
 TRANSLATE = "translate, then answer"
@@ -110,7 +110,7 @@ def _answering(
 ) -> Callable[[int], None]:
     def answer(new_tokens: int) -> None:
         for text in texts:
-            bridge.generate(layer_states=bridge.encode([text]), **_exactly(new_tokens, case))
+            bridge.generate(hidden_states=bridge.encode([text]), **_exactly(new_tokens, case))
 
     return answer
 
@@ -136,7 +136,7 @@ def _translating(language_model: LanguageModel, case: LatencyCase) -> Callable[[
             )
             # The two vocabularies have nothing to do with each other: only the length is kept.
             words = torch.full((1, english.shape[1]), 5, device=device)
-            piece = Piece(language_model.embed(words), torch.ones_like(words, dtype=torch.bool))
+            piece = Segment(language_model.embed(words), torch.ones_like(words, dtype=torch.bool))
             language_model.generate([piece], **_exactly(new_tokens, case))
 
     return answer

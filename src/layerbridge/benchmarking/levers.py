@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from layerbridge.answering import option_ids
-from layerbridge.collation import pad_labels
-from layerbridge.language_model import IGNORED, pack
-from layerbridge.layer_states import LayerStates
-from layerbridge.model import LayerBridge
-from layerbridge.state_cache import StateCache
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.inference import option_ids
+from layerbridge.models.language_model import IGNORED, pack
+from layerbridge.models.state_cache import StateCache
 from layerbridge.tasks import Row
+from layerbridge.training.collation import pad_labels
 
 LEVERS = {
     "collapsed": "token-softmax collapsed, not the block over all layers",
@@ -63,7 +63,7 @@ class LeverStep:
         labels = labels.to(language_model.device)
         states = self.states([row.text for row in rows])
         if "label-rows" in self.levers:
-            loss = self.bridge(layer_states=states, labels=labels).loss
+            loss = self.bridge(hidden_states=states, labels=labels).loss
             assert loss is not None
             return loss
         packed = pack([*self.bridge.prefix(states), language_model.target(labels)])
@@ -80,7 +80,7 @@ class LeverStep:
         targets[columns >= width - counts] = labels[labels != IGNORED]
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
-    def states(self, texts: Sequence[str]) -> LayerStates:
+    def states(self, texts: Sequence[str]) -> HiddenStates:
         """Of the encoder, or read before."""
         encoder = self.bridge.encoder
         encoder.cache = self.cache

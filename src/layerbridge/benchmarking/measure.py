@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from layerbridge.errors import LayerbridgeError
+from layerbridge.errors import LayerBridgeError
 from layerbridge.version import __version__
 
 # What a figure may depend on besides the machine.
@@ -119,7 +119,7 @@ def _resident(name: str) -> int:
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
-        raise LayerbridgeError(
+        raise LayerBridgeError(
             "this system does not tell a process's peak of memory",
             allowed="Linux, or --device cuda",
         ) from None

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from layerbridge.backbone import resolve_dtype
 from layerbridge.benchmarking.measure import in_fresh_process, peak_bytes
 from layerbridge.benchmarking.train import TrainCase, ours, reference
+from layerbridge.models.backbone import resolve_dtype
 
 
 def run(case: TrainCase) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from layerbridge.backbone import LoadOptions, choose_device
 from layerbridge.benchmarking import shapes
-from layerbridge.config import BridgeConfig
-from layerbridge.encoder import Encoder
-from layerbridge.language_model import LanguageModel
-from layerbridge.model import LayerBridge
-from layerbridge.sources import resolve
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions, choose_device
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.config import BridgeConfig
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
 
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"

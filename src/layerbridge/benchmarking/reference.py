@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layerbridge.language_model import IGNORED
-from layerbridge.model import LayerBridge
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.language_model import IGNORED
 from layerbridge.tasks import Row
 
 
@@ -86,7 +86,7 @@ class ReferenceBridge(nn.Module):
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self, bridge: LayerBridge) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class ReferenceBridge(nn.Module):
         self.max_text_tokens = bridge.encoder.max_text_tokens
         self.lm = bridge.language_model.model
         self.lm_tokenizer = bridge.language_model.tokenizer
-        layers, width = bridge.encoder.layers, bridge.encoder.width
+        layers, width = bridge.encoder.num_layers, bridge.encoder.width
         if config.fusion == "token-softmax":
             options = config.fusion_options or {}
             known = {name: options[name] for name in ("heads", "dropout") if name in options}
@@ -114,7 +114,7 @@ class ReferenceBridge(nn.Module):
         self.boundary = nn.Parameter(bridge.projection.boundary.detach().clone())
         # 0 and 1 unless the bridge's start was aligned or scaled.
         self.register_buffer("mean", bridge.projection.mean.clone())
-        self.register_buffer("deviation", bridge.projection.deviation.clone())
+        self.register_buffer("std", bridge.projection.std.clone())
         self.instruction = config.instruction
         self.to(bridge.language_model.device)
 
@@ -148,7 +148,7 @@ class ReferenceBridge(nn.Module):
         states = [*output.hidden_states[1:-1], output.last_hidden_state]
         dtype = self.projection.weight.dtype
         fused = self.fusion([layer.to(dtype) for layer in states])
-        soft = self.projection((fused - self.mean) / self.deviation)
+        soft = self.projection((fused - self.mean) / self.std)
         embed = self.lm.get_input_embeddings()
         one = mask.new_ones(len(rows), 1)
         pieces, masks = [soft.to(embed.weight.dtype)], [mask]

@@ -12,8 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from layerbridge.benchmarking import shapes
-from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError
+from layerbridge.models.encoder import Encoder
 from layerbridge.tasks import Row, get
 from layerbridge.tasks.files import read_rows
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from torch import Tensor
 
-from layerbridge.backbone import LoadOptions, choose_device
 from layerbridge.benchmarking.serve_load import Sample, load
-from layerbridge.serving.asking import Ask
+from layerbridge.models.backbone import LoadOptions, choose_device
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.requests import Ask
 from layerbridge.serving.vllm_engine import MOST_TEXTS, VLLMSettings, launch
 
 

@@ -34,10 +34,10 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from layerbridge.backbone import freeze, resolve_dtype
-from layerbridge.encoder import Encoder
 from layerbridge.errors import BackboneError
-from layerbridge.language_model import LanguageModel
+from layerbridge.models.backbone import freeze, resolve_dtype
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
 
 Kind = Literal["encoder", "language model", "translator"]
 

@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerbridge.backbone import dtype_name, resolve_dtype
 from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.levers import ALL, LEVERS, LeverStep, batches, spread
 from layerbridge.benchmarking.measure import Timing, interleave, ratio
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
 from layerbridge.benchmarking.roofline import matrix_parameters, matrix_rate
-from layerbridge.encoder import Encoder
-from layerbridge.language_model import LanguageModel
-from layerbridge.model import LayerBridge
+from layerbridge.models.backbone import dtype_name, resolve_dtype
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.tasks import Row
 
 Progress = Callable[[int, int, str], None]

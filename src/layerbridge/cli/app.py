@@ -25,7 +25,7 @@ from layerbridge.cli import (
     train,
     zoo,
 )
-from layerbridge.errors import LayerbridgeError
+from layerbridge.errors import LayerBridgeError
 from layerbridge.version import __version__
 
 USER_ERROR = 2
@@ -90,7 +90,7 @@ def main() -> NoReturn:
         problem = " ".join(error.format_message().split()).rstrip(".")
         print(f"error: {problem}; next: {command} --help", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except LayerbridgeError as error:
+    except LayerBridgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except BrokenPipeError:

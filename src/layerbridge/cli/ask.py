@@ -27,9 +27,9 @@ def ask(
     as_json: bool = typer.Option(False, "--json", help="One JSON object a text."),
 ) -> None:
     """Ask a bridge: the best of the options, or a free answer."""
-    from layerbridge.backbone import choose_device
     from layerbridge.errors import DataError
-    from layerbridge.model import LayerBridge
+    from layerbridge.models.backbone import choose_device
+    from layerbridge.models.bridge import LayerBridge
 
     asked = list(texts or []) or [line.rstrip("\n") for line in sys.stdin]
     if not asked:

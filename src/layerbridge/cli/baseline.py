@@ -15,11 +15,11 @@ from layerbridge.cli.tasks import task_options
 from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from layerbridge.backbone import LoadOptions
-    from layerbridge.language_model import LanguageModel
-    from layerbridge.results import Result
+    from layerbridge.evaluation.results import Result
+    from layerbridge.evaluation.translation import Translator
+    from layerbridge.models.backbone import LoadOptions
+    from layerbridge.models.language_model import LanguageModel
     from layerbridge.tasks import Task
-    from layerbridge.translation import Translator
 
 
 class Method(StrEnum):
@@ -118,7 +118,7 @@ def baseline(
     if method is Method.FLOOR:
         result = _floor(wanted, codes, seed)
     else:
-        from layerbridge.backbone import LoadOptions, choose_device
+        from layerbridge.models.backbone import LoadOptions, choose_device
 
         load = LoadOptions(dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         result = _asked(method, wanted, codes, given, load, choose_device(device), seed)
@@ -149,7 +149,7 @@ def _check_flags(method: Method, given: Mapping[str, Any]) -> None:
 
 
 def _floor(task: Task, codes: Sequence[str], seed: int) -> Result:
-    from layerbridge.baselines.floor import floor
+    from layerbridge.evaluation.baselines.floor import floor
     from layerbridge.progress import meter
 
     with meter(f"{task.name}, {Method.FLOOR}") as bar:
@@ -166,12 +166,12 @@ def _asked(
     seed: int,
 ) -> Result:
     """The result of a method with a language model; mistakes are found before it is read."""
-    from layerbridge.backbone import resolve_dtype
-    from layerbridge.baselines.lm_alone import lm_alone
-    from layerbridge.baselines.lm_few_shot import SHOTS, draw, lm_few_shot
-    from layerbridge.baselines.prompt import PROMPT, Prompt
-    from layerbridge.baselines.translate_then_answer import translate_then_answer
-    from layerbridge.baselines.translated import in_english
+    from layerbridge.evaluation.baselines.lm_alone import lm_alone
+    from layerbridge.evaluation.baselines.lm_few_shot import SHOTS, draw, lm_few_shot
+    from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt
+    from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
+    from layerbridge.evaluation.baselines.translated import in_english
+    from layerbridge.models.backbone import resolve_dtype
     from layerbridge.progress import meter
 
     prompt = PROMPT if given["--prompt"] is None else given["--prompt"]
@@ -199,8 +199,8 @@ def _asked(
 
 
 def _language_model(given: Mapping[str, Any], load: LoadOptions, device: str) -> LanguageModel:
-    from layerbridge.language_model import LanguageModel
-    from layerbridge.sources import resolve
+    from layerbridge.hub.sources import resolve
+    from layerbridge.models.language_model import LanguageModel
 
     source = resolve(given["--language-model"], revision=given["--language-model-revision"])
     return LanguageModel.load(source, load).to(device)
@@ -210,7 +210,7 @@ def _translator(
     given: Mapping[str, Any], codes: Sequence[str], load: LoadOptions, device: str
 ) -> Translator:
     """The translator, and whether it has the languages; no weights are read yet."""
-    from layerbridge.translation import Translator
+    from layerbridge.evaluation.translation import Translator
 
     numbers = {
         "num_beams": given["--num-beams"],

@@ -44,8 +44,8 @@ def fusion(
     repeat: int = typer.Option(5, min=1, help="Rounds."),
 ) -> None:
     """token-softmax: collapsed against the whole block."""
-    from layerbridge.backbone import choose_device
     from layerbridge.benchmarking.fusion import FusionCase, run
+    from layerbridge.models.backbone import choose_device
 
     case = FusionCase(layers, width, tokens, dtype, str(choose_device(device)))
     _finish("fusion", _told("fusion", lambda bar: run(case, repeat, bar)), case.device)
@@ -189,9 +189,9 @@ def serve(
 
     All get the same requests, in turn. Beside them, vLLM alone fed with the same embeddings.
     """
-    from layerbridge.backbone import choose_device
     from layerbridge.benchmarking.serve import ServeCase, run
     from layerbridge.cli.serve import _pairs
+    from layerbridge.models.backbone import choose_device
 
     pythons = {"torch": torch_python, "vllm": vllm_python}
     place = str(choose_device(device))
@@ -255,8 +255,8 @@ def levers() -> None:
 
 
 def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> Pair:
-    from layerbridge.backbone import choose_device, resolve_dtype
     from layerbridge.benchmarking.pair import Pair
+    from layerbridge.models.backbone import choose_device, resolve_dtype
 
     resolve_dtype(dtype)  # says what is wrong with it before anything is read
     return Pair(encoder, language_model, dtype, str(choose_device(device)))

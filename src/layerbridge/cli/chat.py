@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from layerbridge.errors import DataError, LayerbridgeError
-from layerbridge.plots.style import clean
+from layerbridge.errors import DataError, LayerBridgeError
 from layerbridge.progress import say
+from layerbridge.report.plots.style import clean
 
 if TYPE_CHECKING:
     from layerbridge.serving.bridges import Bridges
@@ -52,7 +52,7 @@ def chat(
 
     Where stdin is no terminal each line is a text, and its answer is a line on stdout.
     """
-    from layerbridge.backbone import LoadOptions, choose_device
+    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.bridges import Bridges
 
     _forgive(sys.stdin, sys.stdout)
@@ -113,15 +113,15 @@ class Chat:
         Raises:
             DataError: text and instruction are longer than the language model can read.
         """
-        from layerbridge.decoding import Decoding, Row
-        from layerbridge.serving.asking import Ask, Sampling
+        from layerbridge.serving.decoding import Decoding, Row
+        from layerbridge.serving.requests import Ask, Sampling
         from layerbridge.serving.transcript import Transcript
 
         bridges = self._bridges
         (prompt,) = bridges.embeds([Ask(self._name, text, self.instruction)])
         room = bridges.room(len(prompt))
         most = self.max_tokens if room is None else min(self.max_tokens, room)
-        ends = set(bridges.language_model.stops())
+        ends = set(bridges.language_model.stop_token_ids())
         transcript = Transcript(self._vocabulary, strip=True)
         decoding = Decoding(bridges.language_model, [prompt], [Row(Sampling(max_tokens=most))])
         for count in range(1, most + 1):
@@ -141,7 +141,7 @@ class Chat:
             elif line.strip():
                 self._last = line.strip()
                 self._reply(self._last)
-        except LayerbridgeError as error:
+        except LayerBridgeError as error:
             say(f"error: {error}")
         except KeyboardInterrupt:
             say("(interrupted)")
@@ -269,7 +269,7 @@ class _Typed:
 
 def _remembered() -> Path | None:
     """Reads what was typed before; None where there is no readline."""
-    from layerbridge.zoo.store import home
+    from layerbridge.hub.zoo.store import home
 
     try:
         import readline

@@ -24,8 +24,8 @@ def compare(
     """Compare methods row by row: effects, 95 % intervals, p-values (docs/statistics.md)."""
     from dataclasses import asdict
 
-    from layerbridge import comparison, results
-    from layerbridge.tables import effect_table
+    from layerbridge.evaluation import comparison, results
+    from layerbridge.report.tables import effect_table
 
     found = comparison.compare(
         results.find(runs), against, languages=codes(languages), other_seeds=not these_seeds

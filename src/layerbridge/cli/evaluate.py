@@ -47,11 +47,11 @@ def evaluate(
     wanted, options = _task(run, task, task_options(data_dir, task_option))
     codes = codes_of(wanted, languages)
 
-    from layerbridge.answering import NORMALIZATIONS
-    from layerbridge.backbone import choose_device
-    from layerbridge.evaluation import PROTOCOLS
-    from layerbridge.evaluation import evaluate as evaluate_bridge
-    from layerbridge.model import LayerBridge
+    from layerbridge.evaluation.evaluator import PROTOCOLS
+    from layerbridge.evaluation.evaluator import evaluate as evaluate_bridge
+    from layerbridge.models.backbone import choose_device
+    from layerbridge.models.bridge import LayerBridge
+    from layerbridge.models.inference import NORMALIZATIONS
     from layerbridge.progress import meter
 
     # Before the models are read, which takes a while.
@@ -96,8 +96,9 @@ def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, di
     Raises:
         ConfigError: no task was given, and the run was not trained on one.
     """
-    from layerbridge import recipe, tasks
+    from layerbridge import tasks
     from layerbridge.errors import ConfigError
+    from layerbridge.training import recipe
 
     file = Path(run) / recipe.FILE
     trained_on = recipe.read(file) if file.is_file() else recipe.Recipe()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layerbridge.plots.style import clean
+from layerbridge.report.plots.style import clean
 from layerbridge.report.tokens import TokenCell, TokenMap
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from layerbridge.answering import LayerWeights
+    from layerbridge.models.inference import LayerWeights
 
 _WIDE = 3  # cells of a percentage
 _LONGEST = 20  # cells of a token

@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from layerbridge.answering import LayerWeights
-    from layerbridge.results import Result
+    from layerbridge.evaluation.results import Result
+    from layerbridge.models.inference import LayerWeights
 
 RESULTS = "results"
 
@@ -41,7 +41,8 @@ _FORM: Any = typer.Option("png", "--format", help="png or svg.")
 @app.command(RESULTS)
 def results_(runs: list[Path] = _RUNS, output_dir: Path = _OUTPUT, form: str = _FORM) -> None:
     """Draw accuracy by language, and the layer weights where a fusion has learned any."""
-    from layerbridge import plots, results
+    from layerbridge.evaluation import results
+    from layerbridge.report import plots
 
     found = results.find(runs)
     print(plots.accuracy_by_language(found, output_dir / f"accuracy-by-language.{form}"))
@@ -52,7 +53,8 @@ def results_(runs: list[Path] = _RUNS, output_dir: Path = _OUTPUT, form: str = _
 @app.command("weights")
 def weights(runs: list[Path] = _RUNS, output_dir: Path = _OUTPUT, form: str = _FORM) -> None:
     """Draw the layer weights: of all methods by layer, and of each by language."""
-    from layerbridge import plots, results
+    from layerbridge.evaluation import results
+    from layerbridge.report import plots
 
     found = _weighted(results.find(runs)) or results.find(runs)
     print(plots.layer_weights_by_layer(found, output_dir / f"layer-weights.{form}"))
@@ -69,10 +71,10 @@ def training(
     form: str = _FORM,
 ) -> None:
     """Draw how the layer weights moved in training: steps by layers."""
-    from layerbridge import plots
     from layerbridge.errors import ResultError
+    from layerbridge.report import plots
     from layerbridge.report.run_folders import run_folders
-    from layerbridge.weight_log import FILE
+    from layerbridge.training.weight_log import FILE
 
     logged = [(folder.name, folder.weights) for folder in run_folders(runs) if folder.weights]
     if not logged:
@@ -95,7 +97,8 @@ def gains(
     form: str = _FORM,
 ) -> None:
     """Draw what each method gains over one of them, language by language."""
-    from layerbridge import plots, results
+    from layerbridge.evaluation import results
+    from layerbridge.report import plots
 
     path = output_dir / f"gain-by-{_file_name(by)}.{form}"
     print(plots.gain_by_language(results.find(runs), path, against=against, by=by))
@@ -116,8 +119,8 @@ def sentence(
     allow_pickle: bool = typer.Option(False, "--allow-pickle"),
 ) -> None:
     """Draw which layers each token of a text drew on."""
-    from layerbridge import plots
-    from layerbridge.plots.output import checked
+    from layerbridge.report import plots
+    from layerbridge.report.plots.output import checked
 
     # Before the models are read, which takes a while.
     if form != "html":
@@ -153,8 +156,8 @@ def sentences(
         device: the best there is if None.
         **options: as for ``LayerBridge.from_pretrained``.
     """
-    from layerbridge.backbone import choose_device
-    from layerbridge.model import LayerBridge
+    from layerbridge.models.backbone import choose_device
+    from layerbridge.models.bridge import LayerBridge
 
     bridge = LayerBridge.from_pretrained(run, device=choose_device(device), **options)
     texts = list(texts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from layerbridge.results import Result
+    from layerbridge.evaluation.results import Result
 
 JSON: Any = typer.Option(False, "--json", help="Print the result as JSON.")
 
@@ -24,7 +24,7 @@ def leave(result: Result, path: Path, *, as_json: bool) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from layerbridge.tables import accuracy_table
+    from layerbridge.report.tables import accuracy_table
 
     path = result.write(path)
     typer.echo(f"wrote {path}", err=True)

@@ -60,8 +60,8 @@ def serve(
 
     The address is printed on stdout when it is ready. See docs/serving.md.
     """
-    from layerbridge.backbone import LoadOptions, choose_device
     from layerbridge.errors import ConfigError
+    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.app import create_app
     from layerbridge.serving.bridges import Bridges, names
     from layerbridge.serving.conversation import ChatMapping

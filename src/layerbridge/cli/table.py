@@ -19,10 +19,10 @@ def table(
     ),
 ) -> None:
     """Print a table: a row a method, a column a language."""
-    from layerbridge import results
-    from layerbridge.comparison import compare
     from layerbridge.errors import ConfigError
-    from layerbridge.tables import accuracy_table
+    from layerbridge.evaluation import results
+    from layerbridge.evaluation.comparison import compare
+    from layerbridge.report.tables import accuracy_table
 
     if by_seed and against:
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from layerbridge.tables import EffectTable, Table
+    from layerbridge.report.tables import EffectTable, Table
 
 
 class Format(StrEnum):

@@ -46,7 +46,7 @@ def task_options(data_dir: Sequence[Path] | None, pairs: Sequence[str] | None) -
     Raises:
         ConfigError: a pair that is none.
     """
-    from layerbridge.recipe import typed
+    from layerbridge.training.recipe import typed
 
     options: dict[str, Any] = {}
     for pair in pairs or ():

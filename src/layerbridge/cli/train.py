@@ -78,7 +78,7 @@ def train(
     and --fusion-learning-rate-scale 0.1, of the fusion against the projection, and
     --tokens-per-batch 4096, instead of a number of rows.
     """
-    from layerbridge.recipe import Recipe, override, read
+    from layerbridge.training.recipe import Recipe, override, read
 
     settings: dict[str, Any] = {
         "task": task,
@@ -114,7 +114,7 @@ def train(
     whole = override(read(recipe) if recipe is not None else Recipe(), settings)
     whole.check()
 
-    from layerbridge import run
+    from layerbridge.training import run
 
     run.train(whole, output_dir, overwrite=overwrite, resume=resume, device=device)
     print(output_dir)
@@ -132,8 +132,8 @@ def reject_unknown_flags(names: Iterable[str], own: set[str]) -> None:
     """
     import dataclasses
 
-    from layerbridge.recipe import reject_unknown
-    from layerbridge.training import BridgeTrainingArguments
+    from layerbridge.training.arguments import BridgeTrainingArguments
+    from layerbridge.training.recipe import reject_unknown
 
     fields = [item.name for item in dataclasses.fields(BridgeTrainingArguments)]
     flags = [*own, *(f"--{name.replace('_', '-')}" for name in fields)]
@@ -150,7 +150,7 @@ def training_flags(arguments: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a word that belongs to no flag.
     """
-    from layerbridge.recipe import typed
+    from layerbridge.training.recipe import typed
 
     flags: dict[str, Any] = {}
     name: str | None = None

@@ -16,7 +16,7 @@ app = typer.Typer(
 @app.command("list")
 def list_(as_json: bool = typer.Option(False, "--json", help="One JSON array.")) -> None:
     """The models of the zoo, and which of them are here."""
-    from layerbridge import zoo
+    from layerbridge.hub import zoo
 
     rows = [
         {
@@ -44,7 +44,7 @@ def pull(
     force: bool = typer.Option(False, "--force", help="Fetch again what is here."),
 ) -> None:
     """Fetch models and print their folders."""
-    from layerbridge import zoo
+    from layerbridge.hub import zoo
 
     for name in names:
         zoo.entry(name.removeprefix("zoo:"))  # a misspelt second name stops before the first pull
@@ -55,6 +55,6 @@ def pull(
 @app.command("path")
 def path(name: str = typer.Argument(..., help="A name as in `layerbridge zoo list`.")) -> None:
     """Print the folder of a model that is here."""
-    from layerbridge import zoo
+    from layerbridge.hub import zoo
 
     print(zoo.path(name.removeprefix("zoo:")))

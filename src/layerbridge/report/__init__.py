@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerbridge import results, whole_file
+from layerbridge.evaluation import results
 from layerbridge.report import contents, page
 from layerbridge.report.run_folders import run_folders
 from layerbridge.report.tokens import TokenMap
+from layerbridge.training.atomic_write import atomic_write
 
 if TYPE_CHECKING:
-    from layerbridge.answering import LayerWeights
+    from layerbridge.models.inference import LayerWeights
 
 __all__ = ["write", "write_tokens"]
 
@@ -56,7 +57,7 @@ def write(
     )
     if command is None:
         command = page.command(paths, output, against=against, title=title)
-    return whole_file.write(page.render(made, command), output)
+    return atomic_write(page.render(made, command), output)
 
 
 def write_tokens(
@@ -77,4 +78,4 @@ def write_tokens(
     """
     output = page.checked(output)
     maps = [TokenMap.of(text, weights) for text, weights in sentences]
-    return whole_file.write(page.render_tokens(maps, title), output)
+    return atomic_write(page.render_tokens(maps, title), output)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layerbridge.languages import names, script
-from layerbridge.tables import Cell, Table
+from layerbridge.report.tables import Cell, Table
+from layerbridge.tasks.languages import names, script
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from layerbridge.comparison import Comparison, compare
-from layerbridge.languages import corpus_of
-from layerbridge.plots.accuracy import chance
-from layerbridge.plots.gains import encoder_of
+from layerbridge.evaluation.comparison import Comparison, compare
+from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
 from layerbridge.report.accuracy import Line, lines
 from layerbridge.report.figures import Drawing, Drawings
 from layerbridge.report.notes import notes
+from layerbridge.report.plots.accuracy import chance
+from layerbridge.report.plots.gains import encoder_of
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.settings import Settings, evaluate_commands, joined, settings
+from layerbridge.report.tables import Table, accuracy_table
 from layerbridge.report.tokens import TokenMap
-from layerbridge.results import CLASSIFIER, Result, check_codes
-from layerbridge.tables import Table, accuracy_table
+from layerbridge.tasks.languages import corpus_of
 from layerbridge.version import __version__
 
 if TYPE_CHECKING:
-    from layerbridge.answering import LayerWeights
+    from layerbridge.models.inference import LayerWeights
 
 
 @dataclass(frozen=True)

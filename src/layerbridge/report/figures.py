@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from layerbridge.comparison import Comparison
-from layerbridge.languages import corpus_of
-from layerbridge.plots import accuracy, layers, style
-from layerbridge.plots import gains as gain_plots
-from layerbridge.plots.layers import by_method
-from layerbridge.plots.output import svg
+from layerbridge.evaluation.comparison import Comparison
+from layerbridge.evaluation.results import CLASSIFIER, Result
+from layerbridge.report.plots import accuracy, layers, style
+from layerbridge.report.plots import gains as gain_plots
+from layerbridge.report.plots.layers import by_method
+from layerbridge.report.plots.output import svg
 from layerbridge.report.run_folders import RunFolder
-from layerbridge.results import CLASSIFIER, Result
+from layerbridge.tasks.languages import corpus_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

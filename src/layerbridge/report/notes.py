@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from layerbridge.comparison import Comparison
+from layerbridge.evaluation.comparison import Comparison
+from layerbridge.evaluation.results import Result
+from layerbridge.report.tables import Table
 from layerbridge.report.words import interval, points
-from layerbridge.results import Result
-from layerbridge.tables import Table
 
 
 def notes(

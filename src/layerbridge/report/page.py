@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from layerbridge.errors import OutputError
-from layerbridge.plots.output import PAGE_COLOURS
-from layerbridge.plots.style import clean, colour, marker
+from layerbridge.report.plots.output import PAGE_COLOURS
+from layerbridge.report.plots.style import clean, colour, marker
 from layerbridge.report.settings import quoted
 from layerbridge.report.tokens import TokenMap
 from layerbridge.report.words import interval, percent, points, probability

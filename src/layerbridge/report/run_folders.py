@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerbridge import recipe, weight_log
 from layerbridge.errors import ConfigError
-from layerbridge.weight_log import WeightLog
+from layerbridge.training import recipe, weight_log
+from layerbridge.training.weight_log import WeightLog
 
 # More than this is no recipe.
 _LONGEST = 64 * 1024

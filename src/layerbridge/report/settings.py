@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerbridge.recipe import FILE
+from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.run_folders import RunFolder
-from layerbridge.results import CLASSIFIER, Result
+from layerbridge.training.recipe import FILE
 
 _ABSENT = "–"
 

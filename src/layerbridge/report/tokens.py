@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerbridge.answering import LayerWeights
+    from layerbridge.models.inference import LayerWeights
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,16 @@ class TokenMap:
     def of(cls, title: str, weights: LayerWeights) -> TokenMap:
         """The cells for the weights of one text."""
         rows = weights.weights.tolist()
-        return cls.of_numbers(title, weights.tokens, rows, lowest=weights.lowest)
+        return cls.of_numbers(title, weights.tokens, rows, first_layer=weights.first_layer)
 
     @classmethod
     def of_numbers(
-        cls, title: str, tokens: Sequence[str], rows: Sequence[Sequence[float]], *, lowest: int = 1
+        cls,
+        title: str,
+        tokens: Sequence[str],
+        rows: Sequence[Sequence[float]],
+        *,
+        first_layer: int = 1,
     ) -> TokenMap:
         """The same for plain numbers: a row a token, the layer of number ``lowest`` first."""
         highest = max(max(row) for row in rows)
@@ -59,7 +64,7 @@ class TokenMap:
             (token, tuple(_cell(weight, highest) for weight in row))
             for token, row in zip(tokens, rows, strict=True)
         )
-        return cls(title, range(lowest, len(rows[0]) + lowest), cells)
+        return cls(title, range(first_layer, len(rows[0]) + first_layer), cells)
 
 
 def _cell(weight: float, highest: float) -> TokenCell:

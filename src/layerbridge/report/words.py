@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerbridge.tables.grid import signed
+from layerbridge.report.tables.grid import signed
 
 
 def percent(value: float) -> str:

@@ -32,6 +32,6 @@ def reproduce(request: Request) -> Outcome:
         request: ``Request.of("table3", preset="small", data_dir="data")``, for example.
 
     Raises:
-        LayerbridgeError: whatever a user can mend.
+        LayerBridgeError: whatever a user can mend.
     """
     return _KINDS[request.experiment.kind](request)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from layerbridge import results
-from layerbridge.baselines.lm_few_shot import SHOTS, draw
+from layerbridge.evaluation import results
+from layerbridge.evaluation.baselines.lm_few_shot import SHOTS, draw
+from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.progress import say
 from layerbridge.reproducing import accuracy_files, rows
 from layerbridge.reproducing.jobs import Job, Left, jobs, todo
@@ -19,14 +20,13 @@ from layerbridge.reproducing.request import LM_FEW_SHOT, TRANSLATE, Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.shared import Shared
 from layerbridge.reproducing.work import do, translator
-from layerbridge.results import CLASSIFIER, Result
 
 
 def run(request: Request) -> Outcome:
     """Does what is left of it, and puts it together.
 
     Raises:
-        LayerbridgeError: whatever a user can mend; before any model is read where possible.
+        LayerBridgeError: whatever a user can mend; before any model is read where possible.
     """
     found = rows.read(request)
     wanted = jobs(request, found)
@@ -38,7 +38,7 @@ def work_through(wanted: Sequence[Job], request: Request, found: Rows) -> None:
     """Does every job that is not done.
 
     Raises:
-        LayerbridgeError: as ``run``.
+        LayerBridgeError: as ``run``.
     """
     left = todo(wanted, overwrite=request.overwrite)
     say(f"{len(wanted) - len(left)} of {len(wanted)} runs are there already")

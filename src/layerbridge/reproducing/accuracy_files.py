@@ -10,18 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from layerbridge import whole_file
-from layerbridge.comparison import Comparison, compare
+from layerbridge.evaluation.comparison import Comparison, compare
+from layerbridge.evaluation.results import Result
 from layerbridge.report import contents, page
 from layerbridge.report.run_folders import run_folders
-from layerbridge.reproducing import beside, paper
-from layerbridge.reproducing.beside import Beside
+from layerbridge.report.tables import EffectTable, Table, accuracy_table, effect_table
+from layerbridge.report.tables.accuracies import Cell
+from layerbridge.reproducing import paper, paper_comparison
 from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, Shown, facts, heading
+from layerbridge.reproducing.paper_comparison import Beside
 from layerbridge.reproducing.request import AGAINST, Request
 from layerbridge.reproducing.rows import Rows
-from layerbridge.results import Result
-from layerbridge.tables import EffectTable, Table, accuracy_table, effect_table
-from layerbridge.tables.accuracies import Cell
+from layerbridge.training.atomic_write import atomic_write
 
 _HOW = {
     "score": "each option scored, the best one taken",
@@ -64,13 +64,13 @@ def write(
         pages.append(_report(request, found, request.folder / name))
     known = paper.accuracies(request.experiment.name)
     first = next(iter(results.values()))
-    compared = beside.beside([result for _, result in first], known) if known else []
+    compared = paper_comparison.beside([result for _, result in first], known) if known else []
     text = _text(request, rows, parts, compared, known)
     files = dict.fromkeys(path for found in results.values() for path, _ in found)
-    table = whole_file.write(text, request.folder / TABLE, hint=ELSEWHERE)
+    table = atomic_write(text, request.folder / TABLE, hint=ELSEWHERE)
     paths = (*files, table, *pages)
     shown: list[Shown] = [table for part in parts for table in (part.table, part.effects)]
-    shown += [beside.grid(compared)] if compared else []
+    shown += [paper_comparison.grid(compared)] if compared else []
     document = {
         **facts(request),
         "task": request.experiment.task,
@@ -91,7 +91,7 @@ def _report(request: Request, found: Sequence[tuple[Path, Result]], path: Path) 
     title = f"{request.experiment.title} ({request.preset.name})"
     made = contents.gather([result for _, result in found], folders, against=AGAINST, title=title)
     command = page.command([file for file, _ in found], path, against=AGAINST, title=title)
-    return whole_file.write(page.render(made, command), path)
+    return atomic_write(page.render(made, command), path)
 
 
 def _text(
@@ -135,7 +135,7 @@ def _beside(request: Request, compared: Sequence[Beside], known: paper.Accuracie
         )
     elif known.averages:
         told += " Its averages are over all its languages, English among them; so is ours here."
-    return ["## Beside the paper\n", beside.grid(compared).markdown(), f"{told}\n"]
+    return ["## Beside the paper\n", paper_comparison.grid(compared).markdown(), f"{told}\n"]
 
 
 def _document(part: Part) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel
 
-from layerbridge import fusion, zoo
-from layerbridge.backbone import resolve_dtype
 from layerbridge.benchmarking import roofline, shapes
 from layerbridge.demo import ENCODER, LANGUAGE_MODEL
 from layerbridge.errors import DataError
+from layerbridge.hub import zoo
+from layerbridge.models import fusion
+from layerbridge.models.backbone import resolve_dtype
 from layerbridge.reproducing.request import Request
 from layerbridge.tasks import Task
 
@@ -151,7 +152,7 @@ def _without_weights(name: str) -> PreTrainedModel | None:
 
 @cache
 def _fusion_parameters(name: str, layers: int, width: int) -> int:
-    return sum(p.numel() for p in fusion.build(name, layers=layers, width=width).parameters())
+    return sum(p.numel() for p in fusion.build(name, num_layers=layers, width=width).parameters())
 
 
 def _is_shape(name: str) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from layerbridge import results
-from layerbridge.baselines.lm_few_shot import SHOTS
 from layerbridge.errors import OutputError, ResultError
-from layerbridge.recipe import Recipe
+from layerbridge.evaluation import results
+from layerbridge.evaluation.baselines.lm_few_shot import SHOTS
+from layerbridge.evaluation.results import CLASSIFIER
 from layerbridge.reproducing import record
 from layerbridge.reproducing.record import UNKNOWN, Record, Settings
 from layerbridge.reproducing.request import (
@@ -24,7 +24,7 @@ from layerbridge.reproducing.request import (
     Request,
 )
 from layerbridge.reproducing.rows import Rows
-from layerbridge.results import CLASSIFIER
+from layerbridge.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from typing import Any
 
 from layerbridge.benchmarking.shapes import PREFIX
 from layerbridge.errors import OutputError
+from layerbridge.report.tables.grid import ABSENT, Grid
 from layerbridge.reproducing import estimate
 from layerbridge.reproducing.estimate import Sizes
 from layerbridge.reproducing.jobs import Job, Left, jobs, left
 from layerbridge.reproducing.outcome import facts
 from layerbridge.reproducing.request import FLOOR, TRANSLATE, Request
 from layerbridge.reproducing.shared import room
-from layerbridge.tables.grid import ABSENT, Grid
 
 
 @dataclass(frozen=True)

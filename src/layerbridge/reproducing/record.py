@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerbridge import whole_file
 from layerbridge.errors import OutputError
 from layerbridge.reproducing.outcome import ELSEWHERE
+from layerbridge.training.atomic_write import atomic_write
 
 FILE = "reproduce.json"
 
@@ -50,7 +50,7 @@ class Record:
             "trained": self.trained,
         }
         text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-        whole_file.write(text, folder / FILE, hint=ELSEWHERE)
+        atomic_write(text, folder / FILE, hint=ELSEWHERE)
 
 
 def read(folder: Path) -> Record | None:

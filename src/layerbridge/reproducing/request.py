@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from layerbridge import tasks
-from layerbridge.backbone import LoadOptions, choose_device, resolve_dtype
 from layerbridge.errors import ConfigError
-from layerbridge.recipe import Recipe
+from layerbridge.models.backbone import LoadOptions, choose_device, resolve_dtype
 from layerbridge.reproducing import experiments, presets
 from layerbridge.reproducing.experiments import Experiment
 from layerbridge.reproducing.presets import Preset
 from layerbridge.tasks import Task
+from layerbridge.training.recipe import Recipe
 
 OUTPUT = "runs/reproduce"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from layerbridge.errors import DataError
 from layerbridge.reproducing.request import Request
-from layerbridge.run import RunData
 from layerbridge.tasks import Row, Task
+from layerbridge.training.run import RunData
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from typing import Literal
 
 import torch
 
-from layerbridge.encoder import Encoder
 from layerbridge.errors import OutputError
-from layerbridge.language_model import LanguageModel
+from layerbridge.hub.sources import resolve
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import say
-from layerbridge.reading import ReadAhead
 from layerbridge.reproducing.request import Request
-from layerbridge.sources import resolve
-from layerbridge.state_cache import StateCache
+from layerbridge.training.precompute import StatePrecomputer
 
 # One part in so many of the free memory.
 MEMORY_SHARE = 8
@@ -83,7 +83,7 @@ class Shared:
         """
         encoder = self.encoder
         try:
-            ahead = ReadAhead(encoder, texts, folder, layers=range(encoder.layers))
+            ahead = StatePrecomputer(encoder, texts, folder, layers=range(encoder.num_layers))
         except OutputError:
             ahead = None  # more than the disk holds
         where = None if ahead is None else room(ahead.bytes, self.device, folder)

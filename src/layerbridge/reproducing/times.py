@@ -7,17 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from layerbridge import whole_file
 from layerbridge.benchmarking import latency
 from layerbridge.benchmarking.latency import LatencyCase
 from layerbridge.benchmarking.measure import machine
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.errors import OutputError
 from layerbridge.progress import meter, say
+from layerbridge.report.tables.grid import ABSENT, Grid
 from layerbridge.reproducing import paper, record
 from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, facts, heading
 from layerbridge.reproducing.request import Request
-from layerbridge.tables.grid import ABSENT, Grid
+from layerbridge.training.atomic_write import atomic_write
 
 RESULT = "latency.json"
 
@@ -65,12 +65,12 @@ def run(request: Request) -> Outcome:
             found = latency.run(wanted, request.preset.timing.repeat, bar.update)
         found["machine"] = machine(request.place)
         text = json.dumps({"settings": settings, "measured": found}, indent=1) + "\n"
-        whole_file.write(text, path, hint=ELSEWHERE)
+        atomic_write(text, path, hint=ELSEWHERE)
     else:
         say(f"measured already: {path}")
     grid = _grid(found)
     text = _text(request, wanted, found, grid)
-    table = whole_file.write(text, request.folder / TABLE, hint=ELSEWHERE)
+    table = atomic_write(text, request.folder / TABLE, hint=ELSEWHERE)
     known = paper.times()
     document = {
         **facts(request),

@@ -5,14 +5,16 @@ Its weights are the same for every text, so no row is tested; they are read from
 
 from __future__ import annotations
 
-from layerbridge import plots, weight_log, whole_file
+from layerbridge.evaluation.results import LanguageResult, Result
+from layerbridge.report import plots
+from layerbridge.report.tables.grid import Grid
 from layerbridge.reproducing import rows
 from layerbridge.reproducing.accuracy import work_through
 from layerbridge.reproducing.jobs import jobs
 from layerbridge.reproducing.outcome import ELSEWHERE, TABLE, Outcome, facts, heading
 from layerbridge.reproducing.request import Request
-from layerbridge.results import LanguageResult, Result
-from layerbridge.tables.grid import Grid
+from layerbridge.training import weight_log
+from layerbridge.training.atomic_write import atomic_write
 
 PICTURE = "figure2.png"
 
@@ -21,7 +23,7 @@ def run(request: Request) -> Outcome:
     """Trains what is not trained yet, and draws.
 
     Raises:
-        LayerbridgeError: whatever a user can mend.
+        LayerBridgeError: whatever a user can mend.
     """
     found = rows.read(request, test=False)
     wanted = jobs(request, found)
@@ -47,7 +49,7 @@ def run(request: Request) -> Outcome:
             "The paper's weights are drawn in its figure; their numbers are not known here.\n",
         ]
     )
-    paths.append(whole_file.write(text, folder / TABLE, hint=ELSEWHERE))
+    paths.append(atomic_write(text, folder / TABLE, hint=ELSEWHERE))
     document = {
         **facts(request),
         "task": request.experiment.task,

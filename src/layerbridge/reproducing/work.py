@@ -13,14 +13,15 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from layerbridge.baselines.floor import floor
-from layerbridge.baselines.lm_alone import lm_alone
-from layerbridge.baselines.lm_few_shot import lm_few_shot
 from layerbridge.errors import CheckpointError
-from layerbridge.evaluation import evaluate
-from layerbridge.model import LayerBridge
+from layerbridge.evaluation.baselines.floor import floor
+from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.baselines.lm_few_shot import lm_few_shot
+from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.evaluation.results import Result
+from layerbridge.evaluation.translation import Translator
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.progress import Meter, meter, say
-from layerbridge.recipe import Recipe
 from layerbridge.reproducing import record
 from layerbridge.reproducing.jobs import Job, Left
 from layerbridge.reproducing.request import (
@@ -32,10 +33,9 @@ from layerbridge.reproducing.request import (
 )
 from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.shared import Shared
-from layerbridge.results import Result
-from layerbridge.run import new_bridge, train_bridge, training_arguments
-from layerbridge.training import check_resumable, prepare_output
-from layerbridge.translation import Translator
+from layerbridge.training.output import check_resumable, prepare_output
+from layerbridge.training.recipe import Recipe
+from layerbridge.training.run import new_bridge, train_bridge, training_arguments
 
 # Below the output folder: no experiment's own, since many tasks share a translator.
 TRANSLATIONS = "translations"
@@ -52,7 +52,7 @@ def do(job: Job, left: Left, request: Request, rows: Rows, shared: Shared) -> No
         shared: the models.
 
     Raises:
-        LayerbridgeError: whatever a user can mend.
+        LayerBridgeError: whatever a user can mend.
     """
     _begin(job, left)
     bridge = _trained(job, rows, shared) if left.train else None
@@ -162,7 +162,7 @@ def _baseline(job: Job, request: Request, rows: Rows, shared: Shared, bar: Meter
         return lm_alone(language_model, rows.task, progress=progress)
     if job.method == LM_FEW_SHOT:
         return lm_few_shot(language_model, rows.task, seed=job.seed, progress=progress)
-    from layerbridge.baselines.translate_then_answer import translate_then_answer
+    from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
 
     assert job.method == TRANSLATE
     return translate_then_answer(

@@ -22,10 +22,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from layerbridge.errors import LayerbridgeError
+from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import Engine, EngineDown
-from layerbridge.serving.errors import ErrorResponse, Faults, HttpError, handle
+from layerbridge.serving.errors import ErrorMiddleware, ErrorResponse, HttpError, handle
 from layerbridge.serving.keys import KeyCheck, Keys
 from layerbridge.serving.limits import BodyLimit, Gate, Limits
 from layerbridge.serving.metrics import Counting, Metrics
@@ -89,11 +89,11 @@ def create_app(
     if keys is not None:
         middleware.append(Middleware(KeyCheck, keys=keys))
     middleware += [
-        Middleware(Faults),
+        Middleware(ErrorMiddleware),
         Middleware(Readiness, service=service),
         Middleware(BodyLimit, limits=limits),
     ]
-    told = (RequestValidationError, HTTPException, HttpError, LayerbridgeError, EngineDown)
+    told = (RequestValidationError, HTTPException, HttpError, LayerBridgeError, EngineDown)
     app = FastAPI(
         title="layerbridge",
         version=__version__,
@@ -134,7 +134,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _start(service: Service) -> None:
     try:
         await service.engine.start()
-    except (LayerbridgeError, EngineDown) as error:
+    except (LayerBridgeError, EngineDown) as error:
         # The user's to mend, and told in one line.
         service.failed = True
         log.error("the engine could not be started: %s", error)
@@ -180,8 +180,12 @@ class Readiness:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, as ASGI calls."""
-        obstacle = self._service.obstacle
-        if scope["type"] == "http" and scope["path"].startswith("/v1/") and obstacle is not None:
-            await ErrorResponse(obstacle)(scope, receive, send)
+        unavailable_reason = self._service.unavailable_reason
+        if (
+            scope["type"] == "http"
+            and scope["path"].startswith("/v1/")
+            and unavailable_reason is not None
+        ):
+            await ErrorResponse(unavailable_reason)(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -16,15 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.backbone import LoadOptions
-from layerbridge.batching import cut
-from layerbridge.checkpoint import read_config
-from layerbridge.encoder import Encoder
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.language_model import LanguageModel, pack
-from layerbridge.model import LayerBridge, backbone_source
-from layerbridge.serving.asking import Ask
-from layerbridge.sources import Source
+from layerbridge.hub.sources import Source
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.bridge import LayerBridge, backbone_source
+from layerbridge.models.checkpoint import read_config
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel, pack
+from layerbridge.models.length_grouping import cut
+from layerbridge.serving.requests import Ask
 
 # A pass of a CPU, pads included. Rows as they come would be padded to three times their length.
 CPU_TOKENS = 512
@@ -98,7 +98,7 @@ class Bridges(Mapping[str, LayerBridge]):
             bridges[name] = LayerBridge.from_pretrained(
                 run,
                 device=device,
-                encoder=encoder.twin(
+                encoder=encoder.with_settings(
                     max_text_tokens=config.max_text_tokens, embedding_layer=config.embedding_layer
                 ),
                 language_model=language_model,

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from layerbridge.answering import Classification, LayerWeights
-from layerbridge.serving.asking import Ask, Event, Question
+from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.requests import Ask, Event, Question
 
 State = Literal["starting", "ready", "down"]
 

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from layerbridge.errors import LayerbridgeError
+from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.engine import EngineDown
-from layerbridge.serving.replies import ErrorBody, ErrorReply
+from layerbridge.serving.responses import ErrorBody, ErrorReply
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ ERROR_CODE = "layerbridge.error_code"
 _MOST_TOLD = 3
 
 
-class BadRequestError(LayerbridgeError):
+class BadRequestError(LayerBridgeError):
     """A request that its sender can mend.
 
     Args:
-        problem: as in ``LayerbridgeError``.
+        problem: as in ``LayerBridgeError``.
         allowed: likewise.
         param: the field it is about.
         code: what a program can tell it by.
@@ -146,7 +146,7 @@ def as_http(error: BaseException) -> HttpError:
             told = error
         case BadRequestError():
             told = HttpError(400, str(error), error.code, param=error.param)
-        case LayerbridgeError():
+        case LayerBridgeError():
             told = HttpError(400, str(error), "invalid_value")
         case EngineDown():
             told = unavailable("the engine is down; try again", "engine_down")
@@ -184,7 +184,7 @@ async def handle(request: Request, error: Exception) -> ErrorResponse:
     return ErrorResponse(error)
 
 
-class Faults:
+class ErrorMiddleware:
     """ASGI: whatever the app below raises becomes a reply, if none has begun.
 
     Starlette's own place for this is outside of all middleware, and raises again.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layerbridge.serving.answers import Piece
-from layerbridge.serving.replies import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from layerbridge.serving.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
+from layerbridge.serving.streaming import Segment
 from layerbridge.serving.vocabulary import Vocabulary
 
 # JSON has no infinity; OpenAI writes this for what is all but impossible.
 _LEAST = -9999.0
 
 
-def chat_logprobs(vocabulary: Vocabulary, pieces: Sequence[Piece]) -> ChatLogprobs:
+def chat_logprobs(vocabulary: Vocabulary, pieces: Sequence[Segment]) -> ChatLogprobs:
     """As chat tells it."""
     return ChatLogprobs(
         content=[
@@ -34,7 +34,7 @@ def chat_logprobs(vocabulary: Vocabulary, pieces: Sequence[Piece]) -> ChatLogpro
     )
 
 
-def completion_logprobs(vocabulary: Vocabulary, pieces: Sequence[Piece]) -> CompletionLogprobs:
+def completion_logprobs(vocabulary: Vocabulary, pieces: Sequence[Segment]) -> CompletionLogprobs:
     """As completions tell it; of tokens that look the same, the likeliest."""
     tops = []
     for piece in pieces:

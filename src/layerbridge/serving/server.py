@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from layerbridge.errors import ConfigError, LayerbridgeError
+from layerbridge.errors import ConfigError, LayerBridgeError
 from layerbridge.progress import say
 from layerbridge.serving.engine import EngineDown
 from layerbridge.serving.supervised import Supervised
@@ -73,7 +73,7 @@ def serve(
 
     Raises:
         ConfigError: the port cannot be had.
-        LayerbridgeError: as the engine's start does.
+        LayerBridgeError: as the engine's start does.
     """
     listening = (address or Address()).listen()
     host, port = listening.getsockname()[:2]
@@ -94,7 +94,7 @@ def serve(
     finally:
         listening.close()
     if isinstance(engine.error, EngineDown):
-        raise LayerbridgeError(str(engine.error)) from engine.error
+        raise LayerBridgeError(str(engine.error)) from engine.error
     if engine.error is not None:
         raise engine.error
 

@@ -47,7 +47,7 @@ class Service:
         return Vocabulary(self.engine.bridges.language_model.tokenizer)
 
     @property
-    def obstacle(self) -> HttpError | None:
+    def unavailable_reason(self) -> HttpError | None:
         """Why it does not answer now, if it does not."""
         if self.state.drain:
             return unavailable("the server is about to stop", "draining")

@@ -7,10 +7,10 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-from layerbridge.answering import Classification, LayerWeights
-from layerbridge.serving.asking import Ask, Event, Question
+from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import Engine, Load, State
+from layerbridge.serving.requests import Ask, Event, Question
 
 LOG = logging.getLogger(__name__)
 

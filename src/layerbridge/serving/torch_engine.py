@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from layerbridge.answering import Classification, LayerWeights
-from layerbridge.decoding import Decoding, Row
-from layerbridge.errors import LayerbridgeError
-from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question
+from layerbridge.errors import LayerBridgeError
+from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.decoding import Decoding, Row
 from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, unless_done
 from layerbridge.serving.heap import Heap
+from layerbridge.serving.requests import Ask, Begun, Event, Finished, Question
 
 LOG = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class TorchEngine(LocalEngine):
         """Reads the models, unless they are read already, and begins to answer.
 
         Raises:
-            LayerbridgeError: as the loading does.
+            LayerBridgeError: as the loading does.
         """
         assert self._thread is None, "it has been started"
         self._state, self._ending = "starting", False
@@ -249,7 +249,7 @@ class TorchEngine(LocalEngine):
         for of_kind in groups.values():
             try:
                 answers: Sequence[Any] = self._answers([job.asked for job in of_kind])
-            except LayerbridgeError as error:
+            except LayerBridgeError as error:
                 answers = [error] * len(of_kind)
             self._tell(zip(of_kind, answers, strict=True))
             self._busy -= len(of_kind)
@@ -277,7 +277,7 @@ class TorchEngine(LocalEngine):
         for job, prompt in zip(jobs, self.bridges.embeds([job.asked for job in jobs]), strict=True):
             try:
                 room = self.bridges.room(len(prompt))
-            except LayerbridgeError as error:
+            except LayerBridgeError as error:
                 self._tell([(job, error)])
                 continue
             most = job.asked.sampling.max_tokens
@@ -310,7 +310,7 @@ class TorchEngine(LocalEngine):
     def _step(self, writing: _Writing) -> None:
         """A token more for every row; rows that end, or that nobody reads, leave."""
         self._on_batch("decode", len(writing.jobs))
-        ends = set(self.bridges.language_model.stops())
+        ends = set(self.bridges.language_model.stop_token_ids())
         told: list[tuple[_Job, Any]] = []
         stay = []
         chosen = writing.decoding.choose()

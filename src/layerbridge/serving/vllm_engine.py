@@ -25,16 +25,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.answering import (
+from layerbridge.errors import ConfigError, DataError, LayerBridgeError
+from layerbridge.models.backbone import dtype_name
+from layerbridge.models.inference import (
     Classification,
     LayerWeights,
     classification,
     option_divisors,
     option_ids,
 )
-from layerbridge.backbone import dtype_name
-from layerbridge.errors import ConfigError, DataError, LayerbridgeError
-from layerbridge.serving.asking import Ask, Begun, Event, Finished, Question, Sampling, Token
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import Cores, keep_to, own_cores, shared
 from layerbridge.serving.engine import (
@@ -46,6 +45,7 @@ from layerbridge.serving.engine import (
     unless_done,
 )
 from layerbridge.serving.heap import KERNEL_CACHE, KERNELS, REST_S, Heap, WorkerHeap, trim
+from layerbridge.serving.requests import Ask, Begun, Event, Finished, Question, Sampling, Token
 
 # How many texts go through the encoder at a time, and how long the first one waits for company.
 MOST_TEXTS = 32
@@ -184,7 +184,7 @@ class VLLMEngine(LocalEngine):
         """Reads the bridges, unless they are read already, and starts vLLM.
 
         Raises:
-            LayerbridgeError: as the loading does.
+            LayerBridgeError: as the loading does.
             EngineDown: vLLM does not start.
         """
         await self.stop()  # what is left of one that died
@@ -201,7 +201,7 @@ class VLLMEngine(LocalEngine):
             self._llm, self._processes = await asyncio.to_thread(launch, arguments, cores)
             self._tidying = asyncio.create_task(self._keep_tidy(self._llm))
             await self._warm_up()
-        except LayerbridgeError:
+        except LayerBridgeError:
             await self.stop()
             raise
         except Exception as error:
@@ -230,7 +230,7 @@ class VLLMEngine(LocalEngine):
 
     async def generate(self, ask: Ask) -> AsyncIterator[Event]:
         """As ``Engine.generate``."""
-        ends = set(self.bridges.language_model.stops())
+        ends = set(self.bridges.language_model.stop_token_ids())
         with self._counted() as begin:
             embeds = await self._ready_worker.embeds(ask)
             sampling = ask.sampling

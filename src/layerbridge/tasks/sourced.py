@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub, records
+from layerbridge.tasks.dataset_info import DatasetInfo
 from layerbridge.tasks.files import read_rows
-from layerbridge.tasks.holdings import Holdings
 from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.task import Row, Task
 
@@ -86,7 +86,7 @@ class SourcedTask(Task):
             counts["validation"] = len(self._read("validation")) - len(self._validation())
         return {split: number for split, number in counts.items() if number}
 
-    def holdings(self) -> Holdings:
+    def holdings(self) -> DatasetInfo:
         """See ``Task.holdings``; counts the lines of files and reads none of them."""
         wanted = [("train", "en"), *(("test", language) for language in self.languages)]
         if not self.holds_out:
@@ -96,7 +96,7 @@ class SourcedTask(Task):
             key: None if source is None else self._count(key[0], source)
             for key, source in sources.items()
         }
-        return Holdings(
+        return DatasetInfo(
             self._place(list(sources.values())),
             rows["train", "en"],
             rows.get(("validation", "en")),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from layerbridge.errors import DataError
-from layerbridge.tasks.holdings import Holdings
+from layerbridge.tasks.dataset_info import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class Task(ABC):
         """
         return {}
 
-    def holdings(self) -> Holdings:
+    def holdings(self) -> DatasetInfo:
         """How many rows there are and where they are; asks no network."""
         test = {language: len(self.test(language)) for language in self.languages}
-        return Holdings("built in", len(self.train()), len(self.validation()), test)
+        return DatasetInfo("built in", len(self.train()), len(self.validation()), test)
 
     @abstractmethod
     def _train(self) -> list[Row]: ...

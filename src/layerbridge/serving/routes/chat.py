@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from layerbridge.serving.answers import Answer, Delta, Piece
+from layerbridge.serving.handlers import Job, reply
 from layerbridge.serving.logprobs import chat_logprobs
-from layerbridge.serving.replies import (
+from layerbridge.serving.responses import (
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -23,10 +23,10 @@ from layerbridge.serving.replies import (
     ChatReply,
     Usage,
 )
-from layerbridge.serving.replying import Job, reply
 from layerbridge.serving.routes.refusals import REFUSALS
 from layerbridge.serving.schema import ChatRequest
 from layerbridge.serving.service import service_of
+from layerbridge.serving.streaming import Answer, Delta, Segment
 from layerbridge.serving.vocabulary import Vocabulary
 
 router = APIRouter()
@@ -125,5 +125,5 @@ class ChatForm:
             usage=usage,
         )
 
-    def _logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
+    def _logprobs(self, pieces: Sequence[Segment]) -> ChatLogprobs | None:
         return chat_logprobs(self._vocabulary, pieces) if self._asked.logprobs else None

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.serving.asking import Question
+from layerbridge.serving.handlers import while_client_waits
 from layerbridge.serving.limits import in_time
-from layerbridge.serving.replies import ClassifyReply, OptionScore
-from layerbridge.serving.replying import while_client_waits
+from layerbridge.serving.requests import Question
+from layerbridge.serving.responses import ClassifyReply, OptionScore
 from layerbridge.serving.routes.refusals import REFUSALS
 from layerbridge.serving.schema import ClassifyRequest
 from layerbridge.serving.service import Service, service_of

@@ -11,18 +11,18 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from layerbridge.serving.answers import Answer, Delta, Piece
+from layerbridge.serving.handlers import Job, reply
 from layerbridge.serving.logprobs import completion_logprobs
-from layerbridge.serving.replies import (
+from layerbridge.serving.responses import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionReply,
     Usage,
 )
-from layerbridge.serving.replying import Job, reply
 from layerbridge.serving.routes.refusals import REFUSALS
 from layerbridge.serving.schema import CompletionRequest
 from layerbridge.serving.service import service_of
+from layerbridge.serving.streaming import Answer, Delta, Segment
 from layerbridge.serving.vocabulary import Vocabulary
 
 router = APIRouter()
@@ -104,7 +104,7 @@ class CompletionForm:
             usage=usage,
         )
 
-    def _logprobs(self, pieces: Sequence[Piece]) -> CompletionLogprobs | None:
+    def _logprobs(self, pieces: Sequence[Segment]) -> CompletionLogprobs | None:
         if self._asked.logprobs is None:
             return None
         return completion_logprobs(self._vocabulary, pieces)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.serving.replies import Health
+from layerbridge.serving.responses import Health
 from layerbridge.serving.service import service_of
 
 router = APIRouter()
@@ -28,11 +28,11 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> Response:
     """Whether questions would be answered now."""
     service = service_of(request)
-    obstacle = service.obstacle
-    if obstacle is None:
+    unavailable_reason = service.unavailable_reason
+    if unavailable_reason is None:
         return JSONResponse(Health(status="ready").model_dump())
-    body = Health.model_validate({"status": _WORDS[obstacle.code]})
-    return JSONResponse(body.model_dump(), obstacle.status, obstacle.headers)
+    body = Health.model_validate({"status": _WORDS[unavailable_reason.code]})
+    return JSONResponse(body.model_dump(), unavailable_reason.status, unavailable_reason.headers)
 
 
 @router.get(

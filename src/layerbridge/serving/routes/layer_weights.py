@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from layerbridge.serving.handlers import while_client_waits
 from layerbridge.serving.limits import in_time
-from layerbridge.serving.replies import LayerWeightsReply
-from layerbridge.serving.replying import while_client_waits
+from layerbridge.serving.responses import LayerWeightsReply
 from layerbridge.serving.routes.refusals import REFUSALS
 from layerbridge.serving.schema import LayerWeightsRequest
 from layerbridge.serving.service import Service, service_of
@@ -34,7 +34,7 @@ async def _layer_weights(service: Service, asked: LayerWeightsRequest) -> Respon
     reply = LayerWeightsReply(
         model=asked.model,
         tokens=found.tokens,
-        layers=list(range(found.lowest, found.lowest + found.weights.shape[1])),
+        layers=list(range(found.first_layer, found.first_layer + found.weights.shape[1])),
         weights=[[round(weight, _DIGITS) for weight in row] for row in found.weights.tolist()],
     )
     return JSONResponse(reply.model_dump())

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from layerbridge.config import BridgeConfig
-from layerbridge.serving.replies import BridgeCard, ModelCard, ModelList
+from layerbridge.models.config import BridgeConfig
+from layerbridge.serving.responses import BridgeCard, ModelCard, ModelList
 from layerbridge.serving.routes.refusals import REFUSALS
 from layerbridge.serving.service import Service, service_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from layerbridge.serving.replies import ErrorReply
+from layerbridge.serving.responses import ErrorReply
 
 _WORDS = {
     400: "The request is not right; the message names the field.",

@@ -1,0 +1,14 @@
+from . import tasks as tasks
+from .errors import LayerBridgeError as LayerBridgeError
+from .evaluation.evaluator import evaluate as evaluate
+from .evaluation.results import Result as Result
+from .models.bridge import LayerBridge as LayerBridge
+from .models.config import BridgeConfig as BridgeConfig
+from .models.encoder import Encoder as Encoder
+from .models.fusion.registry import register_fusion as register_fusion
+from .models.language_model import LanguageModel as LanguageModel
+from .training.arguments import BridgeTrainingArguments as BridgeTrainingArguments
+from .training.recipe import Recipe as Recipe
+from .training.run import train as train
+from .training.trainer import BridgeTrainer as BridgeTrainer
+from .version import __version__ as __version__

@@ -1,0 +1,1 @@
+"""Where models come from: folders, hub ids, and the zoo of real models on the package index."""

@@ -1,0 +1,10 @@
+from .backbone import LoadOptions as LoadOptions
+from .bridge import BridgeOutput as BridgeOutput
+from .bridge import LayerBridge as LayerBridge
+from .config import BridgeConfig as BridgeConfig
+from .encoder import Encoder as Encoder
+from .hidden_states import HiddenStates as HiddenStates
+from .inference import Classification as Classification
+from .inference import LayerWeights as LayerWeights
+from .language_model import LanguageModel as LanguageModel
+from .projection import Projection as Projection

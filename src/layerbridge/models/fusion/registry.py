@@ -1,0 +1,73 @@
+"""The fusion strategies by name. A new one is a file with a ``Fusion`` and a line here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from layerbridge.errors import ConfigError
+from layerbridge.models.fusion.fixed import Fixed
+from layerbridge.models.fusion.global_softmax import GlobalSoftmax
+from layerbridge.models.fusion.last import Last
+from layerbridge.models.fusion.strategy import Fusion
+from layerbridge.models.fusion.token_softmax import TokenSoftmax
+from layerbridge.models.fusion.uniform import Uniform
+
+STRATEGIES: dict[str, type[Fusion]] = {
+    "last": Last,
+    "uniform": Uniform,
+    "fixed": Fixed,
+    "global-softmax": GlobalSoftmax,
+    "token-softmax": TokenSoftmax,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The strategies that ``fusion=`` takes."""
+    return tuple(STRATEGIES)
+
+
+def build(
+    name: str,
+    *,
+    num_layers: int,
+    width: int,
+    start: str = "uniform",
+    normalize: str | None = None,
+    **options: Any,
+) -> Fusion:
+    """The strategy of that name for an encoder of ``num_layers`` layers and ``width`` E.
+
+    Raises:
+        ConfigError: the name or an option is unknown, or an option does not fit the encoder.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(f"unknown fusion {name!r}", allowed=names())
+    strategy = STRATEGIES[name]
+    everyones = inspect.signature(Fusion.__init__).parameters
+    own = set(inspect.signature(strategy.__init__).parameters) - set(everyones)
+    for option in options:
+        if option not in own:
+            allowed = ", ".join(sorted(own)) or "none"
+            raise ConfigError(f"fusion {name!r} has no option {option!r}", allowed=allowed)
+    return strategy(num_layers, width, start=start, normalize=normalize, **options)
+
+
+def register_fusion(name: str, strategy: type[Fusion]) -> None:
+    """Makes a strategy from outside the library available as ``fusion=name``.
+
+    A checkpoint stores the name alone: register the strategy again before loading one.
+
+    Args:
+        name: what ``BridgeConfig.fusion`` and ``--fusion`` take.
+        strategy: a subclass of ``layerbridge.models.fusion.Fusion``; keyword arguments of its
+            ``__init__`` beyond the base class's become ``fusion_options``.
+
+    Raises:
+        ConfigError: the name is taken, or the class is not a ``Fusion``.
+    """
+    if not (isinstance(strategy, type) and issubclass(strategy, Fusion)):
+        raise ConfigError(f"{strategy!r} is not a fusion strategy", allowed="a subclass of Fusion")
+    if STRATEGIES.get(name, strategy) is not strategy:
+        raise ConfigError(f"the fusion {name!r} is already registered", hint="choose another name")
+    STRATEGIES[name] = strategy

@@ -1,0 +1,164 @@
+"""Training: transformers' Trainer on the bridge's parameters, with what prefix training asks for.
+
+It knows the bridge, rows and arguments; not where rows come from or where results go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from layerbridge.errors import TrainingError
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.tasks.task import Row
+from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.batching import GroupedSampler, TokenBatches
+from layerbridge.training.collation import Collator, RowDataset
+
+
+class BridgeTrainer(Trainer):
+    """A Trainer of bridges: two learning rates, batches by length, one line a log on stderr.
+
+    Args:
+        model: the bridge.
+        args: ``BridgeTrainingArguments``.
+        train_rows: English rows.
+        validation_rows: English rows for ``eval_strategy``.
+        **arguments: as for ``Trainer``.
+    """
+
+    model: LayerBridge
+    args: BridgeTrainingArguments
+
+    def __init__(
+        self,
+        model: LayerBridge,
+        args: BridgeTrainingArguments,
+        train_rows: Sequence[Row],
+        validation_rows: Sequence[Row] | None = None,
+        **arguments: Any,
+    ) -> None:
+        if not train_rows:
+            raise TrainingError("there are no rows to train on")
+        if model.encoder.cache is not None:
+            args.check_cached()
+        if args.torch_compile and not model.language_model.compiled:
+            settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+            model.language_model.compile_layers(**settings)
+        # By layers it takes seconds; the Trainer would compile the whole bridge, batch by batch.
+        args.torch_compile = False
+        args.torch_compile_backend = args.torch_compile_mode = None
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=Collator(model),
+            train_dataset=RowDataset(train_rows, model),
+            eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
+            **arguments,
+        )
+        self.label_names = ["labels"]
+        # The bridge's forward divides by the labels of the whole step, over accumulated batches.
+        self.model_accepts_loss_kwargs = True
+        # These two print to stdout, which is for results.
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over the bridge alone, the fusion at a learning rate of its own."""
+        if getattr(self, "optimizer", None) is None:
+            fusion = list(self.model.fusion.parameters())
+            groups: list[dict[str, Any]] = [{"params": list(self.model.projection.parameters())}]
+            if fusion:
+                scale = self.args.fusion_learning_rate_scale
+                groups.append({"params": fusion, "lr": self.args.learning_rate * scale})
+            cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = cls(groups, **{**arguments, "weight_decay": self.args.weight_decay})
+        return self.optimizer
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """One step; what is not a number ends the run before it reaches the weights."""
+        loss = super().training_step(*arguments, **keywords)
+        if not torch.isfinite(loss):
+            raise self._not_a_number(f"the loss is {loss.item()}")
+        # With float16 a gradient may overflow: the loss scaler sees it and skips the step.
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if gradients and not self.args.fp16:
+            largest = torch.stack([gradient.abs().max() for gradient in gradients]).max()
+            if not torch.isfinite(largest):
+                raise self._not_a_number(f"a gradient is {largest.item()}")
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        if not self.args.clip_by_part:
+            return super()._clip_grad_norm(model)
+        self.accelerator.unscale_gradients()
+        projection = self.model.projection
+        parts = [list(self.model.fusion.parameters()), list(projection.linear.parameters())]
+        if projection.boundary is not None:
+            parts.append([projection.boundary])
+        norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
+        return torch.stack(norms).norm()
+
+    def _not_a_number(self, problem: str) -> TrainingError:
+        kept = get_last_checkpoint(self.args.output_dir)
+        kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
+        return TrainingError(
+            f"{problem} at step {self.state.global_step + 1}",
+            hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {kept}",
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of a number of rows, or of a number of tokens."""
+        args = self.args
+        if args.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=TokenBatches(
+                self.train_dataset.lengths, args.tokens_per_batch, seed=self._order_seed()
+            ),
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            in_order=args.dataloader_in_order,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
+        """Rows a step; of batches by tokens the mean, which is for the log's speeds alone."""
+        if args.tokens_per_batch is None:
+            return super().get_total_train_batch_size(args)
+        batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
+        rows = len(self.train_dataset) * args.gradient_accumulation_steps
+        return max(1, round(rows / batches))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if self.args.train_sampling_strategy == "group_by_length":
+            # The Trainer would look for lengths in a column; a RowDataset knows them already.
+            return GroupedSampler(
+                self.args.train_batch_size * self.args.gradient_accumulation_steps,
+                lengths=self.train_dataset.lengths,
+                seed=self._order_seed(),
+            )
+        return super()._get_train_sampler(train_dataset)
+
+    def _order_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
+        # The Trainer would group these too, by a column that is not there.
+        return SequentialSampler(eval_dataset)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        # As the Trainer does it, without the pickled copy of the arguments.
+        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)

@@ -1,5 +1,0 @@
-"""Translation into English by a frozen seq2seq model: NLLB, M2M100 or Marian."""
-
-from layerbridge.translation.translator import Translator
-
-__all__ = ["Translator"]

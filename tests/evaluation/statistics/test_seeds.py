@@ -1,0 +1,129 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from layerbridge.errors import ResultError
+from layerbridge.evaluation.statistics import Answers, mean_of_languages, mean_of_seeds, wilson
+from layerbridge.evaluation.statistics.seeds import reach, spread
+from made_results import answers
+
+
+def test_one_seed_of_one_language_is_wilson():
+    assert mean_of_seeds({"si": answers("1" * 7 + "0" * 13)}) == pytest.approx(
+        (0.35, *wilson(7, 20))
+    )
+
+
+def test_one_seed_of_languages_with_rows_of_their_own_is_the_mean_of_languages():
+    apart = {
+        "si": answers("1100100011", rows=[f"si{i}" for i in range(10)]),
+        "ta": answers("11101110111101", rows=[f"ta{i:02}" for i in range(14)]),
+    }
+    assert mean_of_seeds(apart) == pytest.approx(mean_of_languages({"si": (5, 10), "ta": (11, 14)}))
+
+
+def test_seeds_that_all_answer_alike_are_one():
+    alike = answers(*["1" * 7 + "0" * 13] * 4)
+    assert mean_of_seeds({"si": alike}) == pytest.approx((0.35, *wilson(7, 20)))
+
+
+SEEDS = answers("1111011011", "1110010011", "0111011010")
+
+
+def naive(found, level=0.95):
+    """One language, row by row and by the formulas."""
+    seeds, rows = found.right.shape
+    mean = sum(map(sum, found.right.tolist())) / seeds / rows
+    z = stats.norm.ppf((1 + level) / 2)
+    middle = (mean + z * z / 2 / rows) / (1 + z * z / rows)
+    half = z * math.sqrt(mean * (1 - mean) / rows + (z / 2 / rows) ** 2) / (1 + z * z / rows)
+    between = sum((sum(row) / seeds - mean) ** 2 for row in found.right.T.tolist()) / rows
+    kept = math.sqrt(between / (mean * (1 - mean)))
+    of_seeds = stats.t.ppf((1 + level) / 2, seeds - 1) * stats.sem(found.right.mean(axis=1))
+    below, above = kept * (mean - middle + half), kept * (middle + half - mean)
+    return mean, mean - math.hypot(below, of_seeds), mean + math.hypot(above, of_seeds)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_seeds_against_the_formula(level):
+    mean, low, high = naive(SEEDS, level)
+    expected = (mean, max(0, low), min(1, high))
+    assert mean_of_seeds({"si": SEEDS}, level) == pytest.approx(expected)
+
+
+def test_a_row_that_languages_share_is_one_row():
+    one = mean_of_seeds({"si": SEEDS})
+    assert mean_of_seeds({"si": SEEDS, "ta": SEEDS}) == pytest.approx(one)
+    other = Answers(tuple(f"ta{row}" for row in SEEDS.rows), SEEDS.right)
+    assert mean_of_seeds({"si": SEEDS, "ta": other})[1] > one[1]
+
+
+def test_rows_that_some_languages_share():
+    rows = SEEDS.rows
+    half = Answers(rows[:5] + tuple(f"ta{row}" for row in rows[5:]), SEEDS.right)
+    ends = [
+        mean_of_seeds({"si": SEEDS, "ta": Answers(names, SEEDS.right)})[1]
+        for names in (rows, half.rows, tuple(f"ta{row}" for row in rows))
+    ]
+    assert ends[0] < ends[1] < ends[2]
+
+
+def test_all_right_is_not_certain():
+    mean, low, high = mean_of_seeds({"si": answers("1" * 20, "1" * 20)})
+    assert mean == high == 1
+    assert low == pytest.approx(wilson(20, 20)[0])
+
+
+def test_seeds_that_cancel_out_are_not_certain():
+    _, low, high = mean_of_seeds({"si": answers("10" * 10, "01" * 10)})
+    assert high - low > 0.25
+
+
+def test_the_order_of_languages_and_rows_changes_nothing():
+    rows = ["c", "a", "d", "b"]
+    si, ta = (["1101", "0100"], ["1100", "1011"])
+    one = {"si": answers(*si, rows=rows), "ta": answers(*ta, rows=rows)}
+    other = {
+        "ta": answers(*(seed[::-1] for seed in ta), rows=rows[::-1]),
+        "si": answers(*(seed[::-1] for seed in si), rows=rows[::-1]),
+    }
+    assert mean_of_seeds(one) == mean_of_seeds(other)
+
+
+def test_no_languages():
+    with pytest.raises(ResultError) as error:
+        mean_of_seeds({})
+    assert str(error.value) == "there are no languages to average over; allowed: one or more"
+
+
+def test_spread_and_reach():
+    found = spread([0.4, 0.5, 0.9])
+    assert found == pytest.approx((stats.sem([0.4, 0.5, 0.9]), 2))
+    assert reach(0.05, [found]) == pytest.approx(stats.t.ppf(0.975, 2) * found.error)
+    assert reach(0.05, [found, found]) == pytest.approx(math.sqrt(2) * reach(0.05, [found]))
+    assert spread([0.4]) is None
+    assert reach(0.05, []) == 0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "rows", "of_seed"), [(3, 200, 0.25), (5, 60, 0.0), (2, 100, 0.25)]
+)
+def test_coverage(seeds, rows, of_seed):
+    random = np.random.default_rng(seeds)
+    names = tuple(f"{i:05}" for i in range(rows))
+    # Φ(level) is right, over all rows and seeds.
+    level, noise = 0.3, 0.8
+    truth = stats.norm.cdf(level / math.sqrt(1 + noise**2 + of_seed**2))
+    covered = by_rows = 0
+    for _ in range(300):
+        made = level + random.normal(0, of_seed, (seeds, 1)) + random.normal(0, 1, rows)
+        right = (made + random.normal(0, noise, (seeds, rows)) > 0).astype(float)
+        _, low, high = mean_of_seeds({"si": Answers(names, right)})
+        covered += low <= truth <= high
+        low, high = wilson(round(right.sum()), right.size)
+        by_rows += low <= truth <= high
+    assert 0.93 <= covered / 300 <= 0.997
+    # Taking the seeds' answers for so many rows is the usual mistake, and this would find it.
+    assert by_rows / 300 < 0.9

@@ -1,0 +1,222 @@
+import json
+
+import pytest
+import torch
+
+from layerbridge.errors import ConfigError, DataError
+from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.evaluation.results import read
+from layerbridge.models.language_model import Segment
+from layerbridge.tasks import Row, Task
+
+# Of one token and of several; a random model prefers the short ones, but not always the same.
+OPTIONS = ("s", "en", "the", "Political debate", "a", "on", "no")
+TEXTS = {
+    "en": ["the market rose", "", "teams entertained the crowd " * 9, "Premise", "a b c", "猫 🙂"],
+    "si": ["ශ්‍රී ලංකා", "ම", "ම ශ් " * 12, "🙂", "මම", "ශ්"],
+    "ar": ["ال سوق", "x"],
+}
+
+
+class Small(Task):
+    """A few rows in three languages; the targets go round the options."""
+
+    name = "small"
+    description = "A task of the tests."
+    options = OPTIONS
+    languages = tuple(TEXTS)
+    template = "{text}"
+    licence = "none"
+
+    def _train(self):
+        return []
+
+    def _validation(self):
+        return []
+
+    def _test(self, language):
+        return [
+            Row(f"{language}-{n}", text, OPTIONS[n % len(OPTIONS)], language)
+            for n, text in enumerate(TEXTS[language])
+        ]
+
+    def version(self):
+        return "7"
+
+
+@pytest.fixture
+def bridge(make_bridge):
+    return make_bridge("mt5", "llama", "token-softmax")
+
+
+def naive_scores(bridge, text):
+    """log p(option, EOS | text), one row and one option at a time, through the whole model."""
+    lm = bridge.language_model
+    scores = []
+    for option in OPTIONS:
+        ids = [*lm.tokenizer(option, add_special_tokens=False).input_ids, lm.eos_id]
+        batch = bridge.encoder.tokenizer(text, return_tensors="pt")
+        states = bridge.encoder(batch.input_ids, batch.attention_mask)
+        soft = bridge.projection(bridge.fusion(states))[0]
+        word = lm.model.get_input_embeddings()
+        inputs = torch.cat(
+            [
+                word(torch.tensor([lm.bos_id])),
+                soft,
+                bridge.projection.boundary[None],
+                word(torch.tensor(ids)),
+            ]
+        )
+        logits = lm.model(inputs_embeds=inputs[None]).logits[0]
+        following = logits[-len(ids) - 1 : -1].log_softmax(-1)
+        scores.append([following[step, token].item() for step, token in enumerate(ids)])
+    return scores
+
+
+@pytest.mark.parametrize("normalize", ["sum", "mean"])
+@torch.no_grad()
+def test_score_is_the_naive_score(bridge, normalize):
+    result = evaluate(bridge, Small(), normalize=normalize)
+    assert result.protocol == "score"
+    chosen = []
+    for language, texts in TEXTS.items():
+        for n, text in enumerate(texts):
+            scores = [
+                sum(parts) / (len(parts) if normalize == "mean" else 1)
+                for parts in naive_scores(bridge, text)
+            ]
+            answer = result.languages[language].predictions[n]
+            assert answer.prediction == OPTIONS[scores.index(max(scores))]
+            assert answer.label == OPTIONS[n % len(OPTIONS)]
+            assert answer.correct == (answer.prediction == answer.label)
+            chosen.append(answer.prediction)
+    assert len(set(chosen)) > 1
+
+
+def test_normalize_matters(bridge):
+    one, other = (evaluate(bridge, Small(), normalize=how) for how in ("sum", "mean"))
+    assert one.languages != other.languages
+
+
+@pytest.mark.parametrize("protocol", ["score", "generate"])
+def test_the_batch_size_changes_no_prediction(bridge, protocol):
+    whole = evaluate(bridge, Small(), protocol=protocol, batch_size=64)
+    for size in (1, 2, 5):
+        other = evaluate(bridge, Small(), protocol=protocol, batch_size=size)
+        for code, entry in whole.languages.items():
+            assert other.languages[code].predictions == entry.predictions
+            assert other.languages[code].layer_weights == pytest.approx(entry.layer_weights)
+
+
+def test_predictions_are_in_the_tasks_order(bridge):
+    result = evaluate(bridge, Small(), ["si", "en"], batch_size=2)
+    assert list(result.languages) == ["si", "en"]
+    for code, entry in result.languages.items():
+        assert [answer.id for answer in entry.predictions] == [
+            f"{code}-{n}" for n in range(len(TEXTS[code]))
+        ]
+        assert entry.n == len(TEXTS[code])
+        assert entry.accuracy == sum(a.correct for a in entry.predictions) / entry.n
+
+
+@torch.no_grad()
+def test_generate_is_greedy_and_exact(bridge):
+    result = evaluate(bridge, Small(), ["en"], protocol="generate")
+    lm = bridge.language_model
+    longest = max(len(lm.token_ids(option)) + 1 for option in OPTIONS)
+    for text, answer in zip(TEXTS["en"], result.languages["en"].predictions, strict=True):
+        batch = bridge.encoder.tokenize([text])
+        tokens = []
+        # One token at a time, without a cache.
+        for _ in range(longest + 4):
+            states = bridge.encoder(**batch)
+            prefix = bridge.prefix(states)
+            if tokens:
+                words = lm.embed(torch.tensor([tokens]))
+                prefix.append(Segment(words, torch.ones(1, len(tokens), dtype=torch.bool)))
+            tokens.append(int(lm.next_logits(prefix).argmax()))
+            if tokens[-1] == lm.eos_id:
+                break
+        assert answer.prediction == lm.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        assert answer.correct == (answer.prediction == answer.label)
+
+
+@pytest.mark.parametrize(
+    ("generated", "right"),
+    [("s", True), ("  s \n", True), ("S", False), ("s!", False), ("", False)],
+)
+def test_only_an_exact_match_is_right(bridge, monkeypatch, generated, right):
+    tokenizer = bridge.language_model.tokenizer
+    monkeypatch.setattr(
+        type(bridge), "generate", lambda self, **arguments: torch.zeros(1, 1, dtype=torch.long)
+    )
+    monkeypatch.setattr(
+        type(tokenizer), "batch_decode", lambda self, ids, **options: [generated] * len(ids)
+    )
+    result = evaluate(bridge, Small(), ["en"], protocol="generate", batch_size=1)
+    first = result.languages["en"].predictions[0]
+    assert (first.label, first.prediction, first.correct) == ("s", generated.strip(), right)
+
+
+@torch.no_grad()
+def test_layer_weights_are_the_mean_over_real_tokens(bridge):
+    result = evaluate(bridge, Small(), batch_size=4)
+    for code, texts in TEXTS.items():
+        rows = [bridge.layer_weights([text])[0].weights for text in texts]
+        mean = torch.cat(rows).mean(0)
+        assert result.languages[code].layer_weights == pytest.approx(mean.tolist(), abs=1e-6)
+        assert sum(result.languages[code].layer_weights) == pytest.approx(1, abs=1e-5)
+    en, si = (result.languages[code].layer_weights for code in ("en", "si"))
+    assert en != pytest.approx(si, abs=1e-5)
+
+
+def test_what_the_result_remembers(bridge, tmp_path):
+    result = evaluate(bridge, Small(), ["ar"], seed=3, run="runs/x", settings={"steps": 5})
+    assert (result.method, result.task, result.split, result.seed, result.run) == (
+        "token-softmax",
+        "small",
+        "test",
+        3,
+        "runs/x",
+    )
+    assert result.settings["options"] == list(OPTIONS)
+    assert result.settings["normalize"] == "sum"
+    assert result.settings["task_version"] == "7"
+    assert result.settings["dtype"] == "float32"
+    assert result.settings["steps"] == 5
+    assert result.settings["bridge"]["encoder"] == bridge.config.encoder
+    assert read(result.write(tmp_path / "result.json")) == result
+    json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert evaluate(bridge, Small(), ["ar"], method="mine").method == "mine"
+
+
+def test_progress_is_told_after_every_batch(bridge):
+    told = []
+    evaluate(
+        bridge, Small(), ["en", "ar"], batch_size=4, progress=lambda *facts: told.append(facts)
+    )
+    assert told == [("en", 4, 8), ("en", 6, 8), ("ar", 8, 8)]
+
+
+def test_a_training_bridge_answers_without_dropout(make_bridge):
+    bridge = make_bridge("mt5", "llama", "token-softmax").train()
+    assert evaluate(bridge, Small()).languages == evaluate(bridge.train(), Small()).languages
+
+
+def test_an_unknown_protocol(bridge):
+    with pytest.raises(ConfigError) as caught:
+        evaluate(bridge, Small(), protocol="guess")
+    assert str(caught.value) == "unknown protocol 'guess'; allowed: score, generate"
+
+
+def test_an_unknown_normalize(bridge):
+    with pytest.raises(DataError) as caught:
+        evaluate(bridge, Small(), normalize="max")
+    assert str(caught.value) == "unknown normalize 'max'; allowed: sum, mean"
+
+
+def test_an_unknown_language_is_told_before_the_first_row_is_read(bridge, monkeypatch):
+    monkeypatch.setattr(type(bridge), "encode", lambda *_: pytest.fail("a row was read"))
+    with pytest.raises(DataError) as caught:
+        evaluate(bridge, Small(), ["en", "xx"])
+    assert str(caught.value) == ("the task small has no test rows in 'xx'; allowed: en, si, ar")

@@ -1,0 +1,231 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from layerbridge.errors import OutputError, ResultError
+from layerbridge.evaluation.results import LanguageResult, Prediction, Result, find, read, versions
+from layerbridge.evaluation.statistics import mean_of_languages, wilson
+
+
+def answers(right, n, code="si"):
+    return [
+        Prediction(f"{code}/{i}", "yes", "yes" if i < right else "නැත", i < right) for i in range(n)
+    ]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def result(**changes):
+    languages = {
+        "en": LanguageResult.of(answers(4, 4, "en"), [0.25, 0.75]),
+        "si": LanguageResult.of(answers(3, 4)),
+        "ta": LanguageResult.of(answers(1, 2, "ta"), None),
+    }
+    made = {
+        "method": "last",
+        "task": "names",
+        "protocol": "score",
+        "split": "test",
+        "seed": 0,
+        "languages": languages,
+        "settings": {"b": 1, "a": [1, None, "ආ"]},
+        "versions": {"torch": "2"},
+        "run": "runs/a",
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Result(**(made | changes))
+
+
+def test_counts_and_interval():
+    made = LanguageResult.of(answers(3, 4))
+    assert (made.n, made.correct, made.accuracy, made.interval) == (4, 3, 0.75, wilson(3, 4))
+    with pytest.raises(ResultError):
+        LanguageResult.of([])
+
+
+def test_average_leaves_english_out():
+    average = result().average_non_english()
+    assert average.languages == ("si", "ta")
+    assert average[:3] == mean_of_languages({"si": (3, 4), "ta": (1, 2)})
+    assert result().average_non_english(["en", "ta"]).accuracy == 0.5
+
+
+def test_average_of_english_alone():
+    alone = result(languages={"en": LanguageResult.of(answers(1, 2))})
+    with pytest.raises(ResultError, match="no languages to average over"):
+        alone.average_non_english()
+    with pytest.raises(ResultError) as error:
+        result().average_non_english(["am"])
+    assert str(error.value) == "the result of last has no language 'am'; allowed: en, si, ta"
+
+
+def test_round_trip(tmp_path):
+    path = result().write(tmp_path / "new" / "a.json")
+    assert read(path) == result()
+    assert [*json.loads(path.read_text("utf-8"))][:3] == ["schema", "method", "task"]
+    assert "නැත" in path.read_text("utf-8")
+    assert names(path.parent) == ["a.json"]
+
+
+def test_equal_results_make_equal_files(tmp_path):
+    other = result(settings={"a": [1, None, "ආ"], "b": 1})
+    assert result().write(tmp_path / "a").read_bytes() == other.write(tmp_path / "b").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = result().write(tmp_path / "a.json")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        result(settings={"loss": float("nan")}).write(path)
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "b").write_text("a file, not a folder")
+    with pytest.raises(OutputError, match=r"a\.json cannot be written .* choose another folder$"):
+        result().write(tmp_path / "b" / "a.json")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ResultError) as error:
+        read(tmp_path / "a.json")
+    assert str(error.value) == (
+        f"{tmp_path}/a.json cannot be read (No such file or directory); "
+        "next: make one with layerbridge evaluate"
+    )
+
+
+def test_damaged_file(tmp_path):
+    path = result().write(tmp_path / "a.json")
+    path.write_text(path.read_text("utf-8")[:100])
+    with pytest.raises(ResultError, match=r"a\.json is damaged \(line \d+: .*run layerbridge eval"):
+        read(path)
+    with pytest.raises(ResultError, match="is damaged"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "given"),
+    [(None, "no schema"), ("layerbridge/result/9", "the schema 'layerbridge/result/9'")],
+)
+def test_other_schema(tmp_path, schema, given):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({} if schema is None else {"schema": schema}))
+    with pytest.raises(ResultError) as error:
+        read(path)
+    assert str(error.value) == f"{path} has {given}; allowed: layerbridge/result/1"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (["seed"], "0", 'seed is "0"; allowed: a whole number'),
+        (["seed"], True, "seed is true; allowed: a whole number"),
+        (["method"], None, "method is null; allowed: text"),
+        (["languages"], [], "languages is []; allowed: an object"),
+        (["run"], 3, "run is 3; allowed: text or null"),
+        (["languages", "si", "n"], 5, "languages.si.n is 5; allowed: 4, as the predictions say"),
+        (
+            ["languages", "si", "predictions"],
+            [],
+            "languages.si.predictions is []; allowed: one prediction or more",
+        ),
+        (
+            ["languages", "si", "predictions", 2, "correct"],
+            1,
+            "languages.si.predictions[2].correct is 1; allowed: true or false",
+        ),
+        (
+            ["languages", "en", "layer_weights"],
+            ["a"],
+            'languages.en.layer_weights is ["a"]; allowed: a list of numbers, or null',
+        ),
+    ],
+)
+def test_wrong_types(tmp_path, where, value, message):
+    path = result().write(tmp_path / "a.json")
+    document = json.loads(path.read_text("utf-8"))
+    inner = document
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as error:
+        read(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_missing_key(tmp_path):
+    path = result().write(tmp_path / "a.json")
+    document = json.loads(path.read_text("utf-8"))
+    del document["languages"]["si"]["correct"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as error:
+        read(path)
+    assert (
+        str(error.value)
+        == f"{path} has no languages.si.correct; next: run layerbridge evaluate again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [("s\ud800", "'s\\ud800'"), ("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")],
+)
+def test_a_language_that_is_no_text(tmp_path, code, told):
+    path = result().write(tmp_path / "a.json")
+    document = json.loads(path.read_text("utf-8"))
+    document["languages"][code] = document["languages"].pop("si")
+    path.write_text(json.dumps(document))
+    with pytest.raises(ResultError) as error:
+        read(path)
+    assert str(error.value) == (
+        f"the result of 'last' has a language {told}; allowed: codes of printable characters"
+    )
+
+
+def test_a_language_may_have_any_letters(tmp_path):
+    made = result(languages={"ශ්\u200dරී-x": LanguageResult.of(answers(1, 2))})
+    assert read(made.write(tmp_path / "a.json")) == made
+
+
+def test_find(tmp_path):
+    for seed in (2, 0, 1):
+        result(seed=seed).write(tmp_path / "runs" / str(seed) / "test.json")
+    (tmp_path / "runs" / "config.json").write_text('{"model_type": "bert"}')
+    lone = result(seed=7).write(tmp_path / "lone.json")
+    found = find([lone, tmp_path / "runs", tmp_path / "runs" / "1"])
+    assert [one.seed for one in found] == [7, 0, 1, 2]
+    assert find(str(lone)) == [result(seed=7)]
+
+
+def test_find_nothing(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ResultError) as error:
+        find([tmp_path])
+    assert str(error.value) == (
+        f"{tmp_path} holds no result files; next: make one with layerbridge evaluate"
+    )
+    with pytest.raises(ResultError, match="has no schema"):
+        find([tmp_path / "config.json"])
+
+
+def test_versions_import_nothing_heavy():
+    found = versions()
+    assert {"python", "platform", "layerbridge", "torch", "transformers", "babel"} <= found.keys()
+    code = (
+        "import sys; from layerbridge import tasks; from layerbridge.report import plots, tables; "
+        "from layerbridge.evaluation import results, statistics; "
+        "from layerbridge.evaluation.baselines import floor; "
+        "from layerbridge.tasks import cldr_names, files; "
+        "results.versions(); "
+        "heavy = {'torch', 'transformers', 'babel', 'scipy', 'sklearn', 'matplotlib', 'datasets', "
+        "'pandas', 'pyarrow', 'numpy'}; print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,177 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from layerbridge.errors import ConfigError
+from layerbridge.models import alignment
+from layerbridge.models.alignment import align, rescale, ridge
+
+TEXTS = [
+    "The market rose while the players of both teams entertained the crowd.",
+    "Premise: a sentence Hypothesis: another sentence Label:",
+    "Business and Sports, Science or Political entertainment",
+    "What is the category of the text? Answer with one word.",
+]
+
+
+@pytest.mark.parametrize("penalty", [0.01, 0.1, 10.0])
+def test_ridge_is_scikit_learns(penalty):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 7)) * np.arange(1, 8) + 3
+    y = x @ rng.normal(size=(7, 4)) + rng.normal(size=(50, 4)) - 2
+    # λ = penalty · N · the mean variance of x; the intercept is not punished.
+    expected = Ridge(alpha=penalty * 50 * x.var(0).mean()).fit(x, y)
+    weight, bias, explained = ridge(torch.from_numpy(x), torch.from_numpy(y), penalty)
+    np.testing.assert_allclose(weight.numpy(), expected.coef_, rtol=1e-8)
+    np.testing.assert_allclose(bias.numpy(), expected.intercept_, rtol=1e-8)
+    residual = ((y - expected.predict(x)) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    assert explained == pytest.approx(1 - residual)
+
+
+def pairs_of(bridge, texts):
+    """Each encoder token's fused state and the mean embedding of LM tokens that share characters.
+
+    Written over characters, one at a time.
+    """
+    lm = bridge.language_model
+    embeddings = lm.model.get_input_embeddings().weight
+    sources, targets = [], []
+    for text in texts:
+        spaced = lm.tokenizer(" " + text, add_special_tokens=False, return_offsets_mapping=True)
+        owners = {}
+        for token, (first, last) in enumerate(spaced["offset_mapping"]):
+            for character in range(first, last):
+                owners.setdefault(character - 1, []).append(token)
+        fused = bridge.fusion(bridge.encode([text]))[0]
+        own = bridge.encoder.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        for position, (first, last) in enumerate(own):
+            tokens = sorted({t for c in range(first, last) for t in owners.get(c, [])})
+            if tokens:
+                sources.append(fused[position])
+                targets.append(
+                    sum(embeddings[spaced["input_ids"][t]] for t in tokens) / len(tokens)
+                )
+    return torch.stack(sources).detach(), torch.stack(targets).detach()
+
+
+@pytest.mark.parametrize(("encoder", "lm"), [("bert", "llama"), ("mt5", "gpt2")])
+def test_align_fits_the_projection_to_shared_characters(make_bridge, encoder, lm):
+    bridge = make_bridge(encoder, lm, "global-softmax", start="last")
+    found = align(
+        bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, TEXTS, words=0
+    )
+    x, y = pairs_of(bridge, TEXTS)
+    assert found.tokens == len(x)
+    x = (x - x.mean(0)) / x.std(0, correction=0)
+    expected = Ridge(alpha=0.1 * len(x) * x.double().var(0, unbiased=False).mean().item())
+    expected.fit(x.double().numpy(), y.double().numpy())
+    linear = bridge.projection.linear
+    np.testing.assert_allclose(linear.weight.detach().numpy(), expected.coef_, atol=1e-4)
+    np.testing.assert_allclose(linear.bias.detach().numpy(), expected.intercept_, atol=1e-4)
+    residual = (y - linear(x)).square().sum() / (y - y.mean(0)).square().sum()
+    assert found.explained == pytest.approx(1 - residual.item(), abs=1e-4)
+
+
+def test_soft_tokens_come_near_the_words_they_stand_for(make_bridge):
+    bridge = make_bridge("bert", "llama", "last")
+    x, y = pairs_of(bridge, TEXTS)
+
+    def correlation():
+        soft = bridge.projection(x[None])[0].detach()
+        a, b = soft - soft.mean(0), y - y.mean(0)
+        return torch.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+    before = correlation()
+    align(bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, TEXTS)
+    assert abs(before) < 0.1
+    assert correlation() > 0.3
+
+
+def test_common_words_are_whole_and_in_order(load_lm):
+    lm = load_lm("llama")
+    words = alignment._common_words(lm, 3000)
+    assert "the" in words
+    vocabulary = {lm.tokenizer.decode([i]): i for i in range(len(lm.tokenizer))}
+    ids = [vocabulary[" " + word] for word in words]
+    assert ids == sorted(ids)
+    assert all(word.isascii() and word.isalpha() and len(word) > 2 for word in words)
+    assert alignment._common_words(lm, 2) == words[:2]
+
+
+def test_align_leaves_the_fusion_in_its_mode_and_reads_without_dropout(make_bridge):
+    bridge = make_bridge("bert", "llama", fusion_options={"dropout": 0.5})
+    fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, TEXTS)
+    align(*fit)
+    expected = bridge.projection.linear.weight.clone()
+    bridge.fusion.train()
+    align(*fit)
+    assert bridge.fusion.training
+    torch.testing.assert_close(bridge.projection.linear.weight, expected)
+    assert bridge.projection.linear.weight.requires_grad
+
+
+def test_a_text_twice_counts_once(make_bridge):
+    bridge = make_bridge("bert", "llama", "last")
+    fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model)
+    assert align(*fit, TEXTS, words=0) == align(*fit, TEXTS * 2, words=0)
+
+
+def test_texts_that_are_cut(make_bridge, monkeypatch):
+    bridge = make_bridge("bert", "llama", "last")
+    monkeypatch.setattr(bridge.encoder, "max_text_tokens", 6)
+    fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model)
+    assert align(*fit, TEXTS, words=0).tokens == 4 * 4  # without [CLS] and [SEP]
+
+
+def test_nothing_to_fit_on(make_bridge):
+    bridge = make_bridge("bert", "llama", "last")
+    with pytest.raises(ConfigError) as caught:
+        align(
+            bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, [""], words=0
+        )
+    assert str(caught.value) == "projection_start 'aligned' found no text to align on"
+
+
+@pytest.mark.parametrize("room", ["encoder", "language_model"])
+def test_slow_tokenizers_are_refused(make_bridge, monkeypatch, room):
+    bridge = make_bridge("bert", "llama", "last")
+    slow = copy.copy(getattr(bridge, room).tokenizer)
+    slow.__class__ = type("Slow", (type(slow),), {"is_fast": False})
+    monkeypatch.setattr(getattr(bridge, room), "tokenizer", slow)
+    before = bridge.projection.linear.weight.clone()
+    with pytest.raises(ConfigError) as caught:
+        align(bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, TEXTS)
+    told = {"encoder": "encoder", "language_model": "LM"}[room]
+    assert str(caught.value) == (
+        f"projection_start 'aligned' needs a fast tokenizer, and the {told}'s is not; "
+        "allowed: projection_start random or scaled"
+    )
+    assert torch.equal(bridge.projection.linear.weight, before)
+
+
+def test_rescale_brings_soft_tokens_to_the_scale_of_words(make_bridge):
+    bridge = make_bridge("bert", "gemma2", "last")
+    fit = (bridge.encoder, bridge.fusion.train(), bridge.projection, bridge.language_model)
+    torch.nn.init.kaiming_uniform_(bridge.projection.linear.weight, a=5**0.5)
+    rescale(*fit, TEXTS, words=0)
+    assert bridge.fusion.training
+    states = bridge.encode(TEXTS)
+    fused = states.last[states.mask]
+    torch.testing.assert_close(bridge.projection.mean, fused.mean(0), atol=1e-5, rtol=1e-5)
+    soft = bridge.soft_prompt(states)[states.mask]
+    rms = bridge.language_model.embedding_rms()
+    assert soft.square().mean().sqrt().item() == pytest.approx(rms, rel=0.15)
+
+
+@pytest.mark.parametrize("begin", [align, rescale])
+def test_words_of_the_language_model_will_do(make_bridge, begin):
+    bridge = make_bridge("bert", "llama", "last")
+    fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model)
+    begin(*fit)
+    words = alignment._common_words(bridge.language_model, 3000)
+    begun = bridge.projection.mean.clone()
+    begin(*fit, words, words=0)
+    torch.testing.assert_close(bridge.projection.mean, begun)

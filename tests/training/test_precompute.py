@@ -1,0 +1,181 @@
+import errno
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerbridge.errors import OutputError
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.state_cache import MappedStateCache, StateCache
+from layerbridge.training.precompute import StatePrecomputer, _size
+
+TEXTS = ["the market", "", "a crowd of players sang", "the market", "猫 🙂", "x " * 40]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def encoder(folder):
+    """An encoder of its own, with the number of rows that it was given each time."""
+    encoder = Encoder.load(resolve(str(folder("mt5"))), LoadOptions(dtype="float32"))
+    encoder.rows = []
+    encoder.model.register_forward_pre_hook(
+        lambda module, arguments, kwargs: encoder.rows.append(len(kwargs["input_ids"])),
+        with_kwargs=True,
+    )
+    return encoder
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Sets the bytes that are free."""
+    return lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+
+
+def ahead(encoder, tmp_path, layers=range(3), texts=TEXTS):
+    return StatePrecomputer(encoder, texts, tmp_path, layers=layers)
+
+
+def nameless(folder):
+    """Files of this process in the folder that have no name there (any more)."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith(str(folder)) and target.endswith(" (deleted)"):
+            found.append(target)
+    return found
+
+
+def test_every_text_is_read_once_and_before_it_is_asked_for(encoder, tmp_path, capfd):
+    plan = ahead(encoder, tmp_path)
+    assert encoder.rows == []
+    with plan.cached() as cache:
+        assert sum(encoder.rows) == len(cache) == 5
+        assert encoder.cache is cache
+        read = list(encoder.rows)
+        found = encoder.encode(TEXTS)
+        assert encoder.rows == read
+        assert cache.bytes == plan.bytes
+    assert encoder.cache is None
+    plain = encoder.encode(TEXTS)
+    assert torch.equal(found.mask, plain.mask)
+    torch.testing.assert_close(
+        found.stacked[:, plain.mask], plain.stacked[:, plain.mask], atol=1e-5, rtol=1e-5
+    )
+    assert capfd.readouterr() == (
+        "",
+        f"states of 5 texts: {_size(plan.bytes)} in {tmp_path}\nreading texts: 5/5\n",
+    )
+
+
+def test_batches_are_of_a_number_of_tokens_and_the_longest_come_first(
+    encoder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("layerbridge.training.precompute.TOKENS_AT_A_TIME", 60)
+    plan = ahead(encoder, tmp_path)
+    lengths = dict(zip(plan.texts, plan.lengths, strict=True))
+    assert lengths["x " * 40] > 30
+    with plan.cached():
+        assert encoder.rows[0] == 1
+        assert len(encoder.rows) < 5
+
+
+def test_the_same_bits_as_those_in_memory(encoder, tmp_path):
+    with ahead(encoder, tmp_path).cached():
+        found = encoder.encode(TEXTS)
+    # In the same company: a text's last bits are of the batch that it was read in.
+    encoder.cache = StateCache()
+    expected = encoder.encode(TEXTS)
+    assert torch.equal(found.stacked, expected.stacked)
+    assert torch.equal(found.mask, expected.mask)
+
+
+def test_one_layer_is_a_third_of_three(encoder, tmp_path):
+    whole, one = ahead(encoder, tmp_path), ahead(encoder, tmp_path, layers=(2,))
+    assert one.bytes * 3 == whole.bytes
+    with whole.cached():
+        expected = encoder.encode(TEXTS)
+    with one.cached() as cache:
+        assert cache.bytes == one.bytes
+        states = encoder.encode(TEXTS)
+    assert len(states) == 3
+    assert torch.equal(states.last, expected.last)
+
+
+def test_the_file_has_no_name_and_goes_with_the_run(encoder, tmp_path):
+    with ahead(encoder, tmp_path).cached():
+        assert list(tmp_path.iterdir()) == []
+        if Path("/proc/self/fd").exists():
+            assert len(nameless(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == []
+    if Path("/proc/self/fd").exists():
+        assert nameless(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_it_goes_when_the_run_fails(encoder, tmp_path, error):
+    encoder.cache = before = StateCache()
+    with pytest.raises(error), ahead(encoder, tmp_path).cached() as cache:  # noqa: PT012
+        encoder.encode(TEXTS)
+        raise error
+    assert cache._file.closed
+    assert encoder.cache is before
+
+
+def test_an_error_of_the_run_is_not_taken_for_one_of_the_file(encoder, tmp_path):
+    with pytest.raises(OSError, match="elsewhere"), ahead(encoder, tmp_path).cached():
+        raise OSError("elsewhere")
+
+
+def test_no_room_is_told_before_anything_is_read(encoder, tmp_path, disk):
+    plan = ahead(encoder, tmp_path)
+    disk(plan.bytes)
+    ahead(encoder, tmp_path)
+    disk(plan.bytes - 1)
+    # The folder need not be there yet.
+    with pytest.raises(OutputError) as caught:
+        ahead(encoder, tmp_path / "new" / "run")
+    assert str(caught.value) == (
+        f"the states of 5 texts take {_size(plan.bytes)}, and {str(tmp_path)!r} has "
+        f"{_size(plan.bytes - 1)} free; next: leave --cache-states out; fusion 'last' would keep "
+        "one layer of 3"
+    )
+    disk(0)
+    with pytest.raises(OutputError) as caught:
+        ahead(encoder, tmp_path, layers=(2,))
+    assert str(caught.value).endswith(" has 0.0 MB free; next: leave --cache-states out")
+    assert encoder.rows == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_meanwhile(encoder, tmp_path, monkeypatch):
+    def full(self, text, states):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MappedStateCache, "put", full)
+    with pytest.raises(OutputError) as caught, ahead(encoder, tmp_path).cached():
+        pass
+    assert str(caught.value) == (
+        f"the states of 5 texts cannot be written into {str(tmp_path)!r} (No space left on "
+        "device); next: leave --cache-states out"
+    )
+    assert encoder.cache is None
+
+
+def test_a_folder_that_is_gone(encoder, tmp_path):
+    plan = ahead(encoder, tmp_path / "gone")
+    with pytest.raises(OutputError, match=r"cannot be written into .*No such"), plan.cached():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(42_300_000_000, "42.3 GB"), (999_999_999, "1000.0 MB"), (50_000, "0.1 MB")]
+)
+def test_sizes(count, told):
+    assert _size(count) == told
