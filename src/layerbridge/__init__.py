@@ -6,7 +6,4 @@ The public names are listed in ``__init__.pyi`` and imported on first use, so th
 
 import lazy_loader
 
-from layerbridge.version import __version__
-
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__ += ["__version__"]

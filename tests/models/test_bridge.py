@@ -198,8 +198,8 @@ def test_the_random_start_is_torchs(from_folders):
 def test_load_trained_refuses_what_does_not_fit(make_bridge):
     bridge = make_bridge(fusion="global-softmax")
     tensors = {name: t + 1 for name, t in bridge.trained_state_dict().items()}
-    names = "fusion.theta, fusion.w, projection.boundary, projection.std, "
-    names += "projection.linear.bias, projection.linear.weight, projection.mean"
+    names = "fusion.theta, fusion.w, projection.boundary, projection.linear.bias, "
+    names += "projection.linear.weight, projection.mean, projection.std"
 
     def refused(tensors):
         before = {name: t.clone() for name, t in bridge.trained_state_dict().items()}

@@ -125,7 +125,7 @@ def test_results_that_cannot_be_compared(tmp_path):
 
 def test_pyplot_is_left_alone(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'tests'); from test_plots import *; "
+        "import sys; sys.path[:0] = ['tests', 'tests/report']; from test_plots import *; "
         "from pathlib import Path; import matplotlib; before = dict(matplotlib.rcParams); "
         f"accuracy_by_language(RESULTS, Path({str(tmp_path)!r}) / 'a.png'); "
         "assert dict(matplotlib.rcParams) == before; "

@@ -298,12 +298,12 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
         return bridges
 
     async def body(engine, _):
-        real = bridges.language_model.advance
+        real = bridges.language_model.decode_step
 
         def fail(*_):
             raise RuntimeError("the device is gone")
 
-        monkeypatch.setattr(bridges.language_model, "advance", fail)
+        monkeypatch.setattr(bridges.language_model, "decode_step", fail)
         lost = await asyncio.gather(
             told(engine, ask("token", "a")), told(engine, ask("last", "b")), return_exceptions=True
         )
@@ -311,7 +311,7 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
             await asyncio.sleep(0.001)
         with pytest.raises(EngineDown):
             await engine.classify(Question("token", "a", OPTIONS))
-        monkeypatch.setattr(bridges.language_model, "advance", real)
+        monkeypatch.setattr(bridges.language_model, "decode_step", real)
         await engine.stop()
         await engine.start()
         return lost, await told(engine, ask("token", "a", 2))
