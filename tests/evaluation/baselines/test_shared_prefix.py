@@ -30,13 +30,13 @@ def naive(lm, rows=ROWS):
 def widths(monkeypatch):
     """How many tokens the language model's body was given, call by call."""
     seen = []
-    last_logits = LanguageModel._last_logits
+    last_logits = LanguageModel.last_logits
 
-    def spy(self, arguments, keep, **rest):
-        seen.append(tuple(arguments["inputs_embeds"].shape[:2]))
-        return last_logits(self, arguments, keep, **rest)
+    def spy(self, embeds, *arguments, **rest):
+        seen.append(tuple(embeds.shape[:2]))
+        return last_logits(self, embeds, *arguments, **rest)
 
-    monkeypatch.setattr(LanguageModel, "_last_logits", spy)
+    monkeypatch.setattr(LanguageModel, "last_logits", spy)
     return seen
 
 
