@@ -11,7 +11,9 @@ from layerbridge.benchmarking import shapes
 from layerbridge.benchmarking.shapes import Shape
 from layerbridge.errors import BackboneError, ConfigError
 from layerbridge.models.encoder import Encoder
-from layerbridge.models.language_model import LanguageModel, Segment
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.option_scoring import option_scores
+from layerbridge.models.packing import Segment
 
 # As published; encoders without the poolers that are not built here.
 PARAMETERS = {
@@ -412,7 +414,7 @@ def test_a_language_model_says_what_comes_next():
     ids = torch.tensor([lm.token_ids(shapes.text(6, 0))])
     piece = Segment(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
     options = [lm.token_ids(label) for label in shapes.LABELS]
-    scores = lm.option_scores([piece], options)
+    scores = option_scores(lm, [piece], options)
     assert scores.isfinite().all()
     assert len(set(scores[0].tolist())) == len(options)
 

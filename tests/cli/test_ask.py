@@ -83,7 +83,7 @@ def test_no_text_at_all(command, trained, monkeypatch):
     ("options", "told"),
     [
         ("a,,b", "an option is empty; allowed: label words"),
-        ("a,b,a", "the option 'a' is there twice; allowed: each option once"),
+        ("a,b,a", "duplicate option 'a'; allowed: each option once"),
     ],
 )
 def test_options_that_do_not_fit(command, trained, options, told):

@@ -118,7 +118,7 @@ def test_a_model_of_the_wrong_kind(command, train_flags, folder, tmp_path):
     assert said.code == 2
     assert talk.endswith("reading the backbones …")
     assert line == (
-        f"error: '{folder('xlm-r')}' is a 'xlm-roberta' model, which is no causal language model; "
+        f"error: '{folder('xlm-r')}' is a 'xlm-roberta' model, not a causal language model; "
         "allowed: any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)"
     )
     assert not (tmp_path / "run").exists()
@@ -261,25 +261,25 @@ def asked(request, command, spoilt):
 def test_no_run_there(command, tmp_path):
     told = one_line(command("ask", tmp_path / "absent", "x"))
     assert told == (
-        f"there is no bridge at '{tmp_path / 'absent'}': it is no folder here, and no hub id that "
-        "can be reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
+        f"there is no bridge at '{tmp_path / 'absent'}': it is not a folder, nor a hub "
+        "id that can be reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
     )
     told = one_line(command("ask", tmp_path, "x"))
-    assert told.startswith(f"'{tmp_path}' holds no bridge: it has no config.json; allowed: ")
+    assert told.startswith(f"'{tmp_path}' has no config.json, so it is not a bridge; allowed: ")
 
 
 def test_weights_cut_short(asked, spoilt):
     file = spoilt / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-50])
     told = asked()
-    assert told.startswith(f"'{file}' is damaged or cut short (")
+    assert told.startswith(f"'{file}' is damaged or truncated (")
     assert told.endswith("; next: train or copy it again")
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all", b"\xff" * 400])
 def test_weights_that_are_none(asked, spoilt, content):
     (spoilt / "model.safetensors").write_bytes(content)
-    assert asked().startswith(f"'{spoilt / 'model.safetensors'}' is damaged or cut short (")
+    assert asked().startswith(f"'{spoilt / 'model.safetensors'}' is damaged or truncated (")
 
 
 def test_no_weights(asked, spoilt):
@@ -290,7 +290,7 @@ def test_no_weights(asked, spoilt):
 def test_a_damaged_config(asked, spoilt):
     text = (spoilt / "config.json").read_text()
     (spoilt / "config.json").write_text(text[: len(text) // 2])
-    assert asked().startswith(f"'{spoilt / 'config.json'}' is not readable JSON")
+    assert asked().startswith(f"'{spoilt / 'config.json'}' is not valid JSON")
 
 
 def test_a_config_of_another_model(asked, spoilt, folder):
@@ -304,7 +304,7 @@ def test_tensors_of_another_shape(asked, spoilt):
     config = json.loads((spoilt / "config.json").read_text())
     config["fusion_options"] = {"feedforward": 16}
     (spoilt / "config.json").write_text(json.dumps(config))
-    assert ", which its backbones ask for" in asked()
+    assert ", given its backbones" in asked()
 
 
 def test_another_backbone(asked, spoilt, folder, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.evaluation.evaluator import evaluate
 from layerbridge.evaluation.results import read
-from layerbridge.models.language_model import Segment
+from layerbridge.models.packing import Segment
 from layerbridge.tasks import Row, Task
 
 # Of one token and of several; a random model prefers the short ones, but not always the same.
@@ -212,7 +212,7 @@ def test_an_unknown_protocol(bridge):
 def test_an_unknown_normalize(bridge):
     with pytest.raises(DataError) as caught:
         evaluate(bridge, Small(), normalize="max")
-    assert str(caught.value) == "unknown normalize 'max'; allowed: sum, mean"
+    assert str(caught.value) == "unknown length normalization 'max'; allowed: sum, mean"
 
 
 def test_an_unknown_language_is_told_before_the_first_row_is_read(bridge, monkeypatch):

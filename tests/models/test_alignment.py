@@ -132,7 +132,7 @@ def test_nothing_to_fit_on(make_bridge):
         align(
             bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, [""], words=0
         )
-    assert str(caught.value) == "projection_start 'aligned' found no text to align on"
+    assert str(caught.value) == "projection_start 'aligned' has no text to align"
 
 
 @pytest.mark.parametrize("room", ["encoder", "language_model"])

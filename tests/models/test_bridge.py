@@ -212,10 +212,10 @@ def test_load_trained_refuses_what_does_not_fit(make_bridge):
     missing = {name: t for name, t in tensors.items() if name != "fusion.w"}
     assert refused(missing) == f"here lacks the tensor 'fusion.w'; allowed: {names}"
     assert refused({**tensors, "fusion.v": torch.ones(1)}) == (
-        f"here has a tensor 'fusion.v' that this bridge has not; allowed: {names}"
+        f"here has an unexpected tensor 'fusion.v'; allowed: {names}"
     )
     assert refused({**tensors, "fusion.w": torch.ones(5)}) == (
-        "here has 'fusion.w' of shape [5]; allowed: shape [3], which its backbones ask for"
+        "here has 'fusion.w' of shape [5]; allowed: shape [3], given its backbones"
     )
     bridge.load_trained(tensors)
     after = bridge.trained_state_dict()
@@ -262,6 +262,6 @@ def test_a_fusion_with_no_use_for_the_embeddings_output(from_folders, fusion):
     with pytest.raises(ConfigError) as caught:
         from_folders(fusion=fusion, embedding_layer=True)
     assert str(caught.value) == (
-        f"fusion {fusion!r} has no use for embedding_layer; allowed: a fusion that mixes all "
-        "layers; next: leave it out"
+        f"fusion {fusion!r} does not support embedding_layer; allowed: a fusion that mixes all "
+        "layers"
     )

@@ -171,7 +171,7 @@ def test_damaged_weights(saved):
     for damaged in (whole[:-100], whole[:5], b"", b"x" * 1000):
         file.write_bytes(damaged)
         told = refused(saved)
-        assert told.startswith("'FOLDER/model.safetensors' is damaged or cut short (")
+        assert told.startswith("'FOLDER/model.safetensors' is damaged or truncated (")
         assert told.endswith("); next: train or copy it again")
     file.unlink()
     assert refused(saved) == "'FOLDER' has no model.safetensors; next: train or copy it again"
@@ -184,19 +184,17 @@ def test_tensors_that_do_not_fit(saved, trained):
     assert refused(saved) == f"FOLDER lacks the tensor 'fusion.query'; allowed: {names}"
     (saved / "model.safetensors").write_bytes(whole)
     rewrite(saved, lambda tensors: tensors.update(extra=torch.ones(1)))
-    assert refused(saved) == (
-        f"FOLDER has a tensor 'extra' that this bridge has not; allowed: {names}"
-    )
+    assert refused(saved) == (f"FOLDER has an unexpected tensor 'extra'; allowed: {names}")
     (saved / "model.safetensors").write_bytes(whole)
     rewrite(saved, lambda tensors: tensors.update({"fusion.query": torch.ones(31)}))
     assert refused(saved) == (
-        "FOLDER has 'fusion.query' of shape [31]; allowed: shape [32], which its backbones ask for"
+        "FOLDER has 'fusion.query' of shape [31]; allowed: shape [32], given its backbones"
     )
 
 
 def test_damaged_config(saved):
     (saved / "config.json").write_text("{")
-    assert refused(saved) == "'FOLDER/config.json' is not readable JSON"
+    assert refused(saved) == "'FOLDER/config.json' is not valid JSON"
     (saved / "config.json").write_text(json.dumps({"model_type": "bert"}))
     assert refused(saved) == (
         "'FOLDER' is a 'bert' model, not a bridge; allowed: model_type 'layerbridge'"
@@ -205,7 +203,7 @@ def test_damaged_config(saved):
     assert refused(saved).startswith("'FOLDER' is a None model, not a bridge")
     (saved / "config.json").unlink()
     assert refused(saved) == (
-        "'FOLDER' holds no bridge: it has no config.json; allowed: a folder that `layerbridge "
+        "'FOLDER' has no config.json, so it is not a bridge; allowed: a folder that `layerbridge "
         "train` or save_pretrained wrote, or a hub id"
     )
 
@@ -215,7 +213,7 @@ def test_a_setting_that_does_not_fit(saved):
     (saved / "config.json").write_text(json.dumps({**config, "start": "first"}))
     assert refused(saved, ConfigError) == "unknown start 'first'; allowed: uniform, last"
     (saved / "config.json").write_text(json.dumps({**config, "max_text_tokens": "many"}))
-    assert refused(saved).startswith("'FOLDER/config.json' has a setting that does not fit: ")
+    assert refused(saved).startswith("'FOLDER/config.json' has an invalid setting: ")
     for what in ("encoder", "language_model"):
         (saved / "config.json").write_text(json.dumps({**config, what: None}))
         assert refused(saved) == f"'FOLDER/config.json' names no {what}; allowed: a model id"
@@ -224,7 +222,7 @@ def test_a_setting_that_does_not_fit(saved):
 def test_no_such_bridge(tmp_path):
     for path in (tmp_path / "nowhere", Path("org/no-such-bridge")):
         assert refused(path) == (
-            "there is no bridge at 'FOLDER': it is no folder here, and no hub id that can be "
+            "there is no bridge at 'FOLDER': it is not a folder, nor a hub id that can be "
             "reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
         )
 

@@ -10,7 +10,9 @@ import torch
 from layerbridge.errors import BackboneError
 from layerbridge.models import compilation
 from layerbridge.models.compilation import compile_layers
-from layerbridge.models.language_model import LanguageModel, Segment
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.option_scoring import option_scores
+from layerbridge.models.packing import Segment
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_only_the_training_pass_is_compiled(pair):
     before = dict(counters)
     assert before["unique_graphs"] >= 1
     with torch.no_grad():
-        compiled.option_scores([Segment(embeds, mask)], [[3, 4, 2], [5, 2]])
+        option_scores(compiled, [Segment(embeds, mask)], [[3, 4, 2], [5, 2]])
         compiled.generate([Segment(embeds, mask)], max_new_tokens=3, do_sample=False)
     assert dict(counters) == before
 
@@ -62,7 +64,7 @@ def test_scoring_is_the_same(pair):
     found = []
     for model in pair:
         embeds, mask = prefix(model.width)
-        found.append(model.option_scores([Segment(embeds, mask)], [[3, 4, 2], [5, 2]]))
+        found.append(option_scores(model, [Segment(embeds, mask)], [[3, 4, 2], [5, 2]]))
     assert torch.equal(*found)
 
 
@@ -71,13 +73,12 @@ def test_without_a_compiler_it_says_so(monkeypatch, load_lm):
     with pytest.raises(BackboneError) as error:
         compile_layers(load_lm("llama").model)
     assert str(error.value) == (
-        "layers cannot be compiled: there is no C++ compiler; "
-        "next: install g++, or leave compiling out"
+        "layers cannot be compiled: there is no C++ compiler; next: install g++, or do not compile"
     )
 
 
 def test_a_model_without_known_layers_is_refused(load_lm):
     model = copy.deepcopy(load_lm("llama").model)
     model.config.num_hidden_layers = 99
-    with pytest.raises(BackboneError, match=r"the layers of a 'llama' model are not known"):
+    with pytest.raises(BackboneError, match=r"the layers of a 'llama' model are not found"):
         compile_layers(model, backend="aot_eager")

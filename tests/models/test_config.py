@@ -28,9 +28,7 @@ def test_settings_that_do_not_fit():
     assert refused(projection_start="zero") == (
         "unknown projection_start 'zero'; allowed: random, scaled, aligned"
     )
-    assert refused(max_text_tokens=0) == (
-        "max_text_tokens=0 leaves nothing to read; allowed: a whole number from 1"
-    )
+    assert refused(max_text_tokens=0) == ("max_text_tokens=0 is too small; allowed: 1 or more")
 
 
 def test_save_and_load_keep_every_setting(tmp_path):

@@ -231,8 +231,8 @@ def test_what_is_no_text_encoder(tmp_path, config):
     with pytest.raises(BackboneError) as caught:
         Encoder.load(source, FLOAT32)
     assert str(caught.value) == (
-        f"{source.given!r} is a {config.model_type!r} model, which is no text encoder known here; "
-        f"{SUPPORTED}"
+        f"{source.given!r} is a {config.model_type!r} model, which is not a supported text "
+        f"encoder; {SUPPORTED}"
     )
 
 

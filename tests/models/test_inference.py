@@ -27,7 +27,7 @@ def test_classify_ranks_by_the_sum_or_the_mean(make_bridge):
     assert all(i[-1] == tokenizer.eos_token_id for i in ids)
     summed = bridge.option_scores(bridge.encode(TEXTS), ids).tolist()
     for normalize, divisors in (("sum", [1, 1, 1]), ("mean", lengths)):
-        found = bridge.classify(TEXTS, OPTIONS, normalize=normalize)
+        found = bridge.classify(TEXTS, OPTIONS, length_normalization=normalize)
         for result, row in zip(found, summed, strict=True):
             scores = [score / n for score, n in zip(row, divisors, strict=True)]
             assert list(result.scores) == OPTIONS
@@ -36,9 +36,12 @@ def test_classify_ranks_by_the_sum_or_the_mean(make_bridge):
             total = sum(math.exp(score - max(scores)) for score in scores)
             expected = [math.exp(score - max(scores)) / total for score in scores]
             assert list(result.probabilities.values()) == pytest.approx(expected, rel=1e-4)
-    assert bridge.classify(TEXTS, OPTIONS) == bridge.classify(TEXTS, OPTIONS, normalize="sum")
+    assert bridge.classify(TEXTS, OPTIONS) == bridge.classify(
+        TEXTS, OPTIONS, length_normalization="sum"
+    )
     choices = [
-        [r.choice for r in bridge.classify(TEXTS, OPTIONS, normalize=n)] for n in ("sum", "mean")
+        [r.choice for r in bridge.classify(TEXTS, OPTIONS, length_normalization=n)]
+        for n in ("sum", "mean")
     ]
     assert choices[0] != choices[1]
 
@@ -72,10 +75,10 @@ def test_what_options_cannot_be(make_bridge):
     )
     assert refused(bridge, TEXTS, ["a", " "]) == "an option is empty; allowed: label words"
     assert refused(bridge, TEXTS, ["a", "b", "a"]) == (
-        "the option 'a' is there twice; allowed: each option once"
+        "duplicate option 'a'; allowed: each option once"
     )
-    assert refused(bridge, TEXTS, OPTIONS, normalize="max") == (
-        "unknown normalize 'max'; allowed: sum, mean"
+    assert refused(bridge, TEXTS, OPTIONS, length_normalization="max") == (
+        "unknown length normalization 'max'; allowed: sum, mean"
     )
 
 

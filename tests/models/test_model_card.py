@@ -52,7 +52,7 @@ def test_it_says_what_was_joined_and_how_it_was_trained():
         "| language model | `zoo:smollm2-135m-instruct` (weights `0123456789ab`) |",
         "| fusion | `token-softmax`, start `last`, normalize `rms` |",
         "| projection | 1024 → 576, start `scaled` |",
-        "| training data | names, 790 rows, English alone |",
+        "| training data | names, 790 rows, English only |",
         "| training | 72 steps, 81 s |",
         "| `learning_rate` | `0.001` |",
         "| `seed` | `0` |",
@@ -71,7 +71,7 @@ def test_the_example_does_what_the_bridge_was_trained_for():
     assert 'bridge.classify(["…"])' in chosen
     assert "generate_text" not in chosen
     assert "It answers with one of: country, time zone.\n" in chosen
-    assert "with the template `{name}`.\n" in chosen
+    assert "follow the template `{name}`.\n" in chosen
 
 
 def test_results_are_shown_when_there_are_some():

@@ -6,7 +6,7 @@ import torch
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.language_model import pack
+from layerbridge.models.packing import pack
 from layerbridge.serving.bridges import Bridges, names
 from layerbridge.serving.requests import Ask
 

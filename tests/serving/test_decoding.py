@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import tiny
-from layerbridge.models.language_model import Segment
+from layerbridge.models.packing import Segment
 from layerbridge.serving.decoding import Decoding, Row, Sampling
 
 FAMILIES = sorted(tiny.LANGUAGE_MODELS)

@@ -164,7 +164,10 @@ def test_classify_and_weights_are_the_librarys(running, bridges):
     questions, answers, batches = running(body)
     for question, answer in zip(questions, answers, strict=False):
         (wanted,) = bridges[question.bridge].classify(
-            question.text, OPTIONS, instruction=question.instruction, normalize=question.normalize
+            question.text,
+            OPTIONS,
+            instruction=question.instruction,
+            length_normalization=question.normalize,
         )
         assert answer.choice == wanted.choice
         assert answer.scores == pytest.approx(wanted.scores, abs=1e-4)
@@ -188,7 +191,7 @@ def test_what_is_wrong_with_one_question_is_told_to_it_alone(running):
         )
 
     twice, none, right, long, other = running(body)
-    assert str(twice).startswith("the option 'x' is there twice")
+    assert str(twice).startswith("duplicate option 'x'")
     assert str(none).startswith("there are no options to choose from")
     assert right.choice in OPTIONS
     assert isinstance(long, DataError)

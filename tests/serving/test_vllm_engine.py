@@ -398,8 +398,10 @@ def test_classify_is_the_librarys(run, alive, library, normalize):
         )
 
     answers = run(body)
-    wanted = library["token"].classify(TEXTS, normalize=normalize)
-    wanted += library["last"].classify("a", OPTIONS[:2], instruction="Answer:", normalize=normalize)
+    wanted = library["token"].classify(TEXTS, length_normalization=normalize)
+    wanted += library["last"].classify(
+        "a", OPTIONS[:2], instruction="Answer:", length_normalization=normalize
+    )
     for answer, right in zip(answers[:6], wanted, strict=True):
         assert answer.choice == right.choice
         assert list(answer.scores) == list(right.scores)

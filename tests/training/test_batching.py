@@ -6,7 +6,6 @@ from accelerate import Accelerator
 from accelerate.data_loader import skip_first_batches
 from torch.utils.data import DataLoader
 
-from layerbridge.models.length_grouping import by_length, cut
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 
 LENGTHS = [random.Random(n).randint(1, 40) for n in range(200)]
@@ -17,20 +16,7 @@ def epoch(batches, number):
     return list(batches)
 
 
-def test_by_length():
-    assert by_length([5, 1, 4, 2, 3], 2) == [[1, 3], [4, 2], [0]]
-    assert by_length([], 2) == []
-
-
-def test_cut_fills_each_batch_as_far_as_it_goes():
-    assert cut([0, 1, 2, 3, 4], [5, 4, 4, 1, 1], 10) == [[0, 1], [2, 3], [4]]
-    assert cut([4, 3, 2, 1, 0], [5, 4, 4, 1, 1], 10) == [[4, 3], [2, 1], [0]]
-    assert cut([], [], 10) == []
-
-
 def test_a_row_over_the_budget_has_a_batch_to_itself():
-    assert cut([0, 1, 2], [30, 10, 1], 10) == [[0], [1], [2]]
-    assert cut([2, 1, 0], [30, 10, 1], 10) == [[2], [1], [0]]
     assert [sorted(b) for b in TokenBatches([3, 30, 3, 3], 9, seed=0)] == [[1], [0, 2, 3]]
 
 

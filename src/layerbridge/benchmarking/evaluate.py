@@ -24,6 +24,7 @@ from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
 from layerbridge.models.length_grouping import by_length
+from layerbridge.models.option_scoring import best_options
 from layerbridge.models.state_cache import StateCache
 from layerbridge.tasks import Row, Task
 from layerbridge.training.run import training_arguments
@@ -144,7 +145,7 @@ def _ways(
 
     def pruned(texts: list[str]) -> list[str]:
         with torch.no_grad():
-            best = language_model.best_options(bridge.prefix(bridge.encode(texts)), ids)
+            best = best_options(language_model, bridge.prefix(bridge.encode(texts)), ids)
         return [options[place] for place in best.tolist()]
 
     return {

@@ -26,7 +26,8 @@ from layerbridge.models.backbone import (
     load_weights,
 )
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.models.language_model import LanguageModel, Segment
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.packing import Segment
 
 FUSIONS = ("last", "global-softmax", "token-softmax")
 TRANSLATE = "translate, then answer"

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_ids
-from layerbridge.models.language_model import IGNORED, pack
+from layerbridge.models.language_model import IGNORED
+from layerbridge.models.packing import pack
 from layerbridge.models.state_cache import StateCache
 from layerbridge.tasks import Row
 from layerbridge.training.collation import pad_labels

@@ -19,6 +19,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.length_grouping import by_length
+from layerbridge.models.option_scoring import best_options
 from layerbridge.tasks import Task
 
 PROTOCOLS = ("score", "generate")
@@ -118,7 +119,7 @@ def _by_score(
     divisors = option_divisors(ids, normalize)
 
     def answer(states: HiddenStates) -> list[str]:
-        best = bridge.language_model.best_options(bridge.prefix(states), ids, divisors.tolist())
+        best = best_options(bridge.language_model, bridge.prefix(states), ids, divisors.tolist())
         return [task.options[place] for place in best.tolist()]
 
     return answer

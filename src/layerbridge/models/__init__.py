@@ -1,4 +1,4 @@
-"""The method: text → hidden states → fused state → soft prompt → language model."""
+"""The method: text → hidden states → fused states → soft prompt → language model."""
 
 import lazy_loader
 

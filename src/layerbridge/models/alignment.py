@@ -1,17 +1,16 @@
-"""Where the projection starts: at the scale of the language model's words, or already near them.
+"""The start of the projection: at the scale of the language model's embeddings, or aligned to them.
 
-The aligned start is a ridge regression, in closed form and on English alone, from the standardised
-fused state of each encoder token to the mean of the language model's input embeddings over the LM
-tokens that share its characters. A soft prompt then starts near the words it stands for, instead of
-at random vectors that the language model must first be taught to read.
+``align`` fits a ridge regression on English text, in closed form, from the standardized fused state
+of each encoder token to the mean of the input embeddings of the LM tokens that share its
+characters. A soft prompt then starts near the words it stands for, not at random vectors that the
+language model cannot read.
 
-It knows the bridge's rooms, not its training. Legend: N tokens, E encoder width, D LM width.
+Legend: N tokens, E encoder width, D LM width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,27 +19,27 @@ from torch import Tensor
 
 from layerbridge.errors import ConfigError
 from layerbridge.models.encoder import Encoder
+from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.fusion import Fusion
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.projection import Projection
 
-# How many whole words of the LM's vocabulary are read beside the texts: the lowest ids, which
-# byte-pair training found first, so the commonest.
+# Words of the LM's vocabulary that are read as well: those of the lowest ids, the most frequent.
 VOCABULARY_WORDS = 3000
 BATCH = 128
 
-# How a token says that a word begins with it: byte-level BPE, and sentencepiece.
+# Marks of a token that begins a word: byte-level BPE, and SentencePiece.
 WORD_STARTS = ("Ġ", "▁")
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the regression found.
+    """The quality of the fit.
 
     Attributes:
-        tokens: N, how many encoder tokens it was fitted on.
-        explained: share of the embeddings' variance it explains on them, 0 to 1.
+        tokens: N, the number of encoder tokens.
+        explained: share of the embeddings' variance that is explained, 0 to 1.
     """
 
     tokens: int
@@ -58,31 +57,31 @@ def align(
     penalty: float = 0.1,
     words: int = VOCABULARY_WORDS,
 ) -> Alignment:
-    """Standardises the projection's input and sets its weight and bias to the ridge solution.
+    """Standardizes the projection's input and sets its weight and bias to the ridge solution.
 
     Args:
-        encoder: with a fast tokenizer, which knows which characters a token covers.
-        fusion: as it stands before training.
+        encoder: with a fast tokenizer, for the characters of each token.
+        fusion: before training.
         projection: overwritten.
-        language_model: the same for its tokenizer.
-        texts: English texts like those to come, the training texts say.
-        penalty: λ in units of the standardised states' mean variance times N.
-        words: how many common words of the LM's vocabulary to read as well.
+        language_model: with a fast tokenizer.
+        texts: English texts like those of training.
+        penalty: λ, relative to N times the mean variance of the standardized states.
+        words: number of words of the LM's vocabulary that are read as well.
 
     Raises:
-        ConfigError: a tokenizer is not a fast one, or there is nothing to fit on.
+        ConfigError: a tokenizer is not a fast one, or there is nothing to fit.
     """
-    for what, tokenizer in (("encoder", encoder.tokenizer), ("LM", language_model.tokenizer)):
+    for name, tokenizer in (("encoder", encoder.tokenizer), ("LM", language_model.tokenizer)):
         if not tokenizer.is_fast:
             raise ConfigError(
-                f"projection_start 'aligned' needs a fast tokenizer, and the {what}'s is not",
+                f"projection_start 'aligned' needs a fast tokenizer, and the {name}'s is not",
                 allowed="projection_start random or scaled",
             )
     corpus = _corpus(language_model, texts, words)
-    with _evaluating(fusion):
+    with eval_mode(fusion):
         pairs = list(_pairs(encoder, fusion, language_model, corpus))
     if not pairs:
-        raise ConfigError("projection_start 'aligned' found no text to align on")
+        raise ConfigError("projection_start 'aligned' has no text to align")
     x, y = (torch.cat(side) for side in zip(*pairs, strict=True))
     projection.standardize(x)
     x = (x - projection.mean.cpu()) / projection.std.cpu()
@@ -102,18 +101,18 @@ def rescale(
     *,
     words: int = VOCABULARY_WORDS,
 ) -> None:
-    """Standardises the projection's input and scales its random weights to the LM's embeddings.
+    """Standardizes the projection's input and scales its random weights to the LM's embeddings.
 
-    Args: as for ``align``; the tokenizers may be slow ones.
+    Args: as in ``align``; the tokenizers may be slow ones.
 
     Raises:
         ConfigError: there is no text.
     """
     corpus = _corpus(language_model, texts, words)
-    with _evaluating(fusion):
+    with eval_mode(fusion):
         states = [fusion(layers)[layers.mask].cpu() for _, layers in _read(encoder, fusion, corpus)]
     if not states:
-        raise ConfigError("projection_start 'scaled' found no text to take a scale from")
+        raise ConfigError("projection_start 'scaled' has no text to measure")
     projection.standardize(torch.cat(states))
     projection.rescale(language_model.embedding_rms())
 
@@ -121,10 +120,10 @@ def rescale(
 def ridge(
     x: Float[Tensor, "N E"], y: Float[Tensor, "N D"], penalty: float
 ) -> tuple[Float[Tensor, "D E"], Float[Tensor, " D"], float]:
-    """argmin ‖x Wᵀ + b − y‖² + λ‖W‖², with λ = penalty · N · (mean variance of x).
+    """Solves argmin ‖x Wᵀ + b − y‖² + λ‖W‖², with λ = penalty · N · (mean variance of x).
 
     Returns:
-        W, b and the share of y's variance that is explained.
+        W, b, and the share of y's variance that is explained.
     """
     x_mean, y_mean = x.mean(0), y.mean(0)
     xc, yc = x - x_mean, y - y_mean
@@ -139,34 +138,34 @@ def ridge(
 def _pairs(
     encoder: Encoder, fusion: Fusion, language_model: LanguageModel, texts: Sequence[str]
 ) -> Iterator[tuple[Float[Tensor, "n E"], Float[Tensor, "n D"]]]:
-    """Fused states of the tokens of each batch, and the mean embedding each should become."""
+    """Yields the fused states of each text's tokens, and the mean embedding for each."""
     for batch, layers in _read(encoder, fusion, texts):
         fused = fusion(layers)
         for row, text in enumerate(batch):
-            # LM tokens in the middle of a sentence carry the space before them.
+            # LM tokens within a sentence include the space before them.
             spaced = language_model.tokenizer(
                 " " + text, add_special_tokens=False, return_offsets_mapping=True
             )
             spans = [(first - 1, last - 1) for first, last in spaced["offset_mapping"]]
-            own = encoder.tokenizer(
+            encoder_spans = encoder.tokenizer(
                 text,
                 truncation=True,
                 max_length=encoder.max_text_tokens,
                 return_offsets_mapping=True,
             )["offset_mapping"]
             embeds = None
-            chosen, means = [], []
-            for position, (first, last) in enumerate(own):
+            aligned, means = [], []
+            for position, (first, last) in enumerate(encoder_spans):
                 shared = [i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)]
                 if first == last or not shared:
                     continue
                 if embeds is None:
                     lm_ids = torch.tensor(spaced["input_ids"], device=language_model.device)
                     embeds = language_model.embed(lm_ids).float()
-                chosen.append(position)
+                aligned.append(position)
                 means.append(embeds[shared].mean(0))
-            if chosen:
-                yield fused[row, chosen].cpu(), torch.stack(means).cpu()
+            if aligned:
+                yield fused[row, aligned].cpu(), torch.stack(means).cpu()
 
 
 def _read(
@@ -177,30 +176,14 @@ def _read(
         yield batch, encoder.encode(batch, layers=fusion.required_layers)
 
 
-@contextmanager
-def _evaluating(fusion: Fusion) -> Iterator[None]:
-    """Without the fusion's dropout for a while."""
-    training = fusion.training
-    fusion.eval()
-    try:
-        yield
-    finally:
-        fusion.train(training)
-
-
 def _corpus(language_model: LanguageModel, texts: Sequence[str], words: int) -> list[str]:
     return [*dict.fromkeys(texts), *_common_words(language_model, words)]
 
 
 def _common_words(language_model: LanguageModel, count: int) -> list[str]:
-    """Whole ASCII words of the LM's vocabulary, in the order of their ids."""
-    words: dict[str, None] = {}
+    """Returns the first whole ASCII words of the LM's vocabulary, in the order of their ids."""
     tokenizer = language_model.tokenizer
-    for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer))):
-        if len(words) >= count:
-            break
-        word = (token or "")[1:]
-        begins = (token or "").startswith(WORD_STARTS)
-        if begins and len(word) > 2 and word.isascii() and word.isalpha():
-            words[word] = None
-    return list(words)
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    begun = (token[1:] for token in tokens if token and token.startswith(WORD_STARTS))
+    words = (word for word in begun if len(word) > 2 and word.isascii() and word.isalpha())
+    return list(dict.fromkeys(words))[:count]

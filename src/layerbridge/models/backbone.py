@@ -1,14 +1,10 @@
-"""Loading frozen backbones: dtype, weights format and the errors both kinds share.
-
-It knows nothing of encoders or language models; ``encoder.py`` and ``language_model.py`` do.
-"""
+"""Loading frozen backbones: device, dtype, weight format and errors, for both kinds alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +15,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from layerbridge.errors import BackboneError, ConfigError
+from layerbridge.hub.quiet import quiet_transformers
 from layerbridge.hub.sources import Source
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,13 +25,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How backbones are read.
+    """How backbones are loaded.
 
     Args:
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"``, ``"float16"``.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
+            hardware supports it natively, else float32.
         attn_implementation: as in transformers; None takes its default.
-        trust_remote_code: run code that comes with a hub model. Off unless the user says so.
-        allow_pickle: also read ``pytorch_model.bin``. Off unless the user says so.
+        trust_remote_code: run code that comes with a model.
+        allow_pickle: also read ``pytorch_model.bin``.
     """
 
     dtype: str = "auto"
@@ -44,21 +41,29 @@ class LoadOptions:
     allow_pickle: bool = False
 
     def for_transformers(self, source: Source) -> dict[str, Any]:
-        """Keyword arguments of ``from_pretrained``."""
+        """Returns the keyword arguments of a model's ``from_pretrained``."""
         return {
-            "revision": source.revision or "main",
+            **self.for_metadata(source),
             "dtype": resolve_dtype(self.dtype),
             "attn_implementation": self.attn_implementation,
-            "trust_remote_code": self.trust_remote_code,
             "use_safetensors": None if self.allow_pickle else True,
+        }
+
+    def for_metadata(self, source: Source) -> dict[str, Any]:
+        """Returns the keyword arguments of ``from_pretrained`` of a config or tokenizer."""
+        return {
+            "revision": source.revision or "main",
+            "trust_remote_code": self.trust_remote_code,
         }
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
-    """``"auto"`` is bfloat16 where the hardware multiplies it natively, else float32.
+    """Returns the dtype of that name.
 
-    A CPU without bfloat16 units emulates it: on such a machine it was measured 7 times slower
-    than float32 (docs/method.md), so it is never chosen there unasked.
+    ``"auto"`` avoids bfloat16 on a CPU that emulates it, where it is 7 times slower than float32.
+
+    Raises:
+        ConfigError: the name is unknown.
     """
     if dtype == "auto":
         return torch.bfloat16 if bfloat16_is_native() else torch.float32
@@ -68,12 +73,12 @@ def resolve_dtype(dtype: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """``torch.bfloat16`` → ``"bfloat16"``: as ``resolve_dtype`` takes it and results have it."""
+    """Returns ``"bfloat16"`` for ``torch.bfloat16``, the inverse of ``resolve_dtype``."""
     return str(dtype).removeprefix("torch.")
 
 
 def bfloat16_is_native() -> bool:
-    """Whether this machine has a GPU with bfloat16, or a CPU with units for it."""
+    """Returns whether the GPU, or else the CPU, has bfloat16 units."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():
@@ -85,10 +90,10 @@ def bfloat16_is_native() -> bool:
 
 
 def choose_device(device: str | None = None) -> str:
-    """``device``, or the best there is: CUDA, else Apple's, else the CPU.
+    """Returns ``device``, or the best one: CUDA, else Apple's GPU, else the CPU.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: the device does not exist here.
     """
     if device is not None:
         try:
@@ -96,7 +101,7 @@ def choose_device(device: str | None = None) -> str:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             problem = str(error).splitlines()[0][:120]
             raise ConfigError(
-                f"the device {device!r} cannot be used here ({problem})", allowed="cpu, cuda, mps"
+                f"device {device!r} is not available ({problem})", allowed="cpu, cuda, mps"
             ) from None
         return device
     if torch.cuda.is_available():
@@ -104,103 +109,87 @@ def choose_device(device: str | None = None) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load(what: str, source: Source, loader: Callable[[], Any]) -> Any:
-    """Runs ``loader``, turning what transformers raises for a bad id into one clear line."""
+def load(kind: str, source: Source, loader: Callable[[], Any]) -> Any:
+    """Runs ``loader``, and turns what transformers raises into one clear line.
+
+    Args:
+        kind: ``"encoder"`` or ``"language model"``, for messages.
+        source: where the backbone is.
+        loader: reads it.
+
+    Raises:
+        BackboneError: it cannot be loaded.
+    """
     try:
         return loader()
     except BackboneError:
         raise
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        _explain(what, source, error)
+        raise _explained(kind, source, error) from error
 
 
 def load_weights(
-    what: str, source: Source, cls: Any, config: PreTrainedConfig, arguments: dict[str, Any]
+    kind: str, source: Source, cls: Any, config: PreTrainedConfig, arguments: dict[str, Any]
 ) -> PreTrainedModel:
-    """``cls.from_pretrained``, which must find every weight that the model has.
+    """Runs ``cls.from_pretrained``; transformers would fill missing weights with random numbers.
 
-    transformers fills what is missing with random numbers and says so in a report among others;
-    a frozen backbone of random numbers is no backbone.
+    Raises:
+        BackboneError: it cannot be loaded, or weights are missing.
     """
 
     def loader() -> PreTrainedModel:
-        with _quiet():
+        with quiet_transformers():
             model, info = cls.from_pretrained(
                 source.path, config=config, output_loading_info=True, **arguments
             )
         missing = sorted(info["missing_keys"])
         if missing:
             raise BackboneError(
-                f"the {what} {source.given!r} lacks weights: {missing[0]!r} and {len(missing) - 1} "
-                "more",
+                f"the {kind} {source.given!r} lacks weights: {missing[0]!r} and "
+                f"{len(missing) - 1} more",
                 hint="use a complete checkpoint of this architecture",
             )
         return model
 
-    return load(what, source, loader)
+    return load(kind, source, loader)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars or reports while small files are read; errors still speak."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+def load_config(kind: str, source: Source, options: LoadOptions) -> PreTrainedConfig:
+    """Loads the config of a backbone, which names its architecture."""
+    arguments = options.for_metadata(source)
+    return load(kind, source, lambda: AutoConfig.from_pretrained(source.path, **arguments))
 
 
-def load_config(what: str, source: Source, options: LoadOptions) -> PreTrainedConfig:
-    """The config of a backbone, which tells its kind before any weight is read."""
+def load_tokenizer(kind: str, source: Source, options: LoadOptions) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a backbone."""
+    arguments = options.for_metadata(source)
     return load(
-        what,
+        f"tokenizer of the {kind}",
         source,
-        lambda: AutoConfig.from_pretrained(
-            source.path,
-            revision=source.revision or "main",
-            trust_remote_code=options.trust_remote_code,
-        ),
-    )
-
-
-def load_tokenizer(what: str, source: Source, options: LoadOptions) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a backbone."""
-    return load(
-        f"tokenizer of the {what}",
-        source,
-        lambda: AutoTokenizer.from_pretrained(
-            source.path,
-            revision=source.revision or "main",
-            trust_remote_code=options.trust_remote_code,
-        ),
+        lambda: AutoTokenizer.from_pretrained(source.path, **arguments),
     )
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
-    """Eval mode, and no parameter takes a gradient."""
+    """Puts a model into eval mode, and turns off its gradients."""
     return model.eval().requires_grad_(False)
 
 
-def _explain(what: str, source: Source, error: Exception) -> NoReturn:
+def _explained(kind: str, source: Source, error: Exception) -> BackboneError:
     text = " ".join(str(error).split())
     if "safetensors" in text and "no file named" in text.lower():
-        raise BackboneError(
-            f"the {what} {source.given!r} has no safetensors weights",
+        return BackboneError(
+            f"the {kind} {source.given!r} has no safetensors weights",
             allowed="safetensors, or pickled weights if you trust them",
             hint="pass --allow-pickle (allow_pickle=True in Python)",
-        ) from error
+        )
     if "trust_remote_code" in text:
-        raise BackboneError(
-            f"the {what} {source.given!r} comes with code of its own",
+        return BackboneError(
+            f"the {kind} {source.given!r} comes with its own code",
             hint="read that code, then pass --trust-remote-code (trust_remote_code=True)",
-        ) from error
+        )
     summary = text if len(text) <= 200 else text[:200] + " …"
-    raise BackboneError(
-        f"cannot load the {what} {source.given!r}: {summary}",
+    return BackboneError(
+        f"cannot load the {kind} {source.given!r}: {summary}",
         allowed="a folder, zoo:NAME or a hub id of a transformers model",
-    ) from error
+    )

@@ -1,10 +1,9 @@
 """LayerBridge: a frozen encoder, a trained bridge, a frozen language model.
 
-    states = encoder(text)            L × [B, S, E]
-    soft   = projection(fusion(states))   [B, S, D]
+    states = encoder(text)                  L × [B, S, E]
+    soft   = projection(fusion(states))     [B, S, D]
     answer = language_model([BOS] · soft · boundary · instruction · …)
 
-It knows nothing of tasks, files or commands.
 Legend: L layers, B batch, S encoder tokens, T LM tokens, E encoder width, D LM width,
 V vocabulary, O options.
 """
@@ -25,28 +24,34 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from layerbridge.errors import CheckpointError
-from layerbridge.hub.sources import Source, resolve
 from layerbridge.models import fusion
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.checkpoint import read_checkpoint, read_config, write_checkpoint
+from layerbridge.models.backbone_pair import load_backbones, record_weights
+from layerbridge.models.checkpoint import (
+    check_tensors,
+    read_checkpoint,
+    read_config,
+    write_checkpoint,
+)
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import Answering
-from layerbridge.models.language_model import IGNORED, LanguageModel, Segment
+from layerbridge.models.language_model import IGNORED, LanguageModel
+from layerbridge.models.option_scoring import option_scores
+from layerbridge.models.packing import Segment
 from layerbridge.models.projection import Projection
 
 
 @dataclass
 class BridgeOutput(ModelOutput):
-    """What ``forward`` returns.
+    """Output of ``LayerBridge.forward``.
 
     Attributes:
-        loss: mean cross-entropy over the target and EOS tokens, when labels are given.
-        logits: [n, V], one row a label, in the order of the labels; without labels [B, V], the
-            logits of the first token of the answer.
+        loss: mean cross-entropy (nats) over the target and EOS tokens; None without labels.
+        logits: [n, V], one row per label, in label order; without labels [B, V], of the first
+            token of the answer.
     """
 
     loss: Tensor | None = None
@@ -54,9 +59,9 @@ class BridgeOutput(ModelOutput):
 
 
 class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
-    """The whole model. Only ``fusion`` and ``projection`` are trained or saved.
+    """The whole model (arXiv 2508.09091, §3). Only ``fusion`` and ``projection`` are trained.
 
-    Make one with ``from_backbones`` or ``from_pretrained``.
+    Build one with ``from_backbones`` or ``from_pretrained``.
     """
 
     config_class = BridgeConfig
@@ -66,6 +71,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    # The model card that save_pretrained writes; set by training.
+    card: str | None = None
 
     def __init__(
         self, config: BridgeConfig, encoder: Encoder, language_model: LanguageModel
@@ -75,7 +82,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             max_text_tokens=encoder.max_text_tokens, embedding_layer=config.embedding_layer
         )
         self.language_model = language_model
-        # An encoder that several bridges share cuts texts where it was told to.
+        # A shared encoder truncates texts at its own limit.
         config.max_text_tokens = encoder.max_text_tokens
         config.encoder_width = encoder.width
         config.encoder_layers = self.encoder.num_layers
@@ -90,11 +97,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         )
         self.projection = Projection(encoder.width, language_model.width, boundary=config.boundary)
         self.post_init()
-        # The Trainer compares what a checkpoint lacks with this set before it warns.
+        # The Trainer warns about missing keys unless they are in this set.
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.trained_state_dict())
 
     def init_weights(self) -> None:
-        """Nothing to do: backbones come with weights, the bridge's modules start themselves."""
+        """Does nothing: backbones come with weights, and the bridge initializes its own."""
 
     @classmethod
     def from_backbones(
@@ -113,27 +120,25 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         texts: Sequence[str] = (),
         **settings: Any,
     ) -> LayerBridge:
-        """A new, untrained bridge between two pretrained models.
+        """Returns a new, untrained bridge between two pretrained models.
 
         Args:
             encoder: a folder, ``zoo:NAME`` or a hub id of a multilingual encoder.
             language_model: the same for a causal language model.
             fusion: a strategy of ``layerbridge.models.fusion.names()``.
-            encoder_revision: branch, tag or commit of the encoder.
-            language_model_revision: branch, tag or commit of the language model.
-            dtype: of the backbones; ``"auto"`` is bfloat16 where the hardware has it, else
-                float32. The bridge itself is always float32.
-            device: where to put it all; None leaves it on the CPU.
+            encoder_revision: branch, tag or commit on the hub.
+            language_model_revision: the same for the language model.
+            dtype: of the backbones, as in ``LoadOptions``; the bridge itself is always float32.
+            device: for all modules; None is the CPU.
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read weights that are not safetensors.
-            texts: English texts like those to come, for ``projection_start="aligned"`` to fit on;
-                without any it makes do with words of the language model's vocabulary.
+            texts: as in ``start_projection``.
             **settings: other fields of ``BridgeConfig``.
 
         Raises:
             BackboneError: a model cannot be found or is of the wrong kind.
-            ConfigError: a setting is unknown or does not fit.
+            ConfigError: a setting is unknown or invalid.
         """
         config = BridgeConfig(
             encoder=encoder,
@@ -144,11 +149,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             **settings,
         )
         options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
-        encoder_, language_model_ = _load_backbones(config, options)
+        backbones = load_backbones(config, options)
         if device is not None:
-            encoder_.to(device)
-            language_model_.to(device)
-        return cls.from_parts(config, encoder_, language_model_, texts=texts)
+            for backbone in backbones:
+                backbone.to(device)
+        return cls.from_parts(config, *backbones, texts=texts)
 
     @classmethod
     def from_parts(
@@ -159,17 +164,17 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         *,
         texts: Sequence[str] = (),
     ) -> LayerBridge:
-        """A new, untrained bridge between backbones that are loaded already, and may be shared.
+        """Returns a new, untrained bridge between loaded backbones, which bridges may share.
 
         Args:
-            config: its ``encoder`` and ``language_model`` say where they came from.
-            encoder: where it is, the bridge's own tensors go too.
+            config: its ``encoder`` and ``language_model`` name the backbones.
+            encoder: on the device for the bridge.
             language_model: on the same device.
-            texts: as in ``from_backbones``.
+            texts: as in ``start_projection``.
         """
-        for what in ("encoder", "language_model"):
-            if getattr(config, f"{what}_fingerprint") is None and getattr(config, what):
-                _remember(config, what, backbone_source(config, what), check=False)
+        for backbone in ("encoder", "language_model"):
+            if getattr(config, f"{backbone}_fingerprint") is None and getattr(config, backbone):
+                record_weights(config, backbone)
         bridge = cls(config, encoder, language_model).to(language_model.device)
         bridge.start_projection(texts)
         return bridge
@@ -188,13 +193,13 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
     ) -> LayerBridge:
-        """A trained bridge, from a folder or a hub id.
+        """Loads a trained bridge, in eval mode.
 
         Args:
-            path: the folder that ``save_pretrained`` wrote, or a hub id.
+            path: a folder written by ``save_pretrained``, or a hub id.
             revision: branch, tag or commit on the hub.
-            dtype: of the backbones, as in ``from_backbones``.
-            device: where to put it all.
+            dtype: of the backbones, as in ``LoadOptions``.
+            device: for all modules; None is the CPU.
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read backbone weights that are not safetensors.
@@ -209,8 +214,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         config, folder = read_config(str(path), revision=revision)
         tensors = read_checkpoint(folder)
         options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
-        loaded = _load_backbones(config, options, encoder, language_model, trained=True)
-        bridge = cls(config, *loaded)
+        backbones = load_backbones(config, options, encoder, language_model, trained=True)
+        bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
         return bridge.eval() if device is None else bridge.eval().to(device)
 
@@ -220,14 +225,14 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         """Writes the trained tensors (safetensors), ``config.json`` and a model card.
 
         Args:
-            save_directory: made if it is not there.
-            push_to_hub: upload it as well; further arguments as in transformers.
-            **arguments: ``state_dict`` gives the tensors to write instead of the model's own;
-                the rest goes to ``push_to_hub``.
+            save_directory: created if missing.
+            push_to_hub: also upload it.
+            **arguments: ``state_dict``, tensors to write instead of the bridge's; ``repo_id``
+                (by default the folder's name) and others of ``push_to_hub``.
         """
-        state = arguments.pop("state_dict", None)
-        tensors = self.trained_state_dict() if state is None else state
-        tensors = {name: tensors[name] for name in self.trained_state_dict()}
+        tensors = own = self.trained_state_dict()
+        if (state := arguments.pop("state_dict", None)) is not None:
+            tensors = {name: state[name] for name in own}
         for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
             arguments.pop(unused, None)
         write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
@@ -236,14 +241,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             self.push_to_hub(repo_id, **arguments)
 
     def push_to_hub(self, repo_id: str, **arguments: Any) -> Any:
-        """Uploads what ``save_pretrained`` writes, the bridge's own card among it.
-
-        transformers' method would put a card of its own in that one's place.
+        """Uploads what ``save_pretrained`` writes; transformers' own would replace the card.
 
         Args:
-            repo_id: the repository; made if it is not there.
-            **arguments: ``private`` and ``token``; the rest (``commit_message``, ``revision``,
-                ``create_pr``, …) goes to ``HfApi.upload_folder``.
+            repo_id: created if missing.
+            **arguments: ``private``, ``token``, and those of ``HfApi.upload_folder``.
         """
         api = HfApi(token=arguments.pop("token", None))
         private = arguments.pop("private", None)
@@ -252,69 +254,54 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             self.save_pretrained(folder)
             return api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
 
-    # A model card for save_pretrained; training sets it, and without one a plain one is written.
-    card: str | None = None
-
     def trained_state_dict(self) -> dict[str, Tensor]:
-        """The tensors of the bridge: all that is not a backbone's."""
-        rooms = {"fusion": self.fusion, "projection": self.projection}
+        """Returns the tensors of the bridge itself, without the backbones'."""
         return {
-            f"{room}.{name}": tensor
-            for room, module in rooms.items()
-            for name, tensor in module.state_dict().items()
+            **self.fusion.state_dict(prefix="fusion."),
+            **self.projection.state_dict(prefix="projection."),
         }
 
     def load_trained(self, tensors: dict[str, Tensor], *, where: str = "these tensors") -> None:
-        """Puts saved tensors in place.
+        """Copies saved tensors into the bridge.
 
         Raises:
-            CheckpointError: a tensor is missing, unknown, or of another shape.
+            CheckpointError: a tensor is missing, unexpected, or of another shape.
         """
-        own = self.trained_state_dict()
-        for name in own.keys() - tensors.keys():
-            raise CheckpointError(f"{where} lacks the tensor {name!r}", allowed=sorted(own))
-        for name in tensors.keys() - own.keys():
-            raise CheckpointError(
-                f"{where} has a tensor {name!r} that this bridge has not", allowed=sorted(own)
-            )
-        for name, tensor in tensors.items():
-            if tensor.shape != own[name].shape:
-                raise CheckpointError(
-                    f"{where} has {name!r} of shape {list(tensor.shape)}",
-                    allowed=f"shape {list(own[name].shape)}, which its backbones ask for",
-                )
+        check_tensors(tensors, self.trained_state_dict(), where=where)
         self.load_state_dict(tensors, strict=False)
 
     @torch.no_grad()
     def start_projection(self, texts: Sequence[str] = ()) -> None:
-        """Sets the projection's first value as ``config.projection_start`` says.
+        """Initializes the projection as ``config.projection_start`` says.
 
-        A start that minds the language model's scale has a boundary of that scale too. The
-        paper's zero passes through a norm that divides by it: its gradient is hundreds of times
-        the others', and clipping by the global norm then leaves nothing to the projection
-        (docs/decisions/0002-projection-start.md).
+        A start at the language model's scale gives the boundary that scale too. The gradient of
+        a zero boundary, the paper's, passes through a norm that divides by it: it is hundreds of
+        times the others, and clipping the global norm would stop the projection.
+
+        Args:
+            texts: English texts like those of training. Without any, ``"scaled"`` and
+                ``"aligned"`` read only words of the language model's vocabulary.
+
+        Raises:
+            ConfigError: there is nothing to read, or a tokenizer is not a fast one.
         """
         start = self.config.projection_start
         if start == "random":
             return
-        language_model, projection = self.language_model, self.projection
-        if projection.boundary is not None:
-            projection.boundary.normal_(0, language_model.embedding_rms())
-        begin = align if start == "aligned" else rescale
-        begin(self.encoder, self.fusion, projection, language_model, texts)
+        if self.projection.boundary is not None:
+            self.projection.boundary.normal_(0, self.language_model.embedding_rms())
+        initialize = align if start == "aligned" else rescale
+        initialize(self.encoder, self.fusion, self.projection, self.language_model, texts)
 
     def encode(self, texts: Sequence[str]) -> HiddenStates:
-        """The layer states of texts: tokenised, padded, run through the encoder.
-
-        Layers that the fusion does not look at may stand there without numbers (``last``).
-        """
+        """Returns the hidden states of texts; layers the fusion does not need may be on meta."""
         return self.encoder.encode(texts, layers=self.fusion.required_layers)
 
     def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B S D"]:
-        """projection(fusion(states)), in float32 even where the backbones are not.
+        """Returns projection(fusion(states)), always in float32.
 
-        A soft prompt rounded to bfloat16 while it is trained moves in steps; it is rounded once,
-        where it enters the language model.
+        In bfloat16, small training updates would be lost; the soft prompt is rounded only where
+        it enters the language model.
         """
         with torch.autocast(states.mask.device.type, enabled=False):
             return self.projection(self.fusion(states))
@@ -322,12 +309,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
     def prefix(
         self, states: HiddenStates, instruction: str | Segment | None = None
     ) -> list[Segment]:
-        """What the language model reads before the answer.
-
-        Args:
-            states: the encoder's, of B texts.
-            instruction: English text after the soft prompt; None takes the config's.
-        """
+        """Returns [BOS] · soft prompt · boundary · instruction (None takes the config's)."""
         soft = self.soft_prompt(states)
         instruction = self.config.instruction if instruction is None else instruction
         if isinstance(instruction, str):
@@ -342,16 +324,15 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         hidden_states: Float[Tensor, "L B S E"] | HiddenStates | None = None,
         num_items_in_batch: Tensor | int | None = None,
     ) -> BridgeOutput:
-        """Prefix language modelling (DESIGN §1): the loss of the target and EOS tokens.
+        """Computes the prefix language modeling loss over the target and EOS tokens.
 
         Args:
             input_ids: the encoder's token ids.
-            attention_mask: 1 where they are real.
+            attention_mask: 1 for real tokens.
             labels: target ids and EOS, padded on the right with -100.
-            hidden_states: what the encoder says of them, if that is known already; then
-                ``input_ids`` is not needed.
-            num_items_in_batch: how many labels the whole step has, over all its accumulated
-                batches; the loss is then the sum over it, so accumulation changes nothing.
+            hidden_states: the encoder's output, instead of ``input_ids``.
+            num_items_in_batch: labels of the whole step, over all accumulated batches. The loss
+                is then the sum divided by it, so that accumulation does not change the step.
         """
         states = self._states(input_ids, attention_mask, hidden_states)
         prefix = self.prefix(states)
@@ -372,18 +353,18 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         instruction: str | None = None,
         **arguments: Any,
     ) -> Any:
-        """transformers' ``generate``: sampling, beams, streamers, stopping criteria and all.
+        """Runs transformers' ``generate``, with all its arguments, on the language model.
 
         Args:
-            input_ids: the encoder's token ids, of the text to answer.
-            attention_mask: 1 where they are real.
-            hidden_states: instead of ``input_ids``.
+            input_ids: the encoder's token ids.
+            attention_mask: 1 for real tokens.
+            hidden_states: the encoder's output, instead of ``input_ids``.
             instruction: English text for the language model; None takes the config's.
-            **arguments: as for the language model's own ``generate``.
+            **arguments: of transformers' ``generate``.
 
         Returns:
-            The answer's token ids [B, new], in the language model's vocabulary, or what
-            ``return_dict_in_generate`` asks for.
+            The answers' token ids [B, new] in the language model's vocabulary, or a
+            ``ModelOutput`` with ``return_dict_in_generate=True``.
         """
         states = self._states(input_ids, attention_mask, hidden_states)
         return self.language_model.generate(self.prefix(states, instruction), **arguments)
@@ -395,11 +376,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         options: Sequence[Sequence[int]],
         instruction: str | None = None,
     ) -> Float[Tensor, "B O"]:
-        """log p of each option's tokens after each text, summed."""
-        return self.language_model.option_scores(self.prefix(states, instruction), options)
+        """Returns the summed log-probability (nats) of each option's token ids after each text."""
+        return option_scores(self.language_model, self.prefix(states, instruction), options)
 
     def can_generate(self) -> bool:
-        """It does, through the language model."""
+        """Returns true: the language model generates."""
         return True
 
     def _states(
@@ -415,55 +396,5 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
                 attention_mask = torch.ones(hidden_states.shape[1:3], device=hidden_states.device)
             return HiddenStates(hidden_states, attention_mask)
         assert input_ids is not None, "input_ids or hidden_states must be given"
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        return self.encoder(input_ids, attention_mask, layers=self.fusion.required_layers)
-
-
-def _load_backbones(
-    config: BridgeConfig,
-    options: LoadOptions,
-    encoder: Encoder | None = None,
-    language_model: LanguageModel | None = None,
-    *,
-    trained: bool = False,
-) -> tuple[Encoder, LanguageModel]:
-    """Both backbones; with ``trained``, only the very ones that the config remembers."""
-    assert config.encoder is not None, "a bridge needs an encoder"
-    assert config.language_model is not None, "a bridge needs a language model"
-    encoder_source, lm_source = (
-        backbone_source(config, "encoder"),
-        backbone_source(config, "language_model"),
-    )
-    for what, source in (("encoder", encoder_source), ("language_model", lm_source)):
-        _remember(config, what, source, check=trained)
-    if encoder is None:
-        encoder = Encoder.load(
-            encoder_source,
-            options,
-            max_text_tokens=config.max_text_tokens,
-            embedding_layer=config.embedding_layer,
-        )
-    if language_model is None:
-        language_model = LanguageModel.load(lm_source, options)
-    return encoder, language_model
-
-
-def backbone_source(config: BridgeConfig, what: str) -> Source:
-    """Where a backbone is, at the revision the config names."""
-    return resolve(getattr(config, what), revision=getattr(config, f"{what}_revision"))
-
-
-def _remember(config: BridgeConfig, what: str, source: Source, *, check: bool) -> None:
-    """Writes down which weights a backbone has, or compares them with what is written down."""
-    fingerprint = source.fingerprint()
-    known = getattr(config, f"{what}_fingerprint")
-    if check and known is not None and known != fingerprint:
-        raise CheckpointError(
-            f"the {what.replace('_', ' ')} {source.given!r} is not the one this bridge was trained "
-            f"with: its weights are {fingerprint[:12]}",
-            allowed=f"weights {known[:12]}",
-            hint="restore those weights, or train a new bridge",
-        )
-    setattr(config, f"{what}_fingerprint", fingerprint)
-    setattr(config, f"{what}_revision", source.revision)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return self.encoder(input_ids, mask, layers=self.fusion.required_layers)

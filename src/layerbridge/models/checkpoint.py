@@ -1,6 +1,6 @@
 """A checkpoint on disk: ``config.json``, ``model.safetensors`` (trained tensors), a model card.
 
-It knows names and shapes of tensors, not what they mean.
+It knows names and shapes of tensors, not their meaning.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from layerbridge.errors import CheckpointError, LayerBridgeError
 from layerbridge.models.config import BridgeConfig
+from layerbridge.models.model_card import plain_card
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
 
-# Tensors by the names they had before 0.2, so that older checkpoints still load.
+# Tensor names before 0.2 → today's.
 _FORMER_NAMES = {"projection.deviation": "projection.std"}
 
 
@@ -33,10 +34,13 @@ def write_checkpoint(
     """Writes all three files, each whole or not at all.
 
     Args:
-        folder: made if it is not there.
+        folder: created if missing.
         config: the bridge's settings.
         tensors: the trained tensors by name.
-        card: the model card; None writes a plain one, unless one is there already.
+        card: the model card; None keeps an existing card, or writes a plain one.
+
+    Raises:
+        CheckpointError: ``folder`` is a file.
     """
     if folder.is_file():
         raise CheckpointError(
@@ -44,13 +48,13 @@ def write_checkpoint(
         )
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # One key alone: safetensors writes several in any order, and equal bridges make equal files.
+    # Only one key: safetensors writes several in any order, and equal bridges make equal files.
     metadata = {"format": "pt"}
-    # All of it is written beside first: a disk that fills up halfway leaves the old checkpoint.
+    # A temporary folder first: a disk that fills up halfway leaves the old checkpoint intact.
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         partial = Path(name)
         save_file(weights, partial / WEIGHTS, metadata=metadata)
-        # safetensors makes its file readable by its owner alone; this is a file like others.
+        # safetensors makes its file readable by the owner only; restore the usual permissions.
         umask = os.umask(0)
         os.umask(umask)
         (partial / WEIGHTS).chmod(0o666 & ~umask)
@@ -62,10 +66,10 @@ def write_checkpoint(
 
 
 def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig, Path]:
-    """The settings of the bridge at ``path``, and the folder it lies in.
+    """Reads the settings of the bridge at ``path``; also returns the folder it is in.
 
     Raises:
-        CheckpointError: there is no bridge there.
+        CheckpointError: there is no bridge at ``path``.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -73,32 +77,32 @@ def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig
     file = folder / CONFIG
     if not file.is_file():
         raise CheckpointError(
-            f"{path!r} holds no bridge: it has no {CONFIG}",
+            f"{path!r} has no {CONFIG}, so it is not a bridge",
             allowed="a folder that `layerbridge train` or save_pretrained wrote, or a hub id",
         )
     try:
         settings, _ = BridgeConfig.get_config_dict(folder)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(file)!r} is not readable JSON") from error
+        raise CheckpointError(f"{str(file)!r} is not valid JSON") from error
     kind = settings.get("model_type")
     if kind != BridgeConfig.model_type:
         raise CheckpointError(
             f"{path!r} is a {kind!r} model, not a bridge",
             allowed=f"model_type {BridgeConfig.model_type!r}",
         )
-    for what in ("encoder", "language_model"):
-        if not settings.get(what):
-            raise CheckpointError(f"{str(file)!r} names no {what}", allowed="a model id")
+    for backbone in ("encoder", "language_model"):
+        if not settings.get(backbone):
+            raise CheckpointError(f"{str(file)!r} names no {backbone}", allowed="a model id")
     try:
         return BridgeConfig.from_dict(settings), folder
     except LayerBridgeError:
         raise
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{str(file)!r} has a setting that does not fit: {error}") from error
+        raise CheckpointError(f"{str(file)!r} has an invalid setting: {error}") from error
 
 
 def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """The trained tensors.
+    """Reads the trained tensors.
 
     Raises:
         CheckpointError: the file is missing, cut short or damaged.
@@ -110,43 +114,39 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{str(file)!r} is damaged or cut short ({error})", hint="train or copy it again"
+            f"{str(file)!r} is damaged or truncated ({error})", hint="train or copy it again"
         ) from error
     return {_FORMER_NAMES.get(name, name): tensor for name, tensor in tensors.items()}
 
 
-def plain_card(config: BridgeConfig) -> str:
-    """What can be said of a bridge of which nothing but its settings is known."""
-    return "\n".join(
-        [
-            "---",
-            "library_name: layerbridge",
-            "tags: [layerbridge, multilingual, soft-prompt]",
-            "---",
-            "",
-            "# A layerbridge bridge",
-            "",
-            f"It lets `{config.language_model}` read what `{config.encoder}` understands, through "
-            f"`{config.fusion}` fusion of the encoder's layers. Only the bridge is stored here.",
-            "",
-            "```python",
-            "from layerbridge import LayerBridge",
-            "",
-            'bridge = LayerBridge.from_pretrained("THIS FOLDER OR ID")',
-            'bridge.generate_text(["…"])',
-            "```",
-            "",
-        ]
-    )
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, where: str
+) -> None:
+    """Compares the names and shapes of saved tensors with a bridge's own.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, or of another shape.
+    """
+    for name in expected.keys() - tensors.keys():
+        raise CheckpointError(f"{where} lacks the tensor {name!r}", allowed=sorted(expected))
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise CheckpointError(
+                f"{where} has an unexpected tensor {name!r}", allowed=sorted(expected)
+            )
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{where} has {name!r} of shape {list(tensor.shape)}",
+                allowed=f"shape {list(expected[name].shape)}, given its backbones",
+            )
 
 
 def _download(path: str, revision: str | None) -> Path:
-    wanted = [WEIGHTS, CONFIG, CARD]
+    files = [WEIGHTS, CONFIG, CARD]
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(path, revision=revision, allow_patterns=files))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
         raise CheckpointError(
-            f"there is no bridge at {path!r}: it is no folder here, and no hub id that can be "
-            "reached",
+            f"there is no bridge at {path!r}: it is not a folder, nor a hub id that can be reached",
             allowed="a folder that `layerbridge train` wrote, or a hub id",
         ) from None

@@ -1,7 +1,7 @@
-"""Compiling a backbone's layers: the elementwise work between its matrix products, fused.
+"""Compiling a backbone layer by layer: its elementwise operations are fused.
 
-One layer's code is compiled once and serves all of the same kind, so that it takes seconds where
-the whole model would take minutes. It knows nothing of what the model is for.
+Layers of one kind share the compiled code, so that compiling takes seconds where the whole model
+would take minutes.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from layerbridge.models.truncation import layer_list
 
 
 def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
-    """``torch.compile`` on each of a model's layers, in place; the same numbers but for rounding.
+    """Compiles each layer in place; the results are the same up to rounding.
 
-    The first pass forward and the first pass backward take some ten seconds more each.
+    The first forward and the first backward pass take about ten seconds longer each.
 
     Args:
         model: frozen.
         **settings: of ``torch.compile``, such as ``mode``.
 
     Returns:
-        How many layers there are.
+        The number of layers.
 
     Raises:
-        BackboneError: there is no compiler for this device, or the model has no list of layers.
+        BackboneError: there is no compiler for this device, or the layers are not found.
     """
     by_inductor = settings.get("backend", "inductor") == "inductor"
     has_compiler = any(map(which, ("g++", "clang++", "c++")))
     if model.device.type == "cpu" and by_inductor and not has_compiler:
         raise BackboneError(
             "layers cannot be compiled: there is no C++ compiler",
-            hint="install g++, or leave compiling out",
+            hint="install g++, or do not compile",
         )
-    found = layer_list(model)
-    if found is None:
+    path_and_list = layer_list(model)
+    if path_and_list is None:
         raise BackboneError(
-            f"the layers of a {model.config.model_type!r} model are not known",
-            hint="leave compiling out",
+            f"the layers of a {model.config.model_type!r} model are not found",
+            hint="do not compile",
         )
-    _, layers = found
+    _, layers = path_and_list
     for layer in layers:
         layer.compile(**{"dynamic": True, **settings})
     return len(layers)
@@ -54,9 +54,9 @@ def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Within it compiled layers run as they were written.
+    """Runs compiled layers uncompiled while it is active.
 
-    A key-value cache knows each layer by its number, and code would be compiled for every one.
+    With a key-value cache, which knows each layer by its index, every layer would be compiled.
     """
     with torch.compiler.set_stance("force_eager"):
         yield

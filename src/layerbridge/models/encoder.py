@@ -1,6 +1,5 @@
-"""The frozen encoder: token ids → HiddenStates. Every quirk of a model family lives here.
+"""The frozen encoder: text → HiddenStates. The quirks of model families are handled here.
 
-It knows nothing of fusion, language models or training.
 Legend: L layers, B batch, S encoder tokens, E encoder width.
 """
 
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModel,
     AutoModelForTextEncoding,
@@ -43,8 +43,8 @@ SUPPORTED = (
     "and causal language models (Gemma, Llama, …)"
 )
 
-# Encoder-decoder families whose encoder half has a class of its own but no auto class:
-# model type → (module, class, checkpoint keys → keys of the half). The decoder is never read.
+# Encoder-decoder families whose encoder has a class but no auto class:
+# model type → (module, class, checkpoint keys → encoder keys). The decoder is never loaded.
 ENCODER_HALVES = {
     "m2m_100": (
         "transformers.models.m2m_100.modeling_m2m_100",
@@ -53,13 +53,13 @@ ENCODER_HALVES = {
     ),
 }
 
-# Text encoders that would build a pooling head over the first token, which nobody here reads.
+# Text encoders that would build a pooling head, which is not used here.
 _POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
-# Texts at a time when a cache is filled.
+# Texts per batch when a cache is filled.
 CACHE_BATCH = 64
 
-# What a tokenizer without a limit says its limit is, at least.
+# A tokenizer's limit from this number on means that it has none.
 _NO_LIMIT = 1_000_000
 
 
@@ -67,15 +67,15 @@ class Encoder(nn.Module):
     """A frozen multilingual encoder and its tokenizer.
 
     Args:
-        model: returns ``last_hidden_state`` and, when asked, ``hidden_states``.
-        tokenizer: the one the model was trained with.
-        max_text_tokens: S at most; longer texts are cut at the end.
-        embedding_layer: whether the output of the embeddings counts as a layer, the lowest; the
-            paper leaves it out.
+        model: returns ``last_hidden_state`` and ``hidden_states``.
+        tokenizer: the model's own.
+        max_text_tokens: limit of S; longer texts are truncated at the end.
+        embedding_layer: count the embeddings' output as the lowest layer; the paper does not.
 
     Attributes:
-        layers: L, how many layers' states it gives.
-        cache: set a cache of states here and ``encode`` reads each text once only.
+        num_layers: L.
+        width: E.
+        cache: of hidden states; with one, ``encode`` runs the model once per text.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class Encoder(nn.Module):
         max_text_tokens: int = 512,
         embedding_layer: bool = False,
     ) -> Encoder:
-        """The encoder at ``source``; of an encoder-decoder model, the encoder half alone.
+        """Loads the encoder at ``source``; of an encoder-decoder model, only the encoder.
 
         Raises:
-            BackboneError: it cannot be loaded, or it is no text encoder.
+            BackboneError: it cannot be loaded, or is not a text encoder.
         """
         options = options or LoadOptions()
         config = load_config("encoder", source, options)
@@ -120,9 +120,9 @@ class Encoder(nn.Module):
         )
 
     def with_settings(self, *, max_text_tokens: int, embedding_layer: bool) -> Encoder:
-        """An encoder of the same weights that cuts texts elsewhere, or gives other layers.
+        """Returns an encoder with the same weights, other settings and no cache.
 
-        It has no cache; where nothing differs it is this encoder itself.
+        With the same settings, returns this encoder.
         """
         if (max_text_tokens, embedding_layer) == (self.max_text_tokens, self.embedding_layer):
             return self
@@ -135,38 +135,36 @@ class Encoder(nn.Module):
 
     @property
     def first_layer(self) -> int:
-        """Number of the lowest layer: 1, or 0 where the embeddings' output counts as one."""
+        """Number of the lowest layer: 1, or 0 with ``embedding_layer``."""
         return 0 if self.embedding_layer else 1
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
+        """Returns ``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
 
-        A text of no tokens at all (empty, and a tokenizer that adds none) becomes one end token,
-        so that every row has something to say.
+        A text without any tokens (an empty one, from some tokenizers) becomes one end token, so
+        that no row is all padding.
         """
         tokenizer = self.tokenizer
+        specials = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
+        end = next(token for token in specials if token is not None)
+        # Not padded by the tokenizer, which may have no pad token.
+        pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         rows = tokenizer(list(texts), truncation=True, max_length=self.max_text_tokens)["input_ids"]
-        filler = next(
-            i
-            for i in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
-            if i is not None
+        ids = [torch.tensor(row or [end]) for row in rows]
+        masks = [torch.ones_like(row) for row in ids]
+        return BatchEncoding(
+            {
+                "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
+                "attention_mask": pad_sequence(masks, batch_first=True),
+            }
         )
-        rows = [row or [filler] for row in rows]
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else filler
-        width = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), width), pad)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for row, (row_ids, row_mask) in zip(rows, zip(ids, mask, strict=True), strict=True):
-            row_ids[: len(row)] = torch.tensor(row)
-            row_mask[: len(row)] = 1
-        return BatchEncoding({"input_ids": ids, "attention_mask": mask})
 
     def encode(self, texts: Sequence[str], *, layers: Sequence[int] | None = None) -> HiddenStates:
-        """The layer states of texts; out of ``cache`` if there is one, and then read once only.
+        """Returns the hidden states of B texts, from ``cache`` if there is one.
 
         Args:
-            texts: B of them.
-            layers: as in ``forward``; a cache keeps what it was made for.
+            texts: in any language of the encoder.
+            layers: as in ``forward``; ignored with a cache.
         """
         if self.cache is None:
             return self._read(texts, layers)
@@ -174,9 +172,9 @@ class Encoder(nn.Module):
         return self.cache.batch(texts)
 
     def remember(self, texts: Sequence[str]) -> None:
-        """Reads the texts that are not in ``cache`` yet, and puts them there."""
-        assert self.cache is not None, "there is no cache to put states into"
-        # Sorted by length, so that little of a batch is padding; a set's order is not every run's.
+        """Adds the hidden states of new texts to ``cache``."""
+        assert self.cache is not None, "there is no cache"
+        # Sorted by length for little padding, and unique in an order that every run repeats.
         new = sorted(dict.fromkeys(text for text in texts if text not in self.cache), key=len)
         for start in range(0, len(new), CACHE_BATCH):
             batch = new[start : start + CACHE_BATCH]
@@ -196,55 +194,43 @@ class Encoder(nn.Module):
         *,
         layers: Sequence[int] | None = None,
     ) -> HiddenStates:
-        """h₁ … h_L, without the embedding output unless it was asked for at the beginning; h_L is
-        what the encoder itself returns.
+        """Returns h₁ … h_L; h_L is the encoder's own output, after the final norm.
 
         Args:
             input_ids: padded on the right.
-            attention_mask: 1 where they are real.
-            layers: indices of the layers that will be looked at; None for all. What is above the
-                highest of them is not run; where the last is the only one, the others are not
-                kept. These stand there without numbers.
+            attention_mask: 1 for real tokens.
+            layers: indices of the layers that are needed; None for all. Layers above the highest
+                are not run, and if only the last is needed the others are not kept; these are
+                on the meta device.
         """
         top = self.num_layers if layers is None else 1 + max(layers)
+        only_last = layers is not None and set(layers) <= {self.num_layers - 1}
+        # One extra layer is run: the highest hidden state may have been through the final norm.
+        model = self.model
         if top < self.num_layers:
-            return self._lower(input_ids, attention_mask, top)
-        last_alone = layers is not None and set(layers) <= {self.num_layers - 1}
-        output = self.model(
+            model = truncated(self.model, top + self.first_layer)
+        output = model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            output_hidden_states=not last_alone,
+            output_hidden_states=not only_last,
             return_dict=True,
         )
-        if last_alone:
-            last = output.last_hidden_state
-            unread = torch.empty_like(last, device="meta")
-            return HiddenStates([*[unread] * (self.num_layers - 1), last], attention_mask)
-        # Some families report the last state before their final norm, some after it.
-        # ``last_hidden_state`` is after it in all of them.
-        states = (*output.hidden_states[self.first_layer : -1], output.last_hidden_state)
+        unread = torch.empty_like(output.last_hidden_state, device="meta")
+        if only_last:
+            states = [*[unread] * (self.num_layers - 1), output.last_hidden_state]
+        elif top < self.num_layers:
+            states = output.hidden_states[self.first_layer : top + self.first_layer]
+            states = [*states, *[unread] * (self.num_layers - top)]
+        else:
+            # The highest hidden state is before the final norm in some families, and after it in
+            # others; ``last_hidden_state`` is after it in all.
+            states = [*output.hidden_states[self.first_layer : -1], output.last_hidden_state]
         if len(states) != self.num_layers:
             raise BackboneError(
                 f"the encoder returned {len(states)} layers; its config says {self.num_layers}",
                 allowed=SUPPORTED,
             )
         return HiddenStates(states, attention_mask)
-
-    def _lower(
-        self, input_ids: Int[Tensor, "B S"], attention_mask: Int[Tensor, "B S"], top: int
-    ) -> HiddenStates:
-        """The lowest ``top`` states; those above stand there without numbers."""
-        # One layer more is run: what the highest of them gives may have gone through the final
-        # norm, which belongs to h_L.
-        output = truncated(self.model, top + self.first_layer)(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            output_hidden_states=True,
-            return_dict=True,
-        )
-        states = output.hidden_states[self.first_layer : top + self.first_layer]
-        unread = torch.empty_like(states[0], device="meta")
-        return HiddenStates([*states, *[unread] * (self.num_layers - top)], attention_mask)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""
@@ -266,7 +252,7 @@ def _load_model(source: Source, config: PreTrainedConfig, options: LoadOptions) 
     is_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or options.trust_remote_code
     if config.is_encoder_decoder or not is_text:
         raise BackboneError(
-            f"{source.given!r} is a {kind!r} model, which is no text encoder known here",
+            f"{source.given!r} is a {kind!r} model, which is not a supported text encoder",
             allowed=SUPPORTED,
         )
     return load_weights("encoder", source, AutoModel, config, arguments)

@@ -1,4 +1,4 @@
-"""HiddenStates: what an encoder says at every layer, and which tokens are real.
+"""HiddenStates: the output of every encoder layer, and which tokens are real.
 
 Legend: L layers, B batch, S encoder tokens, E encoder width.
 """
@@ -17,11 +17,11 @@ RMS_EPSILON = 1e-6
 
 
 class HiddenStates:
-    """The hidden states h₁ … h_L of one batch, the last one after the encoder's final norm.
+    """The hidden states h₁ … h_L of one batch; h_L is after the encoder's final norm.
 
     Args:
         layers: L tensors [B, S, E], or one tensor [L, B, S, E].
-        mask: [B, S], true (or 1) where a token is real.
+        mask: [B, S], true (or 1) for real tokens.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class HiddenStates:
     ) -> None:
         if isinstance(layers, Tensor):
             self.layers: tuple[Tensor, ...] = layers.unbind(0)
-            # Seeds the cached property below: what came as one tensor is not stacked again.
+            # Fills the cached property below, so that one tensor is not stacked again.
             self.__dict__["stacked"] = layers
         else:
             self.layers = tuple(layers)
@@ -42,7 +42,7 @@ class HiddenStates:
 
     @cached_property
     def stacked(self) -> Float[Tensor, "L B S E"]:
-        """All layers in one tensor; made on first use, since some strategies never need it."""
+        """All layers in one tensor, stacked on first use."""
         return torch.stack(self.layers)
 
     @property
@@ -51,10 +51,10 @@ class HiddenStates:
         return self.layers[-1]
 
     def rms_normalized(self) -> HiddenStates:
-        """Each state divided by its own root mean square over E, token by token.
+        """Returns each state divided by its root mean square over E.
 
-        T5's and Gemma's residual stream grows by orders of magnitude from layer to layer; without
-        this, a weighted sum is a vote in which the upper middle layers shout.
+        The residual streams of T5 and Gemma grow by orders of magnitude from layer to layer, so
+        that a few layers would dominate a weighted sum.
         """
         layers = []
         for layer in self.layers:
@@ -64,10 +64,9 @@ class HiddenStates:
         return HiddenStates(layers, self.mask)
 
     def to(self, device: torch.device | str) -> HiddenStates:
-        """The same states on ``device``; layers that were not kept stay without numbers."""
+        """Returns the states on ``device``; layers on the meta device stay there."""
         stacked = self.__dict__.get("stacked")
         if stacked is not None:
-            # In one piece, and not stacked again there.
             return HiddenStates(stacked.to(device), self.mask.to(device))
         layers = [layer if layer.is_meta else layer.to(device) for layer in self.layers]
         return HiddenStates(layers, self.mask.to(device))

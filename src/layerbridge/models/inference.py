@@ -1,23 +1,24 @@
-"""Answering: str → str. What a person calls on a bridge, batched, with no tensor in sight.
+"""Inference: str → str, in batches of texts of similar length.
 
-A mixin of ``LayerBridge``; it knows the bridge by the few methods it asks for below, and nothing
-of tasks, files or commands.
+A mixin of ``LayerBridge``; it knows nothing of tasks, files or commands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from layerbridge.errors import DataError
+from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.length_grouping import by_length
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from layerbridge.models.config import BridgeConfig
     from layerbridge.models.encoder import Encoder
     from layerbridge.models.fusion import Fusion
@@ -31,12 +32,12 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Classification:
-    """One text's answer among options.
+    """The answer to one text.
 
     Attributes:
-        choice: the option with the highest score.
-        scores: log-probability of each option (nats; EOS included), by option.
-        probabilities: the scores' softmax over the options.
+        choice: the option with the highest score; the first of equals.
+        scores: option → its log-probability, EOS included (nats; nats per token with ``"mean"``).
+        probabilities: option → the softmax of the scores.
     """
 
     choice: str
@@ -46,12 +47,12 @@ class Classification:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Where a text's tokens drew on the encoder.
+    """The fusion weights of one text.
 
     Attributes:
-        tokens: the encoder's tokens, specials included.
-        weights: [tokens, layers]; each row sums to 1. The lowest layer comes first.
-        lowest: number of the lowest layer: 1, or 0 where the embeddings' output is mixed as well.
+        tokens: the S tokens of the encoder, special tokens included.
+        weights: α [S, L], the lowest layer first; each row sums to 1.
+        first_layer: number of the lowest layer: 1, or 0 with ``embedding_layer``.
     """
 
     tokens: list[str]
@@ -80,33 +81,30 @@ class Answering:
         options: Sequence[str] | None = None,
         *,
         instruction: str | None = None,
-        normalize: str = "sum",
+        length_normalization: str = "sum",
         batch_size: int = 32,
     ) -> list[Classification]:
-        """Ranks the options for each text by how likely the language model is to answer them.
+        """Chooses for each text the option that the language model is most likely to answer.
 
         Args:
-            texts: in any language the encoder knows; prompts as in training.
-            options: the label words; None takes those the bridge was trained with.
-            instruction: English text for the language model; None takes the config's.
-            normalize: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
-            batch_size: texts at a time, those of about one length; it changes speed and memory,
-                not answers.
+            texts: in any language of the encoder; in the same template as in training.
+            options: the label words; None takes those of training.
+            instruction: English text after the soft prompt; None takes the config's.
+            length_normalization: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
+            batch_size: texts per batch; it changes speed and memory, not answers.
 
         Raises:
-            DataError: no options, an empty one, or one that is there twice.
+            DataError: there are no options, or an empty or duplicate one; unknown normalization.
         """
-        texts = _texts(texts)
         options = self.option_words(options)
         ids = [option_ids(self.language_model, option) for option in options]
-        divisors = option_divisors(ids, normalize)
+        divisors = option_divisors(ids, length_normalization)
 
         def answer(batch: list[str]) -> list[Classification]:
             scores = self.option_scores(self.encode(batch), ids, instruction).cpu() / divisors
             return [classification(options, row) for row in scores]
 
-        with _evaluating(self):
-            return _in_batches(texts, batch_size, answer)
+        return self._in_batches(texts, batch_size, answer)
 
     def generate_text(
         self,
@@ -117,14 +115,17 @@ class Answering:
         batch_size: int = 32,
         **arguments: Any,
     ) -> list[str]:
-        """The language model's answer to each text, greedy unless told otherwise.
+        """Generates an answer to each text, by default greedily.
 
         Args:
-            texts: in any language the encoder knows; prompts as in training.
-            max_new_tokens: at most.
-            instruction: English text for the language model; None takes the config's.
-            batch_size: texts at a time.
-            **arguments: as for transformers' ``generate`` (``do_sample``, ``num_beams``, …).
+            texts: in any language of the encoder; in the same template as in training.
+            max_new_tokens: upper limit per answer.
+            instruction: English text after the soft prompt; None takes the config's.
+            batch_size: texts per batch.
+            **arguments: of transformers' ``generate`` (``do_sample``, ``num_beams``, …).
+
+        Returns:
+            The answers; with ``num_return_sequences``, each text's answers in a row.
         """
         arguments.setdefault("do_sample", False)
 
@@ -138,32 +139,31 @@ class Answering:
             decoded = self.language_model.tokenizer.batch_decode(ids, skip_special_tokens=True)
             return [text.strip() for text in decoded]
 
-        with _evaluating(self):
-            return _in_batches(_texts(texts), batch_size, answer)
+        return self._in_batches(texts, batch_size, answer)
 
     def layer_weights(
         self, texts: str | Sequence[str], *, batch_size: int = 32
     ) -> list[LayerWeights]:
-        """How much of each encoder layer went into each token of each text."""
+        """Returns α of each text: how much of each layer goes into each token."""
 
-        def answer(batch: list[str]) -> list[LayerWeights]:
-            found: list[LayerWeights] = []
+        @torch.no_grad()
+        def weigh(batch: list[str]) -> list[LayerWeights]:
             ids = self.encoder.tokenize(batch)["input_ids"]
             states = self.encode(batch)
             weights = self.fusion.weights(states).float().cpu()
-            for row_ids, row_mask, row in zip(ids, states.mask.cpu(), weights, strict=True):
-                tokens = self.encoder.tokenizer.convert_ids_to_tokens(row_ids[row_mask])
-                found.append(LayerWeights(list(tokens), row[row_mask], self.encoder.first_layer))
-            return found
+            convert = self.encoder.tokenizer.convert_ids_to_tokens
+            return [
+                LayerWeights(list(convert(row_ids[mask])), row[mask], self.encoder.first_layer)
+                for row_ids, mask, row in zip(ids, states.mask.cpu(), weights, strict=True)
+            ]
 
-        with _evaluating(self), torch.no_grad():
-            return _in_batches(_texts(texts), batch_size, answer)
+        return self._in_batches(texts, batch_size, weigh)
 
     def option_words(self, options: Sequence[str] | None) -> list[str]:
-        """The options to choose from: the given ones, or those the bridge was trained with.
+        """Returns the given options, or those of training.
 
         Raises:
-            DataError: as ``classify``.
+            DataError: there are no options, or an empty or duplicate one.
         """
         if options is None:
             options = self.config.options
@@ -178,63 +178,50 @@ class Answering:
             if not option.strip():
                 raise DataError("an option is empty", allowed="label words")
             if list(options).count(option) > 1:
-                raise DataError(f"the option {option!r} is there twice", allowed="each option once")
+                raise DataError(f"duplicate option {option!r}", allowed="each option once")
         return list(options)
+
+    def _in_batches(
+        self, texts: str | Sequence[str], size: int, answer: Callable[[list[str]], Sequence[Answer]]
+    ) -> list[Answer]:
+        """Answers batches of similar length in eval mode, and restores the order of the texts.
+
+        A text may have several answers (``num_return_sequences``), as many as the others.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        results: dict[int, Sequence[Answer]] = {}
+        with eval_mode(cast("nn.Module", self)):
+            for indices in by_length([len(text) for text in texts], size):
+                answers = answer([texts[index] for index in indices])
+                each = len(answers) // len(indices)
+                for turn, index in enumerate(indices):
+                    results[index] = answers[turn * each : (turn + 1) * each]
+        return [result for index in range(len(texts)) for result in results[index]]
 
 
 def option_ids(language_model: LanguageModel, option: str) -> list[int]:
-    """An option as the language model was trained to answer it: its tokens, then EOS."""
+    """Returns an option as the language model is trained to answer it: its tokens, then EOS."""
     return [*language_model.token_ids(option), language_model.eos_id]
 
 
-def option_divisors(ids: Sequence[Sequence[int]], normalize: str) -> Tensor:
-    """What the options' summed scores are divided by: 1, or their lengths for ``"mean"``.
+def option_divisors(ids: Sequence[Sequence[int]], length_normalization: str) -> Tensor:
+    """Returns the divisors [O] of summed scores: 1 for ``"sum"``, token counts for ``"mean"``.
 
     Raises:
-        DataError: ``normalize`` is neither ``"sum"`` nor ``"mean"``.
+        DataError: ``length_normalization`` is neither.
     """
-    if normalize not in NORMALIZATIONS:
-        raise DataError(f"unknown normalize {normalize!r}", allowed=NORMALIZATIONS)
-    return torch.tensor([len(option) if normalize == "mean" else 1 for option in ids])
+    if length_normalization not in NORMALIZATIONS:
+        raise DataError(
+            f"unknown length normalization {length_normalization!r}", allowed=NORMALIZATIONS
+        )
+    return torch.tensor([len(option) if length_normalization == "mean" else 1 for option in ids])
 
 
 def classification(options: Sequence[str], scores: Tensor) -> Classification:
-    """Scores [O] → the choice; the first of equals wins."""
+    """Returns the classification by the scores [O]; the first of equals wins."""
     probabilities = scores.softmax(0).tolist()
     return Classification(
         choice=options[int(scores.argmax())],
         scores=dict(zip(options, scores.tolist(), strict=True)),
         probabilities=dict(zip(options, probabilities, strict=True)),
     )
-
-
-def _texts(texts: str | Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _in_batches(
-    texts: list[str], size: int, answer: Callable[[list[str]], Sequence[Answer]]
-) -> list[Answer]:
-    """The texts' answers in their order, worked out in batches of about one length.
-
-    A text may have several answers (``num_return_sequences``), all texts as many.
-    """
-    found: dict[int, Sequence[Answer]] = {}
-    for places in by_length([len(text) for text in texts], size):
-        answers = answer([texts[place] for place in places])
-        each = len(answers) // len(places)
-        for turn, place in enumerate(places):
-            found[place] = answers[turn * each : (turn + 1) * each]
-    return [one for place in range(len(texts)) for one in found[place]]
-
-
-@contextmanager
-def _evaluating(module: Any) -> Iterator[None]:
-    """Eval mode for a while: an answer must not depend on a dropout mask."""
-    assert isinstance(module, nn.Module)
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

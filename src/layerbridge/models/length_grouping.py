@@ -1,31 +1,31 @@
-"""Which texts are read together, by their lengths alone, so that little of a batch is padding."""
+"""Batches of texts of similar length, so that little of a batch is padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 
-def cut(places: Iterable[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Places in batches, in their order, as many in one as rows × longest length ≤ ``tokens``.
+def cut(indices: Iterable[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Splits indices, in their order, into batches of rows × longest length ≤ ``tokens``.
 
     Args:
-        places: of rows, the longest first or the shortest first.
-        lengths: of all rows.
-        tokens: the budget of a batch; a row that is longer has a batch to itself.
+        indices: of rows, sorted by length in either direction.
+        lengths: of all rows, in tokens.
+        tokens: the budget of a batch; a longer row is a batch of its own.
     """
     batches: list[list[int]] = []
     longest = 0
-    for place in places:
-        longest = max(longest, lengths[place])
+    for index in indices:
+        longest = max(longest, lengths[index])
         if batches and (len(batches[-1]) + 1) * longest <= tokens:
-            batches[-1].append(place)
+            batches[-1].append(index)
         else:
-            batches.append([place])
-            longest = lengths[place]
+            batches.append([index])
+            longest = lengths[index]
     return batches
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Places in batches of about one length, the shortest first: little of them is padding."""
-    places = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    return [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    """Returns the indices of ``lengths`` in batches of similar length, the shortest first."""
+    indices = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]

@@ -1,14 +1,16 @@
-"""The model card of a bridge: what it joins, what it was trained on, how, and what came out."""
+"""The model card of a bridge: Markdown below the hub's metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
+from huggingface_hub import ModelCardData
 
 from layerbridge.models.config import BridgeConfig
 from layerbridge.version import __version__
+
+TAGS = ("layerbridge", "multilingual", "cross-lingual-transfer", "soft-prompt")
 
 
 def model_card(
@@ -21,25 +23,17 @@ def model_card(
     seconds: float,
     results: str | None = None,
 ) -> str:
-    """The card, as Markdown with the hub's metadata on top.
+    """Returns the card of a trained bridge.
 
     Args:
         config: of the bridge.
-        data: name of the task or the data it was trained on.
-        rows: how many English rows that was.
-        settings: of the training, where they differ from the defaults.
-        steps: optimiser steps taken.
+        data: name of the task or the training data.
+        rows: number of English training rows.
+        settings: training settings that differ from the defaults.
+        steps: optimizer steps.
         seconds: of training.
-        results: a Markdown table, once there is one.
+        results: a Markdown table.
     """
-    front = yaml.safe_dump(
-        {
-            "library_name": "layerbridge",
-            "tags": ["layerbridge", "multilingual", "cross-lingual-transfer", "soft-prompt"],
-            "base_model": _hub_ids(config),
-        },
-        sort_keys=False,
-    )
     table = {
         "encoder": f"`{config.encoder}` {_version(config, 'encoder')}",
         "language model": f"`{config.language_model}` {_version(config, 'language_model')}",
@@ -47,48 +41,56 @@ def model_card(
         f"normalize `{config.normalize or 'none'}`",
         "projection": f"{config.encoder_width} → {config.language_model_width}, "
         f"start `{config.projection_start}`",
-        "training data": f"{data}, {rows} rows, English alone",
+        "training data": f"{data}, {rows} rows, English only",
         "training": f"{steps} steps, {seconds:.0f} s",
         **{f"`{name}`": f"`{value}`" for name, value in settings.items()},
         "layerbridge": __version__,
     }
-    lines = [
-        f"---\n{front}---\n",
-        "# A layerbridge bridge\n",
-        "Only the bridge is stored here; both models it joins stay as they were published.\n",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in table.items()),
-        "",
-    ]
-    if config.options:
-        lines.append(f"It answers with one of: {', '.join(config.options)}.\n")
-    if config.template:
-        lines.append(f"Its encoder texts were made with the template `{config.template}`.\n")
-    lines.append(
-        "```python\nfrom layerbridge import LayerBridge\n\n"
-        'bridge = LayerBridge.from_pretrained("THIS FOLDER OR ID")\n'
-        'bridge.classify(["…"])\n```\n'
-        if config.options
-        else "```python\nfrom layerbridge import LayerBridge\n\n"
-        'bridge = LayerBridge.from_pretrained("THIS FOLDER OR ID")\n'
-        'bridge.generate_text(["…"])\n```\n'
-    )
-    if results:
-        lines.append(f"## Results\n\n{results}\n")
-    return "\n".join(lines)
-
-
-def _version(config: BridgeConfig, what: str) -> str:
-    revision = getattr(config, f"{what}_revision")
-    fingerprint = getattr(config, f"{what}_fingerprint")
-    return f"(revision `{revision}`)" if revision else f"(weights `{(fingerprint or '')[:12]}`)"
-
-
-def _hub_ids(config: BridgeConfig) -> list[str]:
-    """The backbones that the hub knows: those with a revision."""
-    pairs = (
+    rows_of_table = "\n".join(f"| {name} | {value} |" for name, value in table.items())
+    backbones = (
         (config.encoder, config.encoder_revision),
         (config.language_model, config.language_model_revision),
     )
-    return [name for name, revision in pairs if name and revision]
+    sections = [
+        "Only the bridge is stored here; both models it joins stay as published.",
+        f"| | |\n|---|---|\n{rows_of_table}",
+        config.options and f"It answers with one of: {', '.join(config.options)}.",
+        config.template and f"Its encoder texts follow the template `{config.template}`.",
+        _example("classify" if config.options else "generate_text"),
+        results and f"## Results\n\n{results}",
+    ]
+    # The hub knows only backbones with a revision.
+    base_models = [name for name, revision in backbones if name and revision]
+    return _card(sections, tags=TAGS, base_model=base_models)
+
+
+def plain_card(config: BridgeConfig) -> str:
+    """Returns the card of a bridge of which only the settings are known."""
+    sections = [
+        f"It lets `{config.language_model}` read what `{config.encoder}` understands, through "
+        f"`{config.fusion}` fusion of the encoder's layers. Only the bridge is stored here.",
+        _example("generate_text"),
+    ]
+    return _card(sections, tags=("layerbridge", "multilingual", "soft-prompt"))
+
+
+def _card(
+    sections: Sequence[str | None], *, tags: Sequence[str], base_model: list[str] | None = None
+) -> str:
+    data = ModelCardData(library_name="layerbridge", tags=list(tags), base_model=base_model)
+    front = data.to_yaml(original_order=["library_name", "tags", "base_model"])
+    body = "\n\n".join(section for section in sections if section)
+    return f"---\n{front}\n---\n\n# A layerbridge bridge\n\n{body}\n"
+
+
+def _example(call: str) -> str:
+    return (
+        "```python\nfrom layerbridge import LayerBridge\n\n"
+        f'bridge = LayerBridge.from_pretrained("THIS FOLDER OR ID")\nbridge.{call}(["…"])\n```'
+    )
+
+
+def _version(config: BridgeConfig, backbone: str) -> str:
+    revision = getattr(config, f"{backbone}_revision")
+    fingerprint = getattr(config, f"{backbone}_fingerprint")
+    return f"(revision `{revision}`)" if revision else f"(weights `{(fingerprint or '')[:12]}`)"

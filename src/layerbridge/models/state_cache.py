@@ -1,8 +1,7 @@
-"""State caches: the layer states of texts that were read before, in memory or in a file.
+"""State caches: the hidden states of texts that were encoded before, in memory or in a file.
 
-The encoder is frozen, so a text need be read once only, however many epochs, bridges or settings
-follow. They hold what they are given; who fills them decides what is worth the room.
-Legend: L layers, K of them kept, B batch, S encoder tokens, E encoder width.
+The encoder is frozen, so one pass per text serves all epochs, bridges and settings.
+Legend: L layers, K of them stored, B batch, S encoder tokens, E encoder width.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from layerbridge.models.hidden_states import HiddenStates
 
 
 class StateCache:
-    """Layer states by text, without padding, where the encoder left them."""
+    """Hidden states by text, without padding, on the encoder's device."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Tensor] = {}
@@ -33,37 +32,37 @@ class StateCache:
 
     @property
     def bytes(self) -> int:
-        """What it holds, in bytes."""
+        """Size of the stored states, in bytes."""
         return sum(row.nbytes for row in self._rows.values())
 
     def put(self, text: str, states: Float[Tensor, "L S E"]) -> None:
-        """Keeps the states of one text, its real tokens only."""
+        """Stores the states of one text, without padding."""
         self._rows[text] = states
 
     def batch(self, texts: Sequence[str]) -> HiddenStates:
-        """The states of texts that are all here, padded on the right with zeros."""
+        """Returns the states of stored texts, padded on the right with zeros."""
         return HiddenStates(*_padded([self._rows[text] for text in texts]))
 
 
 class MappedStateCache:
-    """The same in a file, which the system reads into memory as far as there is room.
+    """The same in a memory-mapped file, which may be larger than memory.
 
-    One flat file of the states' own bytes, row after row, and an index in memory. The file has no
-    name in its folder: it is gone with the cache, and with the process whatever ends it.
+    The file is the states' own bytes, text after text; the index is in memory. It is unlinked at
+    once, so that it disappears with the process, however that ends.
 
     Args:
-        folder: where the room is.
-        layers: indices of the layers to keep; the others of a batch have a shape and no numbers.
+        folder: with enough disk space.
+        layers: indices of the K layers to store; the others of a batch are on the meta device.
     """
 
     def __init__(self, folder: Path, *, layers: Sequence[int]) -> None:
         self.layers = list(layers)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._index: dict[str, tuple[int, int]] = {}  # text → its first number, and its S
+        self._index: dict[str, tuple[int, int]] = {}  # text → (first element, S)
         self._shape = (0, 0)  # L and E
         self._dtype = torch.float32
-        self._end = 0  # how many numbers the file has
-        self._numbers: Tensor | None = None  # the file, as far as it was mapped
+        self._end = 0  # elements in the file
+        self._elements: Tensor | None = None  # the mapped part of the file
 
     def __contains__(self, text: str) -> bool:
         return text in self._index
@@ -73,11 +72,11 @@ class MappedStateCache:
 
     @property
     def bytes(self) -> int:
-        """What it holds, in bytes."""
+        """Size of the stored states, in bytes."""
         return self._end * self._dtype.itemsize
 
     def put(self, text: str, states: Float[Tensor, "L S E"]) -> None:
-        """Keeps the states of one text, its real tokens only.
+        """Stores the states of one text, without padding.
 
         Raises:
             OSError: the disk is full.
@@ -85,44 +84,44 @@ class MappedStateCache:
         layers, tokens, width = states.shape
         assert not self._index or (self._shape, self._dtype) == ((layers, width), states.dtype)
         self._shape, self._dtype = (layers, width), states.dtype
-        kept = states if len(self.layers) == layers else states[self.layers]
+        stored = states if len(self.layers) == layers else states[self.layers]
         # As bytes, since numpy has no bfloat16.
-        self._file.write(kept.cpu().contiguous().view(torch.uint8).numpy().data)
+        self._file.write(stored.cpu().contiguous().view(torch.uint8).numpy().data)
         self._index[text] = (self._end, tokens)
-        self._end += kept.numel()
+        self._end += stored.numel()
 
     def batch(self, texts: Sequence[str]) -> HiddenStates:
-        """The states of texts that are all here, on the CPU, padded on the right with zeros."""
+        """Returns the states of stored texts on the CPU, padded on the right with zeros."""
         states, mask = _padded([self._row(text) for text in texts])
         layers, _ = self._shape
         if len(self.layers) == layers:
             return HiddenStates(states, mask)
-        # Whoever reads a layer that is not kept gets an error, and no zeros.
-        every: list[Tensor] = [torch.empty_like(states[0], device="meta")] * layers
+        # Reading a layer that is not stored is an error, not zeros.
+        all_layers: list[Tensor] = [torch.empty_like(states[0], device="meta")] * layers
         for layer, state in zip(self.layers, states, strict=True):
-            every[layer] = state
-        return HiddenStates(every, mask)
+            all_layers[layer] = state
+        return HiddenStates(all_layers, mask)
 
     def close(self) -> None:
-        """Gives the room on the disk back; nothing can be read any more."""
+        """Frees the disk space; the cache cannot be used any more."""
         self._index.clear()
-        self._numbers = None
+        self._elements = None
         self._file.close()
 
     def _row(self, text: str) -> Float[Tensor, "K S E"]:
         start, tokens = self._index[text]
-        if self._numbers is None or len(self._numbers) < self._end:
+        if self._elements is None or len(self._elements) < self._end:
             self._file.flush()
-            # Shared, as mmap does unless told otherwise: a private mapping that could be written
-            # counts as memory, and one larger than the machine's would be refused.
+            # A shared mapping, mmap's default: a private writable one counts as memory, and would
+            # be refused if larger than that.
             whole = mmap.mmap(self._file.fileno(), self.bytes)
-            self._numbers = torch.frombuffer(whole, dtype=self._dtype)
-        shape = (len(self.layers), tokens, self._shape[1])
-        return self._numbers[start : start + shape[0] * shape[1] * shape[2]].view(shape)
+            self._elements = torch.frombuffer(whole, dtype=self._dtype)
+        shape = torch.Size([len(self.layers), tokens, self._shape[1]])
+        return self._elements[start : start + shape.numel()].view(shape)
 
 
 def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows [K, S, E] as states [K, B, S, E] and their mask [B, S]."""
+    """Returns rows [K, S, E] as states [K, B, S, E], and their mask [B, S]."""
     layers, _, width = rows[0].shape
     longest = max(row.shape[1] for row in rows)
     states = rows[0].new_zeros(layers, len(rows), longest, width)

@@ -1,7 +1,4 @@
-"""A backbone's list of layers: where it is, and the model with fewer of them.
-
-It knows modules and their number, not what a layer does.
-"""
+"""The list of layers of a backbone, and the model with fewer layers."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList] | None:
-    """The path of the list of layers within the model, and the list; None if none is known."""
+    """Returns the path and the list of the model's layers, or None if it is not found."""
     depth = model.config.get_text_config().num_hidden_layers
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
@@ -24,28 +21,28 @@ def layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList] | None:
 
 
 def truncated(model: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A model of the lowest ``layers`` of the model's layers, all modules shared with it.
+    """Returns a model of the lowest ``layers`` layers, which shares all modules with ``model``.
 
-    The model itself stays as it is, so that another thread may be running it. One whose list of
-    layers is not known comes back whole.
+    ``model`` is not modified, since another thread may be running it. If its list of layers is
+    not found, returns ``model``.
     """
-    found = layer_list(model)
-    if found is None:
+    path_and_list = layer_list(model)
+    if path_and_list is None:
         return model
-    path, whole = found
-    twin = _copy(model)
-    owner: nn.Module = twin
-    *above, name = path.split(".")
-    for step in above:
-        child = _copy(getattr(owner, step))
-        setattr(owner, step, child)
+    path, all_layers = path_and_list
+    shortened = _shallow_copy(model)
+    owner: nn.Module = shortened
+    *parents, name = path.split(".")
+    for parent in parents:
+        child = _shallow_copy(getattr(owner, parent))
+        setattr(owner, parent, child)
         owner = child
-    setattr(owner, name, whole[:layers])
-    return twin
+    setattr(owner, name, all_layers[:layers])
+    return shortened
 
 
-def _copy(module: Module) -> Module:
-    twin = copy.copy(module)
-    # A shallow copy shares the table of modules as well.
-    twin._modules = dict(module._modules)
-    return twin
+def _shallow_copy(module: Module) -> Module:
+    copied = copy.copy(module)
+    # copy.copy shares the table of submodules.
+    copied._modules = dict(module._modules)
+    return copied

@@ -19,11 +19,14 @@ from torch import Tensor
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.bridge import LayerBridge, backbone_source
+from layerbridge.models.backbone_pair import backbone_source
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.encoder import Encoder
-from layerbridge.models.language_model import LanguageModel, pack
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.length_grouping import cut
+from layerbridge.models.packing import pack
+from layerbridge.serving.embedding_loader import load_embeddings
 from layerbridge.serving.requests import Ask
 
 # A pass of a CPU, pads included. Rows as they come would be padded to three times their length.
@@ -81,7 +84,7 @@ class Bridges(Mapping[str, LayerBridge]):
                     allowed="bridges over one language model",
                     hint="start one server for each",
                 )
-        read = LanguageModel.load if weights else LanguageModel.load_embeddings
+        read = LanguageModel.load if weights else load_embeddings
         language_model = read(source, options).to(device)
         encoders: dict[tuple[Any, ...], Encoder] = {}
         bridges = {}

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
-from layerbridge.models.language_model import LanguageModel, PackedInputs
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.packing import PackedInputs
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,10 @@ class TorchEngine(LocalEngine):
             self._on_batch("classify", len(asked))
             options = None if first.options is None else list(first.options)
             return bridge.classify(
-                texts, options, instruction=first.instruction, normalize=first.normalize
+                texts,
+                options,
+                instruction=first.instruction,
+                length_normalization=first.normalize,
             )
         self._on_batch("encode", len(asked))
         return bridge.layer_weights(texts)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.fusion.global_softmax import GlobalSoftmax
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.progress import say
@@ -110,10 +111,5 @@ def probe(bridge: LayerBridge, texts: Sequence[str]) -> HiddenStates:
 @torch.no_grad()
 def mean_weights(bridge: LayerBridge, states: HiddenStates) -> Float[Tensor, " L"]:
     """The fusion's weights over all tokens of the states, as it would weigh them in an answer."""
-    fusion = bridge.fusion
-    training = fusion.training
-    fusion.eval()
-    try:
-        return fusion.weights(states).flatten(0, 1).mean(0).float().cpu()
-    finally:
-        fusion.train(training)
+    with eval_mode(bridge.fusion):
+        return bridge.fusion.weights(states).flatten(0, 1).mean(0).float().cpu()

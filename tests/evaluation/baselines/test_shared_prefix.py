@@ -5,6 +5,7 @@ from transformers import Gemma2ForCausalLM
 from layerbridge.evaluation.baselines.prompt import padded
 from layerbridge.evaluation.baselines.shared_prefix import SharedPrefix
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.option_scoring import option_scores
 
 PREFIX = [3, 40, 41, 42, 60, 61, 7, 8, 9, 100, 101]
 ROWS = [[20], [21, 22, 23, 24, 25, 26, 27], [], [28, 29, 30], [28, 29, 31]]
@@ -29,13 +30,13 @@ def naive(lm, rows=ROWS):
 def widths(monkeypatch):
     """How many tokens the language model's body was given, call by call."""
     seen = []
-    last_logits = LanguageModel._last_logits
+    last_logits = LanguageModel.last_logits
 
-    def spy(self, arguments, keep, **rest):
-        seen.append(tuple(arguments["inputs_embeds"].shape[:2]))
-        return last_logits(self, arguments, keep, **rest)
+    def spy(self, embeds, *arguments, **rest):
+        seen.append(tuple(embeds.shape[:2]))
+        return last_logits(self, embeds, *arguments, **rest)
 
-    monkeypatch.setattr(LanguageModel, "_last_logits", spy)
+    monkeypatch.setattr(LanguageModel, "last_logits", spy)
     return seen
 
 
@@ -82,7 +83,7 @@ def test_a_model_that_counts_positions_itself_reads_whole_prompts(load_lm, monke
     found = SharedPrefix(lm, PREFIX).option_scores(ROWS, OPTIONS)
     assert widths[0] == (len(ROWS), len(PREFIX) + 7)
     monkeypatch.setattr(lm, "takes_positions", True)
-    expected = lm.option_scores([padded(lm, [[*PREFIX, *row] for row in ROWS])], OPTIONS)
+    expected = option_scores(lm, [padded(lm, [[*PREFIX, *row] for row in ROWS])], OPTIONS)
     # Rotary positions are relative: left pads alone do not change what is read.
     torch.testing.assert_close(found, expected, **CLOSE)
 

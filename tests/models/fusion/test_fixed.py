@@ -45,7 +45,7 @@ def test_layers_without_numbers_are_never_looked_at(normalize):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"layers": []}, "fusion 'fixed' was given no layers; allowed: 1 to 3, or -3 to -1"),
+        ({"layers": []}, "fusion 'fixed' needs at least one layer; allowed: 1 to 3, or -3 to -1"),
         ({"layers": [0]}, "the encoder has no layer 0; allowed: 1 to 3, or -3 to -1"),
         ({"layers": [4]}, "the encoder has no layer 4; allowed: 1 to 3, or -3 to -1"),
         ({"layers": -4}, "the encoder has no layer -4; allowed: 1 to 3, or -3 to -1"),

@@ -1,9 +1,14 @@
 import pytest
 import torch
+from torch import nn
 
+import layerbridge
 from layerbridge.errors import ConfigError
 from layerbridge.models import fusion
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.fusion import registry
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.language_model import IGNORED
 
 
 def refused(*arguments, **options):
@@ -56,3 +61,74 @@ def test_unknown_names_and_options():
         "fusion 'global-softmax' has no option 'tau'; allowed: base, factor"
     )
     assert refused("last", self=1).startswith("fusion 'last' has no option 'self'")
+
+
+class FirstLayer(fusion.Fusion):
+    """A strategy from outside the library: f = scale · h₁."""
+
+    def __init__(self, num_layers, width, *, start="uniform", normalize=None, scale=1.0):
+        super().__init__(num_layers, width, start=start, normalize=normalize)
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    @property
+    def required_layers(self):
+        return [0]
+
+    def fuse(self, states):
+        return self.scale * states.layers[0].float()
+
+    def weights(self, states):
+        return torch.eye(self.num_layers)[0].expand(*states.mask.shape, -1)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(registry, "STRATEGIES", dict(registry.STRATEGIES))
+    layerbridge.register_fusion("first-layer", FirstLayer)
+
+
+def test_a_registered_strategy_is_trained_saved_and_loaded(registered, folder, tmp_path):
+    assert fusion.names()[-1] == "first-layer"
+    bridge = LayerBridge.from_backbones(
+        str(folder("mt5")),
+        str(folder("llama")),
+        "first-layer",
+        fusion_options={"scale": 2.0},
+        dtype="float32",
+    )
+    optimizer = torch.optim.SGD([p for p in bridge.parameters() if p.requires_grad], lr=0.1)
+    batch = bridge.encoder.tokenize(["The market rose", "a"])
+    labels = torch.tensor([[5, 6, 1], [7, 1, IGNORED]])
+    losses = []
+    for _ in range(2):
+        loss = bridge(**batch, labels=labels).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
+    assert bridge.fusion.scale.item() != 2.0
+    bridge.save_pretrained(tmp_path)
+    loaded = LayerBridge.from_pretrained(tmp_path, dtype="float32")
+    assert isinstance(loaded.fusion, FirstLayer)
+    assert torch.equal(loaded.fusion.scale, bridge.fusion.scale)
+    texts = ["The teams entertained the crowd"]
+    assert loaded.classify(texts, ["a", "b"]) == bridge.classify(texts, ["a", "b"])
+    (weights,) = loaded.layer_weights(texts)
+    assert weights.weights[:, 0].tolist() == [1.0] * len(weights.tokens)
+
+
+def test_what_cannot_be_registered(registered):
+    layerbridge.register_fusion("first-layer", FirstLayer)  # again: nothing changes
+    with pytest.raises(ConfigError) as caught:
+        layerbridge.register_fusion("last", FirstLayer)
+    assert str(caught.value) == (
+        "the fusion 'last' is already registered; next: choose another name"
+    )
+    for strategy in (nn.Linear, FirstLayer(3, 8), "first"):
+        with pytest.raises(ConfigError) as caught:
+            layerbridge.register_fusion("other", strategy)
+        assert str(caught.value).endswith(
+            " is not a fusion strategy; allowed: a subclass of Fusion"
+        )
+    assert "other" not in fusion.names()

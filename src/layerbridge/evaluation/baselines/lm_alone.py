@@ -20,6 +20,7 @@ from layerbridge.evaluation.evaluator import Progress
 from layerbridge.evaluation.results import Result
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.option_scoring import option_scores
 from layerbridge.tasks import Task
 
 METHOD = "LM alone"
@@ -63,7 +64,7 @@ def lm_alone(
         read = [start + words.ids(language_model, text, most) for text in texts]
         # Where nothing at all comes first, EOS does: it is what models without BOS begin after.
         read = [ids or [language_model.eos_id] for ids in read]
-        return language_model.option_scores([padded(language_model, read)], options)
+        return option_scores(language_model, [padded(language_model, read)], options)
 
     return Result(
         method=METHOD,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from layerbridge.errors import ConfigError
-from layerbridge.models.language_model import LanguageModel, Segment
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.packing import Segment
 
 # {text} is the row's text, {options} the label words with commas.
 PROMPT = 'Category of "{text}": '

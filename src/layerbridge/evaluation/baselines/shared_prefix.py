@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from layerbridge.evaluation.baselines.prompt import padded
-from layerbridge.models.language_model import GROWING, LanguageModel
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.option_scoring import GROWING, option_scores
+from layerbridge.models.packing import pack
 
 
 class SharedPrefix:
@@ -31,7 +33,7 @@ class SharedPrefix:
         self.ids, self.last = list(ids[:-1]), list(ids[-1:])
         self.cache: Any = None
         if self.ids and language_model.takes_positions:
-            self.cache = language_model.cache_of([padded(language_model, [self.ids])])
+            _, self.cache = language_model.prefill(pack([padded(language_model, [self.ids])]))
         # Tokens that may be read through the cache; between it and a short row there are pads.
         self.most = _holds(self.cache)
 
@@ -39,7 +41,7 @@ class SharedPrefix:
     def option_scores(
         self, rows: Sequence[Sequence[int]], options: Sequence[Sequence[int]]
     ) -> Tensor:
-        """log p(option | prefix, row), as ``LanguageModel.option_scores`` gives it.
+        """log p(option | prefix, row), as ``models.option_scoring.option_scores`` gives it.
 
         Args:
             rows: the tokens that follow the prefix.
@@ -49,8 +51,8 @@ class SharedPrefix:
         rows = [[*self.last, *row] for row in rows]
         shared, longest = len(self.ids), max(map(len, options))
         if shared + max(map(len, rows)) + longest > self.most:
-            return lm.option_scores([padded(lm, [[*self.ids, *row] for row in rows])], options)
-        return lm.option_scores([padded(lm, rows)], options, after=self.cache)
+            return option_scores(lm, [padded(lm, [[*self.ids, *row] for row in rows])], options)
+        return option_scores(lm, [padded(lm, rows)], options, after=self.cache)
 
 
 def _holds(cache: Any) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerbridge.errors import ZooError
+from layerbridge.hub.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -150,19 +151,9 @@ def _convert_tokenizer(source: Path, folder: Path, longest: int) -> None:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' bars and warnings to itself: they speak of the GGUF file, not of ours."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        # One of the bars is tqdm's own and heeds no setting.
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    # One of the bars is tqdm's own and heeds no setting.
+    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`fixed`: the mean of a few layers that one names; a middle layer, say, or the last four."""
+"""`fixed`: the mean of some given layers, such as a middle layer or the last four."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from layerbridge.models.hidden_states import HiddenStates
 
 
 class Fixed(Fusion):
-    """f = mean of the named h_l; it has no parameters.
-
-    The encoder need not run the layers above the highest one.
+    """The mean of some hidden states, without parameters; layers above them are not run.
 
     Args:
-        layers: numbers of layers, from 1 to L as in h₁ … h_L, or from -L to
-            -1, counted from the last.
+        layers: 1 to L as in h₁ … h_L, or -L to -1 counted from the last.
 
     Raises:
-        ConfigError: no layers, one that the encoder does not have, or a start that fixed weights
-            cannot follow.
+        ConfigError: no layers, a layer that the encoder does not have, or ``start="last"``, which
+            fixed weights cannot follow.
     """
+
+    name = "fixed"
 
     def __init__(
         self,
@@ -38,14 +37,14 @@ class Fixed(Fusion):
     ) -> None:
         if start != "uniform":
             raise ConfigError(
-                f"fusion 'fixed' cannot start at {start!r}: its weights are fixed",
+                f"fusion {self.name!r} cannot start at {start!r}: its weights are fixed",
                 allowed="start 'uniform'",
             )
         super().__init__(num_layers, width, start=start, normalize=normalize)
         numbers = [layers] if isinstance(layers, int) else list(layers)
         allowed = f"1 to {num_layers}, or -{num_layers} to -1"
         if not numbers:
-            raise ConfigError("fusion 'fixed' was given no layers", allowed=allowed)
+            raise ConfigError("fusion 'fixed' needs at least one layer", allowed=allowed)
         for number in numbers:
             if not isinstance(number, int) or not 1 <= abs(number) <= num_layers:
                 raise ConfigError(f"the encoder has no layer {number!r}", allowed=allowed)
@@ -54,32 +53,29 @@ class Fixed(Fusion):
 
     @property
     def required_layers(self) -> Sequence[int]:
-        """The named layers."""
+        """Indices of the given layers."""
         return self.indices
 
     def prepared(self, states: HiddenStates) -> HiddenStates:
-        """The named layers alone are scaled; of the others there may be no numbers."""
+        """Scales only the given layers; the others may be on the meta device."""
         assert len(states) == self.num_layers, (len(states), self.num_layers)
         if self.normalize != "rms":
             return states
-        scaled = HiddenStates(
-            [states.layers[p] for p in self.indices], states.mask
-        ).rms_normalized()
+        given = HiddenStates([states.layers[i] for i in self.indices], states.mask)
         layers = list(states.layers)
-        for index, layer in zip(self.indices, scaled.layers, strict=True):
+        for index, layer in zip(self.indices, given.rms_normalized().layers, strict=True):
             layers[index] = layer
         return HiddenStates(layers, states.mask)
 
     def fuse(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f = Σ h_l / n over the n named layers."""
-        total = states.layers[self.indices[0]].float()
-        for index in self.indices[1:]:
-            total = total + states.layers[index]
+        """Returns f = Σ h_l / n over the n given layers; no [L, B, S, E] tensor is made."""
+        total = torch.zeros_like(states.layers[self.indices[0]], dtype=torch.float32)
+        for index in self.indices:
+            total += states.layers[index]
         return total / len(self.indices)
 
     def weights(self, states: HiddenStates) -> Float[Tensor, "B S L"]:
-        """1/n on the named layers, 0 elsewhere."""
-        batch, tokens, _ = states.layers[self.indices[0]].shape
-        weights = torch.zeros(batch, tokens, self.num_layers, device=states.mask.device)
+        """Returns 1/n for the given layers, 0 for the others."""
+        weights = torch.zeros(*states.mask.shape, self.num_layers, device=states.mask.device)
         weights[..., list(self.indices)] = 1 / len(self.indices)
         return weights

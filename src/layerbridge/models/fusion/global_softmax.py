@@ -1,4 +1,4 @@
-"""`global-softmax`: one weight a layer, the same for every token (arXiv 2508.09091, §3.1).
+"""`global-softmax`: one weight per layer, the same for every token (arXiv 2508.09091, §3.1).
 
     τ = base + factor · θ        α = softmax(τ · w)        f = Σ α_l h_l
 
@@ -18,14 +18,13 @@ from layerbridge.models.hidden_states import HiddenStates
 class GlobalSoftmax(Fusion):
     """L learned weights and a learned scale.
 
-    The paper writes a temperature of 1e-2; it is 1/base here, since the scale multiplies.
-    w, θ and τ·w stay in float32: at θ = 1e-5 and w = 3e-5, bfloat16 would lose every step.
+    The paper's temperature of 1e-2 is 1/base here, since the scale multiplies. w, θ and τ·w stay
+    in float32: at θ = 1e-5 and w = 3e-5, bfloat16 would lose every step.
 
     Args:
-        base: what the scale τ is when θ is 0.
-        factor: how far θ moves it. With a factor of 1e5 one step of 1e-3 on θ moves τ by 100, so
-            a learning rate fit for the projection is too high here: give the fusion its own
-            (``fusion_learning_rate_scale``).
+        base: the scale τ at θ = 0.
+        factor: the effect of θ on τ. At 1e5, one step of 1e-3 on θ moves τ by 100: the fusion
+            needs a lower learning rate than the projection (``fusion_learning_rate_scale``).
     """
 
     def __init__(
@@ -47,15 +46,15 @@ class GlobalSoftmax(Fusion):
             self.w[-1] += self.start_bias() / self.scale().item()
 
     def scale(self) -> Float[Tensor, ""]:
-        """τ = base + factor · θ."""
+        """Returns τ = base + factor · θ."""
         return self.base + self.factor * self.theta.float()
 
     def alpha(self) -> Float[Tensor, " L"]:
-        """α = softmax(τ · w)."""
+        """Returns α = softmax(τ · w)."""
         return (self.scale() * self.w.float()).softmax(0)
 
     def fuse(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f = Σ α_l h_l."""
+        """Returns f = Σ α_l h_l."""
         alpha = self.alpha()
         if not torch.is_grad_enabled():
             # Layer by layer: no [L, B, S, E] tensor is made.
@@ -63,11 +62,10 @@ class GlobalSoftmax(Fusion):
             for weight, layer in zip(alpha, states.layers, strict=True):
                 fused += weight * layer.float()
             return fused
-        # One matrix-vector product, whose gradient for α is another.
+        # One matrix-vector product; its gradient with respect to α is another.
         stacked = states.stacked.float()
         return (alpha @ stacked.flatten(1)).view_as(states.last)
 
     def weights(self, states: HiddenStates) -> Float[Tensor, "B S L"]:
-        """α, repeated for every token."""
-        batch, tokens, _ = states.last.shape
-        return self.alpha().expand(batch, tokens, -1)
+        """Returns α, repeated for every token."""
+        return self.alpha().expand(*states.mask.shape, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,20 +13,19 @@ from layerbridge.models.hidden_states import HiddenStates
 
 
 class Last(Fusion):
-    """Takes the encoder's final hidden state and nothing else; it has no parameters."""
+    """The encoder's final hidden state, without parameters."""
 
     @property
     def required_layers(self) -> Sequence[int]:
-        """h_L alone."""
+        """Index of h_L."""
         return (self.num_layers - 1,)
 
     def fuse(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f = h_L."""
+        """Returns f = h_L."""
         return states.last.float()
 
     def weights(self, states: HiddenStates) -> Float[Tensor, "B S L"]:
-        """1 on the last layer, 0 elsewhere."""
-        batch, tokens, _ = states.last.shape
-        weights = states.last.new_zeros(batch, tokens, len(states)).float()
+        """Returns 1 for the last layer, 0 for the others."""
+        weights = torch.zeros(*states.mask.shape, len(states), device=states.mask.device)
         weights[..., -1] = 1.0
         return weights

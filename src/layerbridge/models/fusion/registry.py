@@ -1,4 +1,4 @@
-"""The fusion strategies by name. A new one is a file with a ``Fusion`` and a line here."""
+"""The fusion strategies by name. To add one: a file with a ``Fusion``, and a line here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRATEGIES: dict[str, type[Fusion]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The strategies that ``fusion=`` takes."""
+    """Returns the names that ``fusion=`` accepts."""
     return tuple(STRATEGIES)
 
 
@@ -36,7 +36,7 @@ def build(
     normalize: str | None = None,
     **options: Any,
 ) -> Fusion:
-    """The strategy of that name for an encoder of ``num_layers`` layers and ``width`` E.
+    """Returns a new strategy for an encoder of ``num_layers`` L and ``width`` E.
 
     Raises:
         ConfigError: the name or an option is unknown, or an option does not fit the encoder.
@@ -44,8 +44,8 @@ def build(
     if name not in STRATEGIES:
         raise ConfigError(f"unknown fusion {name!r}", allowed=names())
     strategy = STRATEGIES[name]
-    everyones = inspect.signature(Fusion.__init__).parameters
-    own = set(inspect.signature(strategy.__init__).parameters) - set(everyones)
+    shared = inspect.signature(Fusion.__init__).parameters
+    own = set(inspect.signature(strategy.__init__).parameters) - set(shared)
     for option in options:
         if option not in own:
             allowed = ", ".join(sorted(own)) or "none"
@@ -54,14 +54,14 @@ def build(
 
 
 def register_fusion(name: str, strategy: type[Fusion]) -> None:
-    """Makes a strategy from outside the library available as ``fusion=name``.
+    """Makes a strategy available as ``fusion=name``.
 
-    A checkpoint stores the name alone: register the strategy again before loading one.
+    A checkpoint stores only the name: register the strategy before loading one.
 
     Args:
-        name: what ``BridgeConfig.fusion`` and ``--fusion`` take.
-        strategy: a subclass of ``layerbridge.models.fusion.Fusion``; keyword arguments of its
-            ``__init__`` beyond the base class's become ``fusion_options``.
+        name: for ``BridgeConfig.fusion`` and ``--fusion``.
+        strategy: a subclass of ``layerbridge.models.fusion.Fusion``; its own keyword arguments
+            are ``fusion_options``.
 
     Raises:
         ConfigError: the name is taken, or the class is not a ``Fusion``.

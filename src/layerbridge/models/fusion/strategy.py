@@ -1,4 +1,4 @@
-"""Fusion: the contract of every strategy that mixes L layers into one state a token.
+"""Fusion: the interface of the strategies that mix L layers into one state per token.
 
 Legend: L layers, B batch, S encoder tokens, E encoder width.
 """
@@ -14,18 +14,21 @@ from torch import Tensor, nn
 
 from layerbridge.models.hidden_states import HiddenStates
 
-# With ``start="last"``: the weight of the last layer before the first step; the rest is level.
+# The last layer's weight before training with ``start="last"``; the others are equal.
 LAST_LAYER_START = 0.95
 
 
 class Fusion(nn.Module, ABC):
-    """Mixes h₁ … h_L into f = Σ α_l h_l.
+    """Mixes h₁ … h_L into f = Σ α_l h_l (arXiv 2508.09091, §3).
+
+    A subclass implements ``fuse`` and ``weights``, and ``required_layers`` if it reads only some.
+    Keyword arguments of its own ``__init__`` are its ``fusion_options``.
 
     Args:
-        num_layers: L, how many layers the encoder has.
-        width: E, the width of its states.
-        start: ``"uniform"`` or ``"last"``, what the weights α favour before training.
-        normalize: ``"rms"`` or None, how states are scaled before they are mixed.
+        num_layers: L, the number of encoder layers.
+        width: E, the width of their hidden states.
+        start: ``"uniform"`` or ``"last"``: the layers that α favors before training.
+        normalize: ``"rms"`` or None: how states are scaled before they are mixed.
     """
 
     def __init__(
@@ -38,32 +41,31 @@ class Fusion(nn.Module, ABC):
         self.normalize = normalize
 
     def forward(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f = Σ α_l h_l, in float32 whatever the encoder's dtype."""
+        """Returns f = Σ α_l h_l in float32, whatever the encoder's dtype."""
         return self.fuse(self.prepared(states))
 
     def prepared(self, states: HiddenStates) -> HiddenStates:
-        """The states as the strategy sees them: as they are, or of unit RMS."""
+        """Returns the states unchanged, or scaled to unit RMS."""
         assert len(states) == self.num_layers, (len(states), self.num_layers)
         return states.rms_normalized() if self.normalize == "rms" else states
 
     @property
     def required_layers(self) -> Sequence[int]:
-        """Indices of the layers it looks at; the others need not be kept."""
+        """Indices of the layers that are read; the others may be on the meta device."""
         return range(self.num_layers)
 
     @abstractmethod
     def fuse(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f for states that are already prepared."""
+        """Returns f of prepared states, in float32."""
 
     @abstractmethod
     def weights(self, states: HiddenStates) -> Float[Tensor, "B S L"]:
-        """α for each token; rows sum to 1. For plots and for reading, not for training."""
+        """Returns α of each token; rows sum to 1. For plots, not for training."""
 
     def start_bias(self) -> float:
-        """What to add to the last layer's logit so that its first weight is LAST_LAYER_START.
+        """Returns the bias b on the last layer's logit that starts its weight at w = 0.95.
 
-        With L level logits and b on the last: e^b / (e^b + L - 1) = w, so
-        b = log(w / (1 - w) · (L - 1)).
+        With equal logits otherwise, e^b / (e^b + L - 1) = w, so b = log(w / (1 - w) · (L - 1)).
         """
         if self.start != "last" or self.num_layers == 1:
             return 0.0

@@ -3,16 +3,15 @@
     x = [q ; h₁+p₁ … h_L+p_L]    z = TransformerEncoderLayer(x) at q
     α = softmax(W z + b)          f = Σ α_l h_l   over the raw states
 
-Only the block's output at q is used, and its input there is the same for every token. So the
-attention among the layers themselves is never computed, and what is left collapses, exactly
-(docs/method.md). Per head k, with d = E / heads:
+Only the block's output at q is used, and q is the same for every token. So the attention among the
+layers is never computed, and the rest collapses, exactly. Per head k, with d = E / heads:
 
-    u_k = W_Kᵏᵀ (W_Qᵏ q + b_Qᵏ) / √d        one vector, not one a token
+    u_k = W_Kᵏᵀ (W_Qᵏ q + b_Qᵏ) / √d          one vector, not one per token
     a_k = softmax over [q·u_k, (h_l+p_l)·u_k]  the key bias adds the same to all and cancels
-    v_k = W_Vᵏ Σ_l a_kl x_l + b_Vᵏ Σ_l a_kl   values after pooling: one product, not L+1
+    v_k = W_Vᵏ Σ_l a_kl x_l + b_Vᵏ Σ_l a_kl    values after pooling: one product, not L+1
 
-Where the states are, memory decides: all else is small beside them. On a GPU they are read by
-kernels (token_softmax_kernel.py), twice, in the dtype they have; this file knows no Triton.
+The states are by far the largest tensor, so reading them decides the speed. On a GPU, Triton
+kernels (``token_softmax_kernel``) read them twice, in their own dtype.
 
 Legend: L layers, B batch, S encoder tokens, E encoder width, N = B·S, K heads, d = E / K.
 """
@@ -31,7 +30,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.models.fusion.strategy import Fusion
 from layerbridge.models.hidden_states import HiddenStates
 
-# Tokens that a CPU fuses at a time where no gradient is wanted: 24 layers of width 1024 are 12 MB.
+# Tokens per block on a CPU without gradients: 12 MB for 24 layers of width 1024.
 BLOCK = 128
 
 IMPLEMENTATIONS = ("collapsed", "reference", "triton", "plain")
@@ -41,14 +40,16 @@ class TokenSoftmax(Fusion):
     """A query reads the L states of a token through one Transformer block and weighs them.
 
     Args:
-        heads: K; the paper has 4, its authors' code 1. Must divide E.
+        heads: K, a divisor of E; 4 in the paper, 1 in its authors' code.
         feedforward: width of the block's hidden layer.
         dropout: inside the block, while training.
-        implementation: ``"collapsed"`` (fast, exact; Triton kernels where the states are on a GPU
-            and the kernels can take them, else torch), ``"triton"`` or ``"plain"`` (the same,
-            with the kernels or with torch, come what may) or ``"reference"`` (the block as the
-            paper writes it, over all L+1 positions). Same parameters, same state dict; under
-            dropout the reference is equal in distribution but draws different masks.
+        implementation: ``"collapsed"`` (the equations above; by Triton kernels on a GPU that can
+            run them, else by torch), ``"triton"`` or ``"plain"`` (always the kernels, or always
+            torch), or ``"reference"`` (the whole block, over all L+1 positions). All have the
+            same parameters; the reference draws other dropout masks.
+
+    Raises:
+        ConfigError: ``heads`` does not divide E, or the implementation is unknown.
     """
 
     def __init__(
@@ -84,17 +85,17 @@ class TokenSoftmax(Fusion):
             self.score.bias[-1] += self.start_bias()
 
     def fuse(self, states: HiddenStates) -> Float[Tensor, "B S E"]:
-        """f = Σ α_l h_l, over the states as they came, without their positions."""
+        """Returns f = Σ α_l h_l over the states without their positions."""
         if torch.is_grad_enabled() or states.last.is_cuda or self.implementation == "reference":
             return self.mix(states.stacked)
-        # A block of tokens stays in a CPU's cache from the scores to the sum, and the L states
-        # are never copied side by side as a whole.
+        # A block of tokens stays in the CPU's cache from the scores to the sum, and the states
+        # are never stacked as a whole.
         blocks = zip(*(layer.flatten(0, 1).split(BLOCK) for layer in states.layers), strict=True)
         f = torch.cat([self.mix(torch.stack(block)[:, None])[0] for block in blocks])
         return f.view(states.last.shape)
 
     def mix(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
-        """f of states that stand side by side."""
+        """Returns f of stacked states."""
         alpha = self.alpha_of(stacked)
         kernels = self.kernels(stacked)
         if kernels is None:
@@ -103,16 +104,16 @@ class TokenSoftmax(Fusion):
         return f.view(stacked.shape[1:])
 
     def weights(self, states: HiddenStates) -> Float[Tensor, "B S L"]:
-        """α for each token."""
+        """Returns α of each token."""
         return self.alpha_of(self.prepared(states).stacked)
 
     def alpha_of(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S L"]:
-        """α = softmax(W z + b)."""
+        """Returns α = softmax(W z + b)."""
         block = self.reference if self.implementation == "reference" else self.collapsed
         return self.score(block(stacked)).softmax(-1)
 
     def reference(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
-        """z as the paper writes it: the whole block over L+1 positions, of which one is kept."""
+        """Returns z as in the paper: the whole block over L+1 positions, read at q."""
         layers, batch, tokens, width = stacked.shape
         keys = stacked.float() + self.position[:, None, None, :]  # [L, B, S, E]
         query = self.query.expand(1, batch, tokens, width)
@@ -120,7 +121,7 @@ class TokenSoftmax(Fusion):
         return self.block(x)[:, 0].view(batch, tokens, width)
 
     def collapsed(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
-        """z at the price of a weighted sum: the same numbers, see the head of this file."""
+        """Returns the same z by the equations at the top of this file."""
         block = self.block
         attended = self.attention(stacked)  # [B, S, E]
         y = block.norm1(self.query + self.drop(attended))
@@ -128,21 +129,21 @@ class TokenSoftmax(Fusion):
         return block.norm2(y + self.drop(block.linear2(hidden)))
 
     def attention(self, stacked: Float[Tensor, "L B S E"]) -> Float[Tensor, "B S E"]:
-        """The block's attention at q alone."""
+        """Returns the block's attention output at q."""
         attention = self.block.self_attn
         heads, head_width = self.heads, self.width // self.heads
         w_q, w_k, w_v = attention.in_proj_weight.view(3, self.width, self.width)
         b_q, _, b_v = attention.in_proj_bias.view(3, self.width)
 
-        # u: [K, E], what each head looks for, in the space of the states.
+        # u [K, E]: the query of each head, in the space of the states.
         q = (w_q @ self.query + b_q).view(heads, head_width) / math.sqrt(head_width)
         u = torch.einsum("kd,kde->ke", q, w_k.view(heads, head_width, self.width))
 
-        # The part of each input that is the same for every token: q, and the positions. [L+1, E].
+        # The part of each input that all tokens share, q and the positions: [L+1, E].
         x = torch.cat([self.query[None], self.position])
         a, pooled = self.pool(stacked.flatten(1, 2), u, x @ u.T)
 
-        # Under dropout a no longer sums to 1, and the value bias is weighted by what is left.
+        # Under dropout a does not sum to 1, so it weighs the value bias too.
         w_v = w_v.view(heads, head_width, self.width)
         shared = torch.einsum("le,kde->lkd", x, w_v) + b_v.view(heads, head_width)
         v = torch.einsum("nke,kde->nkd", pooled, w_v) + torch.einsum("lnk,lkd->nkd", a, shared)
@@ -151,10 +152,10 @@ class TokenSoftmax(Fusion):
     def pool(
         self, states: Float[Tensor, "L N E"], u: Float[Tensor, "K E"], bias: Float[Tensor, "L+1 K"]
     ) -> tuple[Float[Tensor, "L+1 N K"], Float[Tensor, "N K E"]]:
-        """a = softmax(bias + [0, h·u]) over q and the layers, and Σ_l a_l h_l over the layers."""
+        """Returns a = softmax(bias + [0, h·u]) over q and the layers, and Σ_l a_l h_l."""
         kernels = self.kernels(states)
         if kernels is not None:
-            # A mask of its own, drawn as torch would draw it for a.
+            # The mask that torch would draw for a.
             ones = u.new_ones(len(bias), states.shape[1], self.heads)
             keep = self.drop(ones) if self.training and self.dropout else None
             return kernels.pool(states, u, bias, keep)
@@ -164,13 +165,13 @@ class TokenSoftmax(Fusion):
         return a, torch.bmm(a[1:].permute(1, 2, 0), states.transpose(0, 1))
 
     def kernels(self, states: Float[Tensor, "L *N E"]) -> ModuleType | None:
-        """The kernels, where they are wanted and can take these states.
+        """Returns the kernels if they are wanted and can run on these states, else None.
 
         Raises:
-            ConfigError: they are demanded and cannot.
+            ConfigError: ``implementation`` is ``"triton"``, and they cannot.
         """
-        demanded = self.implementation == "triton"
-        if not demanded and (self.implementation != "collapsed" or not states.is_cuda):
+        required = self.implementation == "triton"
+        if not required and (self.implementation != "collapsed" or not states.is_cuda):
             return None
         try:
             from layerbridge.models.fusion import token_softmax_kernel
@@ -180,11 +181,11 @@ class TokenSoftmax(Fusion):
             problem = token_softmax_kernel.problem(states, self.heads)
             if problem is None:
                 return token_softmax_kernel
-        if demanded:
+        if required:
             raise ConfigError(
                 f"fusion implementation 'triton' cannot run: {problem}",
-                hint="take 'collapsed', which runs without the kernels where it has to; "
-                "on a CPU, TRITON_INTERPRET=1 runs them slowly, to test them",
+                hint="use 'collapsed', which falls back to torch; on a CPU, TRITON_INTERPRET=1 "
+                "runs the kernels slowly, for tests",
             )
         return None
 

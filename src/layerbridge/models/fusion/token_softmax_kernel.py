@@ -3,26 +3,22 @@
     a = softmax over [c_0, h_l·u_k + c_l]    pooled_k = Σ_l ã_kl h_l    (`pool`)
     f = Σ_l α_l h_l                                                     (`weighted_sum`)
 
-ã is a, times the dropout where there is some. Everything else of the strategy is small beside the
-states and stays in torch. What these kernels are for is memory: the states are read once by each
-of the four, in the dtype they have, and no copy of them is made. The encoder is frozen, so there is
-no gradient for the states. Sums over tokens run in a fixed order: same input, same bits.
+ã is a times the dropout mask. Everything else of the strategy is small beside the states and stays
+in torch. The kernels are bound by memory: each of the four reads the states once, in their own
+dtype, without a copy. The encoder is frozen, so the states have no gradient. Sums over tokens run
+in a fixed order: the same input gives the same bits.
 
-One program of `pool` holds one token's [L, E] tile on chip for both of its products, which run on
-the tensor cores: as plain multiply-adds they would take longer than the reading does. Nothing is
-rounded for that. A float32 is the sum of three bfloat16 numbers, so u and a go in as three parts
-each, side by side in the 16 rows that a tensor core wants anyway; products of bfloat16 numbers are
-exact in float32, and sums are float32. Warps share E among them, so that each works on the columns
-it loaded.
+One program of `pool` holds one token's [L, E] tile on chip for both products, which run on the
+tensor cores: plain multiply-adds would take longer than reading the states. Nothing is rounded: a
+float32 is the sum of three bfloat16 numbers, so u and a are passed as three parts, side by side in
+the 16 rows that a tensor core needs anyway. Products of bfloat16 numbers are exact in float32, and
+sums are float32. Each warp works on the columns of E that it loaded.
 
-Knows no parameters, no positions and no random numbers.
-
-Legend: L layers, N tokens, E encoder width, K heads, C warps; capitals in the kernels are padded:
-LP, KP, EP to powers of two, R = 4·KP rows (three parts and a zero), EC = EP / C columns a warp.
+Legend: L layers, N tokens, E encoder width, K heads, C warps; sizes in the kernels are padded: LP,
+KP, EP to powers of two, R = 4·KP rows (three parts and a zero), EC = EP / C columns per warp.
 """
 
-# Kernels name their compile-time sizes in capitals, and their arguments have no types that Python
-# knows.
+# Compile-time sizes are in capitals, and kernel arguments have no Python types.
 # ruff: noqa: N803, N806, E741, PLR0917
 # mypy: disallow-untyped-defs=false
 
@@ -38,36 +34,36 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# How many bfloat16 numbers hold one number of a state, exactly.
+# The number of bfloat16 numbers that represent one element of a state exactly.
 EXACT_IN = {torch.bfloat16: 1, torch.float16: 2, torch.float32: 3}
-# Columns of E a warp; with it a thread holds 4·(LP·parts + R) numbers whatever E is.
+# Columns of E per warp: a thread then holds 4·(LP·parts + R) numbers, whatever E is.
 COLUMNS = 128
 WIDEST = 2048
-DEEPEST = 96  # the most LP·parts + R; beyond it registers spill for good
-# Two programs on each multiprocessor: one reads while the other multiplies.
+DEEPEST = 96  # limit of LP·parts + R; beyond it registers spill
+# Two programs per multiprocessor: one reads while the other multiplies.
 REGISTERS = 128
-# Programs of `pool`'s backward, each with its share of the tokens and its own sum. A constant, so
-# that the sum is the same on every device; two rounds on the 132 multiprocessors of an H200.
+# Programs of `pool`'s backward, each with a share of the tokens and a sum of its own. Constant, so
+# that the result is the same on every device; two rounds on the 132 multiprocessors of an H200.
 SHARES = 528
-# Layers at a time in `pool`'s backward, as few as a tensor core takes: registers are scarce there.
+# Layers per step in `pool`'s backward: the fewest for a tensor core, since registers are scarce.
 STEP = 16
-# What a product is given. Triton's interpreter multiplies the bits of bfloat16 numbers, not the
-# numbers; there they go in as float32, with the same values.
+# Dtype of the products' operands. Triton's interpreter multiplies the bits of bfloat16 numbers, so
+# there it is float32, with the same values.
 OPERAND = tl.constexpr(tl.float32 if os.environ.get("TRITON_INTERPRET") == "1" else tl.bfloat16)
-# A tile of `weighted_sum`.
+# Tile of `weighted_sum`.
 ROWS, WIDTH = 8, 1024
 
 
 def problem(states: Float[Tensor, "L *N E"], heads: int) -> str | None:
-    """Why the kernels cannot take these states, or None where they can."""
+    """Returns why the kernels cannot run on these states, or None if they can."""
     layers, width = states.shape[0], states.shape[-1]
     if states.dtype not in EXACT_IN:
         return f"states are {str(states.dtype).removeprefix('torch.')}"
     if states.requires_grad:
-        return "the states want a gradient"
+        return "the states require a gradient"
     deep = deep_padded(layers) * EXACT_IN[states.dtype] + 4 * heads_padded(heads)
     if width_padded(width) > WIDEST or deep > DEEPEST:
-        return f"{layers} layers of width {width} with {heads} heads are too much for one tile"
+        return f"{layers} layers of width {width} with {heads} heads do not fit one tile"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
     if not states.is_cuda:
@@ -79,7 +75,7 @@ def problem(states: Float[Tensor, "L *N E"], heads: int) -> str | None:
 def tried(
     device: torch.device, dtype: torch.dtype, layers: int, width: int, heads: int
 ) -> str | None:
-    """What goes wrong on two tokens of this shape: no C compiler, a GPU too old, and the like."""
+    """Returns what fails on two tokens of this shape: no C compiler, an old GPU, … or None."""
     try:
         with torch.inference_mode(False), torch.enable_grad():
             states = torch.zeros(layers, 2, width, dtype=dtype, device=device)
@@ -87,7 +83,7 @@ def tried(
             a, pooled = pool(states, u, u.new_zeros(layers + 1, heads), None)
             f = weighted_sum(a[1:, :, 0].T, states)
             (pooled.sum() + f.sum()).backward()
-    except Exception as error:  # whatever it is, torch can do without the kernels
+    except Exception as error:  # whatever it is, torch works without the kernels
         return f"triton fails here ({type(error).__name__}: {error})"
     return None
 
@@ -98,13 +94,13 @@ def pool(
     bias: Float[Tensor, "L+1 K"],
     keep: Float[Tensor, "L+1 N K"] | None,
 ) -> tuple[Float[Tensor, "L+1 N K"], Float[Tensor, "N K E"]]:
-    """ã = keep · softmax(bias + [0, h·u]) over L+1, and Σ_l ã_l h_l over the L layers.
+    """Returns ã = keep · softmax(bias + [0, h·u]) over L+1, and Σ_l ã_l h_l over L.
 
     Args:
-        states: h, of any strides; not differentiated.
-        u: what each head looks for.
-        bias: what is added to each score; its first row is the score of the query.
-        keep: dropout, 0 or 1/(1-p) for each weight; None where there is none.
+        states: h, with any strides; not differentiated.
+        u: the query of each head.
+        bias: added to the scores; its first row is the score of q.
+        keep: dropout mask, 0 or 1/(1-p); None without dropout.
     """
     return Pool.apply(states, u.float(), bias.float(), keep)
 
@@ -112,18 +108,18 @@ def pool(
 def weighted_sum(
     alpha: Float[Tensor, "N L"], states: Float[Tensor, "L N E"]
 ) -> Float[Tensor, "N E"]:
-    """f = Σ_l α_l h_l; the states are not differentiated."""
+    """Returns f = Σ_l α_l h_l; the states are not differentiated."""
     return WeightedSum.apply(alpha.float(), states)
 
 
 class Pool(torch.autograd.Function):
-    """Part one: scores, softmax and pooling, in one reading of the states."""
+    """Scores, softmax and pooling, in one pass over the states."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx, states: Tensor, u: Tensor, bias: Tensor, keep: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """ã [L+1, N, K] and pooled [N, K, E]."""
+        """Returns ã [L+1, N, K] and pooled [N, K, E]."""
         states = along_e(states)
         layers, tokens, width = states.shape
         heads = len(u)
@@ -154,7 +150,7 @@ class Pool(torch.autograd.Function):
     def backward(
         ctx: FunctionCtx, d_kept: Tensor, d_pooled: Tensor
     ) -> tuple[None, Tensor, Tensor, None]:
-        """du [K, E] and dbias [L+1, K]."""
+        """Returns du [K, E] and dbias [L+1, K]."""
         states, a, kept, pooled = ctx.saved_tensors  # type: ignore[attr-defined]
         _, tokens, width = states.shape
         heads = a.shape[-1]
@@ -183,13 +179,13 @@ class Pool(torch.autograd.Function):
 
 
 class WeightedSum(torch.autograd.Function):
-    """Part two: f = Σ_l α_l h_l, in one reading of the states."""
+    """f = Σ_l α_l h_l, in one pass over the states."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, alpha: Tensor, states: Tensor) -> Tensor:
-        """f [N, E]."""
+        """Returns f [N, E]."""
         states, alpha = along_e(states), alpha.contiguous()
-        layers, tokens, width = states.shape
+        _, tokens, width = states.shape
         f = alpha.new_empty(tokens, width)
         ctx.save_for_backward(states)
         with torch.cuda.device_of(states):
@@ -199,20 +195,16 @@ class WeightedSum(torch.autograd.Function):
                 f,
                 states.stride(0),
                 states.stride(1),
-                L=layers,
-                E=width,
-                ROWS=ROWS,
-                WIDTH=min(WIDTH, triton.next_power_of_2(width)),
-                enable_fp_fusion=True,
+                **sum_shape(states),
             )
         return f
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, d_f: Tensor) -> tuple[Tensor, None]:
-        """dα [N, L] = df · h."""
+        """Returns dα [N, L] = df · h."""
         (states,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        layers, tokens, width = states.shape
+        layers, tokens, _ = states.shape
         d_alpha = d_f.new_empty(tokens, layers)
         with torch.cuda.device_of(states):
             sum_backward[(tokens,)](
@@ -221,37 +213,33 @@ class WeightedSum(torch.autograd.Function):
                 d_alpha,
                 states.stride(0),
                 states.stride(1),
-                L=layers,
-                E=width,
-                ROWS=ROWS,
-                WIDTH=min(WIDTH, triton.next_power_of_2(width)),
-                enable_fp_fusion=True,
+                **sum_shape(states),
             )
         return d_alpha, None
 
 
 def along_e(states: Float[Tensor, "L N E"]) -> Float[Tensor, "L N E"]:
-    """The states themselves, unless a token's numbers do not lie side by side."""
+    """Returns the states, copied only if E is not contiguous."""
     return states if states.stride(-1) == 1 else states.contiguous()
 
 
 def deep_padded(layers: int) -> int:
-    """LP: a tensor core multiplies 16 at a time."""
+    """Returns LP; a tensor core needs 16."""
     return max(16, triton.next_power_of_2(layers))
 
 
 def heads_padded(heads: int) -> int:
-    """KP: four heads of four parts are 16."""
+    """Returns KP; four heads of four parts are 16 rows."""
     return max(4, triton.next_power_of_2(heads))
 
 
 def width_padded(width: int) -> int:
-    """EP."""
+    """Returns EP."""
     return max(16, triton.next_power_of_2(width))
 
 
 def shape(states: Float[Tensor, "L N E"], heads: int) -> dict[str, int | bool]:
-    """What `pool`'s kernels are compiled for."""
+    """Returns the compile-time arguments of `pool`'s kernels."""
     wide = width_padded(states.shape[-1])
     warps = max(1, wide // COLUMNS)
     return {
@@ -268,8 +256,15 @@ def shape(states: Float[Tensor, "L N E"], heads: int) -> dict[str, int | bool]:
     }
 
 
+def sum_shape(states: Float[Tensor, "L N E"]) -> dict[str, int | bool]:
+    """Returns the compile-time arguments of `weighted_sum`'s kernels."""
+    layers, _, width = states.shape
+    tile = min(WIDTH, triton.next_power_of_2(width))
+    return {"L": layers, "E": width, "ROWS": ROWS, "WIDTH": tile, "enable_fp_fusion": True}
+
+
 def in_parts(u: Float[Tensor, "K E"]) -> Float[Tensor, "R EP"]:
-    """u as the sum of three bfloat16 matrices, and a fourth of zeros; as `parts_of` does it."""
+    """Returns u as three bfloat16 matrices that sum to it, and one of zeros (see `parts_of`)."""
     heads, width = u.shape
     parts = u.new_zeros(4, heads_padded(heads), width_padded(width), dtype=torch.bfloat16)
     rest = u
@@ -281,7 +276,7 @@ def in_parts(u: Float[Tensor, "K E"]) -> Float[Tensor, "R EP"]:
 
 @triton.jit
 def parts_of(x, KP: tl.constexpr, X: tl.constexpr):
-    """[KP, X] float32 as [R, X] bfloat16: rows k, KP + k, … sum to row k, exactly."""
+    """Splits [KP, X] float32 into [R, X] bfloat16: rows k, KP + k, … sum to row k exactly."""
     high = x.to(tl.bfloat16)
     rest = x - high.to(tl.float32)
     middle = rest.to(tl.bfloat16)
@@ -292,7 +287,7 @@ def parts_of(x, KP: tl.constexpr, X: tl.constexpr):
 
 @triton.jit
 def by_warp(x, ROWS: tl.constexpr, C: tl.constexpr, EC: tl.constexpr):
-    """[ROWS, EP] as [C, ROWS, EC]: a batched product then has one matrix a warp."""
+    """Splits [ROWS, EP] into [C, ROWS, EC]: a batched product with one matrix per warp."""
     return tl.permute(x.reshape(ROWS, C, EC), (1, 0, 2)).to(OPERAND)
 
 
@@ -306,7 +301,7 @@ def scores_of(
     EC: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """[LP, KP] float32: each row of h [LP, EP] times each of the KP vectors that are in parts."""
+    """Returns [LP, KP] float32: h [LP, EP] times the KP vectors that `parts` sums to."""
     columns = tl.permute(by_warp(parts, 4 * KP, C, EC), (0, 2, 1))
     if PARTS == 1:
         sums = tl.dot(by_warp(h, LP, C, EC), columns)  # [C, LP, R]
@@ -330,7 +325,7 @@ def pooled_with(
     EC: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """[C, KP, EC] float32: wᵀ h for w [LP, KP] and h [LP, EP]."""
+    """Returns wᵀ h [C, KP, EC] in float32, for w [LP, KP] and h [LP, EP]."""
     rows = tl.broadcast_to(parts_of(tl.trans(w), KP, LP)[None], [C, 4 * KP, LP]).to(OPERAND)
     if PARTS == 1:
         sums = tl.dot(rows, by_warp(h, LP, C, EC))  # [C, R, EC]
@@ -365,7 +360,7 @@ def pool_forward(
     C: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """One token a program. The states may be longer than 2³¹: offsets are 64 bits."""
+    """One token per program. Offsets are 64 bits: the states may have more than 2³¹ elements."""
     EC: tl.constexpr = EP // C
     n = tl.program_id(0).to(tl.int64)
     l, k, e = tl.arange(0, LP), tl.arange(0, KP), tl.arange(0, EP)
@@ -424,7 +419,7 @@ def pool_backward(
     C: tl.constexpr,
     PARTS: tl.constexpr,
 ):
-    """Every SHARES-th token a program.
+    """Every SHARES-th token per program.
 
     With g_l = dã_l + h_l·dpooled the softmax gives ds_l = ã_l g_l - a_l Σ_m ã_m g_m. The sum over m
     is known before any state is read: it is Σ ã dã (`outer`) + pooled·dpooled.
@@ -442,7 +437,7 @@ def pool_backward(
         mean += tl.load(outer + n * K + k, mask=k < K, other=0.0)
         d_parts = parts_of(d_row, KP, EP)
 
-        query = n * K + k  # its own column, where no state takes part
+        query = n * K + k  # the column of q, which has no state
         d_query = tl.load(kept + query, mask=k < K, other=0.0)
         d_query *= tl.load(d_kept + query, mask=k < K, other=0.0)
         d_query -= tl.load(a + query, mask=k < K, other=0.0) * mean
@@ -482,7 +477,7 @@ def sum_forward(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """One token and WIDTH of its columns a program; all tiles can be on their way at once."""
+    """One token and WIDTH of its columns per program; all tiles can be in flight at once."""
     n = tl.program_id(0).to(tl.int64)
     e = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     total = tl.zeros([WIDTH], tl.float32)
@@ -510,7 +505,7 @@ def sum_backward(
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """One token a program."""
+    """One token per program."""
     n = tl.program_id(0).to(tl.int64)
     for first in tl.static_range(0, L, ROWS):
         l = first + tl.arange(0, ROWS)

@@ -1,0 +1,136 @@
+"""Option scoring: log p(option | prefix), with the prefix run once for all options.
+
+    log p(option | prefix) = Σ_t log p(option_t | prefix, option_<t)
+
+It uses nothing of the language model but ``embed`` and ``last_logits``.
+Legend: B batch, O options, T LM tokens, n rows of one pass, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.packing import Segment, pack
+
+# Rows per pass over the options' own tokens, unless the batch is larger.
+PASS_ROWS = 64
+
+# Cache layers that grow by allocating a new tensor and never write into the old one.
+GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
+
+
+@torch.no_grad()
+def option_scores(
+    language_model: LanguageModel,
+    prefix: Sequence[Segment],
+    options: Sequence[Sequence[int]],
+    *,
+    after: Any = None,
+) -> Float[Tensor, "B O"]:
+    """Returns log p(option | prefix), summed over each option's tokens (EOS only if listed).
+
+    Args:
+        language_model: runs the prefix once, then only the options' own tokens.
+        prefix: what stands before the options.
+        options: O non-empty lists of token ids.
+        after: the cache of one unpadded row that stands before every row's prefix, from
+            ``last_logits``; it is not modified. The model must take position ids.
+    """
+    scorer = _Scorer(language_model, prefix, options, after)
+    scorer.complete(torch.ones_like(scorer.scores, dtype=torch.bool))
+    return scorer.scores
+
+
+@torch.no_grad()
+def best_options(
+    language_model: LanguageModel,
+    prefix: Sequence[Segment],
+    options: Sequence[Sequence[int]],
+    divisors: Sequence[int] | None = None,
+) -> Int[Tensor, " B"]:
+    """Returns the argmax of ``option_scores`` / ``divisors`` without scoring what cannot win.
+
+    No token has a probability above 1, so an option's first token bounds its score. The most
+    promising option of each row is scored in full, then only those whose bound reaches it: after
+    training, hardly any.
+    """
+    scorer = _Scorer(language_model, prefix, options)
+    by = torch.tensor(divisors or [1] * len(options), device=scorer.scores.device)
+    bounds = scorer.scores / by
+    favorite = F.one_hot(bounds.argmax(1), len(options)).bool()
+    scorer.complete(favorite)
+    reached = (scorer.scores / by)[favorite][:, None]
+    rivals = ~favorite & (bounds >= reached)
+    scorer.complete(rivals)
+    return (scorer.scores / by).masked_fill(~(favorite | rivals), -torch.inf).argmax(1)
+
+
+class _Scorer:
+    """Scores of options after one prefix, by their first tokens until ``complete`` is called."""
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        prefix: Sequence[Segment],
+        options: Sequence[Sequence[int]],
+        after: Any = None,
+    ) -> None:
+        self.language_model = language_model
+        self.options = options
+        packed = pack(prefix)
+        self.mask = packed.attention_mask
+        if after is not None:
+            before = self.mask.new_ones(len(self.mask), after.get_seq_length())
+            after = branch(after, self.mask.new_zeros(len(self.mask)), 1)
+            self.mask = torch.cat([before, self.mask], dim=1)
+        logits, self.cache = language_model.last_logits(packed.inputs_embeds, self.mask, after)
+        first_tokens = [option[0] for option in options]
+        self.scores = logits[:, 0].float().log_softmax(-1)[:, first_tokens]  # [B, O]
+
+    def complete(self, selected: Bool[Tensor, "B O"]) -> None:
+        """Adds log p of tokens 2 … n to the selected scores; the cache is not modified."""
+        by_length: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for option, row in selected.T.nonzero().tolist():
+            if len(self.options[option]) > 1:
+                by_length[len(self.options[option])].append((row, option))
+        # At least as many rows per pass as the batch has: all rows with one option then need no
+        # copy of the cache, and fewer would leave the machine idle.
+        size = max(len(selected), PASS_ROWS)
+        for pairs in by_length.values():
+            for start in range(0, len(pairs), size):
+                rows, chosen = torch.tensor(pairs[start : start + size], device=selected.device).T
+                ids = torch.tensor([self.options[option] for option in chosen.tolist()])
+                self.scores[rows, chosen] += self._rest(rows, ids.to(selected.device))
+
+    def _rest(self, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]) -> Float[Tensor, " n"]:
+        """Σ log p of tokens 2 … T, each option after the prefix of its row."""
+        count = ids.shape[1] - 1
+        mask = torch.cat([self.mask[rows], self.mask.new_ones(len(rows), count)], dim=1)
+        cache = branch(self.cache, rows, len(self.mask))
+        embeds = self.language_model.embed(ids[:, :-1])
+        logits, _ = self.language_model.last_logits(embeds, mask, cache, keep=count)
+        return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1).sum(1)
+
+
+def branch(cache: Any, rows: Int[Tensor, " n"], batch: int) -> Any:
+    """Returns a cache of some rows of a cache of ``batch`` rows, which is not modified."""
+    layers = getattr(cache, "layers", None)
+    if layers and all(type(layer) in GROWING for layer in layers):
+        # These replace their tensors, so sharing the old ones is safe.
+        branched = copy.copy(cache)
+        branched.layers = [copy.copy(layer) for layer in layers]
+    else:
+        branched = copy.deepcopy(cache)
+    if len(rows) != batch or not torch.equal(rows, torch.arange(batch, device=rows.device)):
+        branched.reorder_cache(rows)
+    return branched
