@@ -56,7 +56,7 @@ def test_an_unknown_task(command, folder, tmp_path):
         "train", "--task", "nmaes", "--encoder", folder("xlm-r"), "--language-model",
         folder("llama"), "-o", tmp_path / "run",
     )  # fmt: skip
-    assert one_line(said).startswith("there is no task 'nmaes'; allowed: names, xnli, ")
+    assert one_line(said).startswith("unknown task 'nmaes'; allowed: names, xnli, ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,8 +99,8 @@ def test_a_language_of_the_task_that_babel_does_not_have(command, folder, tmp_pa
         ),
         (
             "./absent",
-            "there is no folder './absent'; allowed: a model folder, zoo:NAME, or a hub id such as "
-            "google/mt5-small",
+            "the folder './absent' does not exist; allowed: a model folder, zoo:NAME, or a hub id "
+            "such as google/mt5-small",
         ),
         ("zoo:smollm3", "the zoo has no model 'smollm3'; allowed: "),
         ("not an id", "'not an id' is no model id; allowed: "),
@@ -182,7 +182,7 @@ def test_an_empty_file(refused, data):
 
 def test_no_such_file(refused, tmp_path):
     path = tmp_path / "absent.jsonl"
-    assert refused("--data", path) == f"there is no file {path}; next: check the path"
+    assert refused("--data", path) == f"the file {path} does not exist; next: check the path"
 
 
 def test_a_label_outside_the_options(refused, rows):
@@ -328,7 +328,7 @@ def test_a_backbone_that_is_gone(asked, spoilt):
     config = json.loads((spoilt / "config.json").read_text())
     config["encoder"] = "/absent/encoder"
     (spoilt / "config.json").write_text(json.dumps(config))
-    assert asked().startswith("there is no folder '/absent/encoder'; allowed: ")
+    assert asked().startswith("the folder '/absent/encoder' does not exist; allowed: ")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])

@@ -137,7 +137,7 @@ def test_no_task_anywhere(command, run, tmp_path):
     [
         (
             ["--task", "nmaes"],
-            "there is no task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, "
+            "unknown task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, "
             "amazon-reviews, xsid, sib200, or a YAML file of your own",
         ),
         (

@@ -2,12 +2,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from layerbridge import tasks
 from layerbridge.cli.tasks import task_options
 from layerbridge.errors import ConfigError
+from layerbridge.tasks import registry
+from layerbridge.tasks.cldr_names import Names
 
 
 @pytest.fixture
@@ -53,6 +56,13 @@ def test_the_list_as_json(command):
     assert xnli["data"] == "not yet"
 
 
+def test_a_registered_task_is_listed(command, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    tasks.register("few-names", partial(Names, train_per_kind=1))
+    assert command("tasks").out.splitlines()[-1].split("\t")[3] == "6"
+    assert "\ntrain\t6\n" in command("tasks", "few-names").out
+
+
 def test_a_folder_of_folders(command, xsid):
     for folder in (xsid, xsid.parent):
         lines = command("tasks", "--data-dir", folder).out.splitlines()
@@ -79,10 +89,13 @@ def test_one_task(command, xsid):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nmaes"], "there is no task 'nmaes'; allowed: names, xnli, "),
+        (["nmaes"], "unknown task 'nmaes'; allowed: names, xnli, "),
         (["names", "--data-dir", "here"], "the task names has no option 'data_dir'; allowed: lang"),
-        (["xnli", "--data-dir", "nowhere"], "there is no folder nowhere; next: check data_dir"),
-        (["mine.yaml"], "the task file mine.yaml cannot be read (No such file or directory)"),
+        (
+            ["xnli", "--data-dir", "nowhere"],
+            "the folder nowhere does not exist; next: check data_dir",
+        ),
+        (["mine.yaml"], "cannot read the task file mine.yaml (No such file or directory)"),
     ],
 )
 def test_what_is_unknown_is_one_line(command, words, told):

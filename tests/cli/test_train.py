@@ -153,7 +153,7 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
         ),
         (
             ["--task", "xnli", "--data-dir", "no/such/folder"],
-            "there is no folder no/such/folder; next: check data_dir",
+            "the folder no/such/folder does not exist; next: check data_dir",
         ),
         (
             ["--task", "no/such/task.yaml"],

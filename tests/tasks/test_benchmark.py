@@ -83,7 +83,7 @@ def test_the_files_are_read_once_for_the_version(folder, monkeypatch):
     assert task.version() == version
 
 
-def test_nothing_is_asked_before_rows_are_wanted(hub):
+def test_nothing_is_asked_before_rows_are_file_names(hub):
     for name in tasks.names():
         task = tasks.get(name)
         assert task.languages[0] == "en"
@@ -130,9 +130,9 @@ def test_a_subfolder_of_the_tasks_name_and_training_rows_elsewhere(folder, tmp_p
     with pytest.raises(DataError) as caught:
         alone.train()
     assert str(caught.value) == (
-        f"there are no training rows in 'en' for the task xnli in {tmp_path / 'data' / 'xnli'}, "
+        f"the task xnli has no training rows in 'en' in {tmp_path / 'data' / 'xnli'}, "
         f"{tmp_path / 'data'}; allowed: train-en or train, ending in .jsonl, .csv, .tsv, .parquet; "
-        "next: name one more folder with --data-dir (data_dir in Python)"
+        "next: add a folder with --data-dir (data_dir in Python)"
     )
 
 
@@ -152,7 +152,7 @@ def test_languages_that_are_not_there(folder):
     with pytest.raises(DataError) as caught:
         task.test("kk")
     assert str(caught.value) == "the task xnli has no test rows in 'kk'; allowed: en, sw"
-    with pytest.raises(DataError, match=r"^there are no test rows in 'th' for the task xnli in "):
+    with pytest.raises(DataError, match=r"^the task xnli has no test rows in 'th' in "):
         task.check_language("th")
     known = "en, ar, bg, de, el, es, fr, hi, ru, sw, th, tr, ur, vi, zh"
     assert problem("xnli", languages=["sw", "kk"]) == (
@@ -163,20 +163,20 @@ def test_languages_that_are_not_there(folder):
 def test_a_folder_without_the_task(tmp_path):
     (tmp_path / "empty").mkdir()
     assert problem("xnli", data_dir=tmp_path / "empty") == (
-        f"there is no file of the task xnli in {tmp_path / 'empty'}; allowed: train-en, valid-en, "
+        f"no file of the task xnli in {tmp_path / 'empty'}; allowed: train-en, valid-en, "
         "test-LANGUAGE; columns premise, hypothesis, label"
     )
     assert problem("xnli", data_dir=str(tmp_path / "none")) == (
-        f"there is no folder {tmp_path / 'none'}; next: check data_dir"
+        f"the folder {tmp_path / 'none'} does not exist; next: check data_dir"
     )
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"data_dir": 3}, "an option of the task xnli is of the wrong type ("),
-        ({"languages": 3}, "an option of the task xnli is of the wrong type ("),
-        ({"max_test": 0}, "max_test is 0; allowed: a whole number from 1, or None"),
+        ({"data_dir": 3}, "an option of the task xnli has the wrong type ("),
+        ({"languages": 3}, "an option of the task xnli has the wrong type ("),
+        ({"max_test": 0}, "max_test is 0; allowed: a positive integer, or None"),
         (
             {"maxtest": 3},
             "the task xnli has no option 'maxtest'; allowed: data_dir, languages, train_per_label, "
@@ -192,7 +192,7 @@ def test_training_rows_that_are_test_rows(folder, write):
     (folder / "train-en.jsonl").unlink()
     (folder / "train.jsonl").symlink_to(folder / "test-en.jsonl")
     assert problem("xnli", data_dir=folder).startswith(
-        f"{folder / 'test-en.jsonl'} is given as training rows and as test (en) rows"
+        f"{folder / 'test-en.jsonl'} is used for both training and test (en) rows"
     )
     (folder / "train.jsonl").unlink()
     write("train.jsonl", [*pairs("train"), *pairs("test-en", 2), *pairs("dev-en", 1)])
@@ -205,21 +205,21 @@ def test_no_network(hub):
     with pytest.raises(DataError) as caught:
         tasks.get("xnli").test("sw")
     assert str(caught.value) == (
-        "the data set facebook/xnli:sw:test cannot be loaded from the hub (no network); next: "
+        "cannot load the data set facebook/xnli:sw:test from the Hub (no network); next: "
         "check the id and the network, or give a file"
     )
 
 
-def test_holdings(folder, tmp_path, monkeypatch):
+def test_dataset_info(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    holdings = tasks.get("xnli", data_dir=folder).holdings()
-    assert (holdings.place, holdings.train, holdings.validation) == ("local", 9, 3)
-    assert holdings.test == {"en": 6, "sw": 6}
+    info = tasks.get("xnli", data_dir=folder).dataset_info()
+    assert (info.place, info.train, info.validation) == ("local", 9, 3)
+    assert info.test == {"en": 6, "sw": 6}
     on_the_hub = tasks.get("xnli", languages=["sw", "th"])
-    assert on_the_hub.holdings().place == "not yet"
-    assert on_the_hub.holdings().test == dict.fromkeys(("en", "sw", "th"), 5010)
+    assert on_the_hub.dataset_info().place == "not yet"
+    assert on_the_hub.dataset_info().test == dict.fromkeys(("en", "sw", "th"), 5010)
     (tmp_path / "cache" / "facebook___xnli" / "en" / "0").mkdir(parents=True)
     (tmp_path / "cache" / "facebook___xnli" / "th" / "0").mkdir(parents=True)
-    assert on_the_hub.holdings().place == "hub cache, 4 of 5 files"
+    assert on_the_hub.dataset_info().place == "hub cache, 4 of 5 files"
     (tmp_path / "cache" / "facebook___xnli" / "sw" / "0").mkdir(parents=True)
-    assert on_the_hub.holdings().place == "hub cache"
+    assert on_the_hub.dataset_info().place == "hub cache"

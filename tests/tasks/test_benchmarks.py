@@ -122,7 +122,7 @@ def test_indicxnli_takes_english_from_xnli_and_hindi_from_no_one_else(write, tmp
     assert task.train()[0].fields["premise"] == "train-en"
     assert task.test("en")[0].fields["premise"] == "test-en"
     assert task.test("ta")[0].target == "Entailment"
-    with pytest.raises(DataError, match=r"^there are no test rows in 'hi' for the task indicxnli"):
+    with pytest.raises(DataError, match=r"^the task indicxnli has no test rows in 'hi' in "):
         task.test("hi")
     assert "12 languages" in task.description
 
@@ -244,8 +244,8 @@ def test_xsid_with_an_intent_that_is_not_in_the_training_data(write, tmp_path):
 
 def test_xsid_without_a_folder():
     told = (
-        "the task xsid is on no hub that layerbridge can read; allowed: files train-en, valid-en, "
-        "test-LANGUAGE with columns text, intent; next: name the folder that has them with "
+        "the task xsid is not on the Hugging Face Hub; allowed: files train-en, valid-en, "
+        "test-LANGUAGE with columns text, intent; next: give the folder that has them with "
         "--data-dir (data_dir in Python)"
     )
     task = tasks.get("xsid")
@@ -253,7 +253,7 @@ def test_xsid_without_a_folder():
         with pytest.raises(DataError) as caught:
             ask()
         assert str(caught.value) == told
-    assert task.holdings().place == "not yet, local files only"
+    assert task.dataset_info().place == "not yet, local files only"
 
 
 TOPICS = [{"index_id": n, "category": "travel", "text": f"t{n}"} for n in (7, 3)]
@@ -283,8 +283,8 @@ def test_sib200_in_any_language_of_flores(hub):
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("sin_Sinh", "the task sib200 calls 'sin_Sinh' 'si'"),
-        ("eng_Latn", "the task sib200 calls 'eng_Latn' 'en'"),
+        ("sin_Sinh", "the task sib200 has 'sin_Sinh' under another code; allowed: si"),
+        ("eng_Latn", "the task sib200 has 'eng_Latn' under another code; allowed: en"),
         ("xx", "the task sib200 has no test rows in 'xx'; allowed: en, si, "),
         ("Sinhala", "the task sib200 has no test rows in 'Sinhala'; allowed: en, si, "),
     ],

@@ -219,7 +219,7 @@ def test_language_that_babel_does_not_have(language):
         tasks.get("names", languages=[language])
     assert str(error.value) == (
         f"the task names has no names in {language!r}; allowed: {', '.join(LANGUAGES)}, "
-        "and every other locale of Babel"
+        "and any other locale of Babel"
     )
 
 

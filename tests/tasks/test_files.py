@@ -80,7 +80,7 @@ def test_malformed_jsonl(make):
     path = make("a.jsonl", JSONL + "\n{'text': 1}\n")
     assert problem(path) == (
         f"{path}, line 4 is not JSON (Expecting property name enclosed in double quotes "
-        "at character 2); allowed: one JSON object a line"
+        "at character 2); allowed: one JSON object per line"
     )
 
 
@@ -89,7 +89,7 @@ def test_malformed_jsonl(make):
 )
 def test_jsonl_that_is_no_object(make, line, kind):
     path = make("a.jsonl", line)
-    assert problem(path) == f"{path}, line 1 is {kind}; allowed: one JSON object a line"
+    assert problem(path) == f"{path}, line 1 is {kind}; allowed: one JSON object per line"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_label_that_is_a_list(make):
 
 def test_missing_file(tmp_path):
     path = tmp_path / "none.csv"
-    assert problem(path) == f"there is no file {path}; next: check the path"
+    assert problem(path) == f"the file {path} does not exist; next: check the path"
 
 
 def test_folder(tmp_path):
@@ -155,10 +155,10 @@ def test_folder(tmp_path):
 
 
 def test_other_formats(make):
-    allowed = ".jsonl, .csv, .tsv, .parquet, or a hub id such as facebook/xnli:en:validation"
+    allowed = ".jsonl, .csv, .tsv, .parquet, or a Hub id such as facebook/xnli:en:validation"
     path = make("a.xlsx", "x")
-    assert problem(path) == f"{path} is of no format that can be read; allowed: {allowed}"
-    assert problem("none.txt") == f"none.txt is of no format that can be read; allowed: {allowed}"
+    assert problem(path) == f"{path} has an unsupported format; allowed: {allowed}"
+    assert problem("none.txt") == f"none.txt has an unsupported format; allowed: {allowed}"
 
 
 def test_not_utf8(make):
@@ -168,7 +168,7 @@ def test_not_utf8(make):
 
 def test_ragged_csv(make):
     path = make("a.csv", "text,label\na,b,c\n")
-    assert problem(path) == f"{path}, line 2 has 3 cells; allowed: 2, as the header"
+    assert problem(path) == f"{path}, line 2 has 3 cells; allowed: 2, as in the header"
 
 
 def test_damaged_csv(make):
@@ -178,12 +178,12 @@ def test_damaged_csv(make):
 
 def test_csv_with_one_column_twice(make):
     path = make("a.csv", "text,text\na,b\n")
-    assert problem(path) == f"{path} has two columns 'text'"
+    assert problem(path) == f"{path} has two columns named 'text'"
 
 
 def test_damaged_parquet(make):
     path = make("a.parquet", "not parquet at all")
-    assert problem(path).startswith(f"{path} is no Parquet file (")
+    assert problem(path).startswith(f"{path} is not a Parquet file (")
 
 
 @pytest.fixture
@@ -223,6 +223,6 @@ def test_hub_with_several_splits(hub):
 
 def test_hub_out_of_reach(hub):
     assert problem("gone/away") == (
-        "the data set gone/away cannot be loaded from the hub (no network); "
+        "cannot load the data set gone/away from the Hub (no network); "
         "next: check the id and the network, or give a file"
     )

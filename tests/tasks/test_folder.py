@@ -1,7 +1,7 @@
 import pytest
 
 from layerbridge.errors import DataError
-from layerbridge.tasks.folder import Folders, wanted
+from layerbridge.tasks.folder import Folders, file_names
 
 
 @pytest.fixture
@@ -68,19 +68,23 @@ def test_two_files_of_one_split(make, names):
         Folders.of(folder, []).find("test", ["en"])
     first, second = sorted(names, key=lambda name: ("/" in name, name.endswith(".csv")))
     assert str(caught.value) == (
-        f"{folder / first} and {folder / second} are both there; allowed: one of them"
+        f"both {folder / first} and {folder / second} exist; next: keep one of them"
     )
 
 
 def test_missing_folders(tmp_path):
     with pytest.raises(DataError) as caught:
         Folders.of(tmp_path / "none", [])
-    assert str(caught.value) == f"there is no folder {tmp_path / 'none'}; next: check data_dir"
-    with pytest.raises(DataError, match=r"^data_dir names no folder; allowed: a folder, or"):
+    assert (
+        str(caught.value) == f"the folder {tmp_path / 'none'} does not exist; next: check data_dir"
+    )
+    with pytest.raises(
+        DataError, match=r"^data_dir names no folder; allowed: one or more folders$"
+    ):
         Folders.of([], [])
 
 
-def test_wanted():
+def test_file_names():
     endings = "ending in .jsonl, .csv, .tsv, .parquet"
-    assert wanted("train", "en") == f"train-en or train, {endings}"
-    assert wanted("test", "sw") == f"test-sw, {endings}"
+    assert file_names("train", "en") == f"train-en or train, {endings}"
+    assert file_names("test", "sw") == f"test-sw, {endings}"

@@ -40,17 +40,17 @@ def test_complaints_name_the_data_set_and_not_the_cache(write, hub):
     [
         (
             FILE,
-            f"the data set {FILE} cannot be loaded from the hub (no network); next: check the id "
+            f"cannot load the data set {FILE} from the Hub (no network); next: check the id "
             "and the network, or give a file",
         ),
         (
             "hf://datasets/reviews.jsonl",
-            "hf://datasets/reviews.jsonl names no file of the hub; allowed: "
+            "hf://datasets/reviews.jsonl does not name a file on the Hub; allowed: "
             "hf://datasets/OWNER/NAME/PATH, or hf://datasets/OWNER/NAME@REVISION/PATH",
         ),
         (
             "hf://datasets/a/b/c.zip",
-            "hf://datasets/a/b/c.zip is of no format that can be read; allowed: .jsonl, .csv, "
+            "hf://datasets/a/b/c.zip has an unsupported format; allowed: .jsonl, .csv, "
             ".tsv, .parquet",
         ),
     ],

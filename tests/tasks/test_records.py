@@ -33,10 +33,12 @@ def test_count_is_the_number_of_records(sources):
 
 
 def test_counting_what_is_not_there_or_damaged(tmp_path):
-    with pytest.raises(DataError, match=r"^there is no file .*a\.jsonl; next: check the path$"):
+    with pytest.raises(
+        DataError, match=r"^the file .*a\.jsonl does not exist; next: check the path$"
+    ):
         records.count(str(tmp_path / "a.jsonl"))
     (tmp_path / "a.parquet").write_text("no parquet")
-    with pytest.raises(DataError, match=r"a\.parquet is no Parquet file"):
+    with pytest.raises(DataError, match=r"a\.parquet is not a Parquet file"):
         records.count(str(tmp_path / "a.parquet"))
 
 

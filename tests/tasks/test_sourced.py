@@ -140,8 +140,8 @@ def test_training_rows_that_are_all_test_rows(files, write):
     with pytest.raises(DataError) as caught:
         Toy(files).train()
     assert str(caught.value) == (
-        f"no training row of the task toy is left: every text of {files['train', 'en']} is also an "
-        "English validation or test text; next: give a training file of its own"
+        f"the task toy has no training rows left: every text of {files['train', 'en']} is also an "
+        "English validation or test text; next: use a separate training file"
     )
 
 
@@ -150,13 +150,13 @@ def test_one_file_for_two_splits(files, tmp_path):
     with pytest.raises(DataError) as caught:
         Toy({**files, ("train", "en"): english})
     assert str(caught.value) == (
-        f"{english} is given as training rows and as test (en) rows of the task toy; next: give "
-        "each a file of its own"
+        f"{english} is used for both training and test (en) rows of the task toy; next: use "
+        "a separate file for each"
     )
     (tmp_path / "link.jsonl").symlink_to(files["test", "si"])
-    with pytest.raises(DataError, match=r"is given as validation rows and as test \(si\) rows"):
+    with pytest.raises(DataError, match=r"is used for both validation and test \(si\) rows"):
         Toy({**files, ("validation", "en"): str(tmp_path / "link.jsonl")})
-    with pytest.raises(DataError, match=r"hub:x:train is given as training rows and as validation"):
+    with pytest.raises(DataError, match=r"hub:x:train is used for both training and validation"):
         Toy({**files, ("train", "en"): "a/hub:x:train", ("validation", "en"): "a/hub:x:train"})
 
 
@@ -197,7 +197,7 @@ def test_every_process_makes_the_same_choice(files):
 def test_numbers_out_of_range(files, name, number):
     with pytest.raises(DataError) as caught:
         Toy(files, **{name: number})
-    assert str(caught.value) == f"{name} is {number!r}; allowed: a whole number from 1, or None"
+    assert str(caught.value) == f"{name} is {number!r}; allowed: a positive integer, or None"
 
 
 def test_a_wrong_label_is_told_with_its_line(files, write):
@@ -209,17 +209,17 @@ def test_a_wrong_label_is_told_with_its_line(files, write):
     assert str(caught.value) == f"{files['test', 'si']}, line 2 has the label 'x'; allowed: p, n"
 
 
-def test_holdings_read_no_rows(files, write):
+def test_dataset_info_read_no_rows(files, write):
     files["test", "si"] = str(write("damaged.jsonl", [{"no": "row"}] * 7))
-    holdings = Toy(files).holdings()
-    assert (holdings.place, holdings.train, holdings.validation) == ("local", 40, 10)
-    assert holdings.test == {"en": 30, "si": 7, "ja": 15}
+    info = Toy(files).dataset_info()
+    assert (info.place, info.train, info.validation) == ("local", 40, 10)
+    assert info.test == {"en": 30, "si": 7, "ja": 15}
 
 
-def test_holdings_of_what_is_there_in_part(files):
+def test_dataset_info_of_what_is_there_in_part(files):
     task = Toy({**files, ("test", "si"): "me/mine:si:test", ("test", "ja"): None})
     task.published = {"train": 1, "test": 99}
-    holdings = task.holdings()
-    assert holdings.place == "local, 3 of 5 files"
-    assert holdings.test == {"en": 30, "si": 99, "ja": None}
-    assert Toy({("train", "en"): "me/mine", ("test", "en"): None}).holdings().place == "not yet"
+    info = task.dataset_info()
+    assert info.place == "local, 3 of 5 files"
+    assert info.test == {"en": 30, "si": 99, "ja": None}
+    assert Toy({("train", "en"): "me/mine", ("test", "en"): None}).dataset_info().place == "not yet"

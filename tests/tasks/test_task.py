@@ -1,6 +1,5 @@
 import pytest
 
-from layerbridge import tasks
 from layerbridge.errors import DataError
 from layerbridge.tasks.task import Row, Task, rename_columns, render, template_columns
 
@@ -33,9 +32,9 @@ def test_each_split_gives_its_rows():
     assert [row.language for row in task.test("si")] == ["si"]
     assert task.version() == ""
     assert task.dropped() == {}
-    holdings = task.holdings()
-    assert (holdings.place, holdings.train, holdings.validation) == ("built in", 1, 1)
-    assert holdings.test == {"en": 1, "si": 1}
+    info = task.dataset_info()
+    assert (info.place, info.train, info.validation) == ("built in", 1, 1)
+    assert info.test == {"en": 1, "si": 1}
 
 
 def test_training_rows_of_another_language_are_a_bug():
@@ -79,40 +78,3 @@ def test_a_template_reaches_no_attributes():
 def test_malformed_template(template):
     with pytest.raises(DataError, match="is malformed"):
         render(template, {"a": "A"})
-
-
-def test_registry():
-    known = ("names", "xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200")
-    assert tasks.names() == known
-    for name in known:
-        assert tasks.get(name).name == name
-    assert tasks.get("names", languages=["si"]).languages == ("en", "si")
-    assert tasks.names() == known  # no module of that name has taken its place
-
-
-def test_unknown_task():
-    with pytest.raises(DataError) as error:
-        tasks.get("nmaes")
-    assert str(error.value) == (
-        "there is no task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, amazon-reviews, "
-        "xsid, sib200, or a YAML file of your own"
-    )
-
-
-def test_unknown_option():
-    with pytest.raises(DataError) as error:
-        tasks.get("names", sed=1)
-    assert str(error.value) == (
-        "the task names has no option 'sed'; "
-        "allowed: languages, train_per_kind, test_per_kind, seed"
-    )
-
-
-def test_option_names():
-    assert tasks.option_names("names") == (
-        "languages", "train_per_kind", "test_per_kind", "seed"
-    )  # fmt: skip
-    benchmark = ("data_dir", "languages", "train_per_label", "max_test")
-    for name in tasks.names()[1:]:
-        assert tasks.option_names(name) == benchmark
-    assert tasks.option_names("mine.yaml") == benchmark[1:]

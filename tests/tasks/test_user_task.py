@@ -55,7 +55,7 @@ def test_a_task_of_ones_own(make, monkeypatch, tmp_path):
     assert [row.target for row in task.test("si")] == ["bad", "bad", "good", "good"]
     assert task.test("si")[2].id == "si/3"
     assert task.dropped() == {}
-    assert task.holdings().place == "local"
+    assert task.dataset_info().place == "local"
     with pytest.raises(DataError, match=r"^the task reviews has no test rows in 'ta'; allowed: en"):
         task.test("ta")
 
@@ -130,21 +130,21 @@ def test_a_name_that_a_task_of_layerbridge_has(make):
     with pytest.raises(DataError) as caught:
         tasks.get(path)
     assert str(caught.value) == (
-        f"{path}: name is 'xnli', which is a task of layerbridge's; next: choose another name"
+        f"{path}: name is 'xnli', which is the name of another task; next: choose another name"
     )
 
 
-QUOTES = "put it in quotes; YAML takes no, yes, on and off for truth values"
+QUOTES = "put it in quotes; YAML reads no, yes, on and off as true or false"
 KEYS = "name, description, template, labels, columns, files, parallel, licence"
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"nmae": "x"}, f": there is no key 'nmae'; allowed: {KEYS}"),
+        ({"nmae": "x"}, f": unknown key 'nmae'; allowed: {KEYS}"),
         ({"name": None}, " has no name; next: add a line name: …"),
-        ({"name": 3}, ": name is 3; allowed: text"),
-        ({"name": "a/b"}, ": name is 'a/b'; allowed: small letters, digits, '-', '_' and '.'"),
+        ({"name": 3}, ": name is 3; allowed: lowercase letters, digits, '-', '_' and '.'"),
+        ({"name": "a/b"}, ": name is 'a/b'; allowed: lowercase letters, digits, '-', '_' and '.'"),
         ({"template": None}, " has no template; next: add a line template: …"),
         (
             {"template": "no columns"},
@@ -159,14 +159,18 @@ KEYS = "name, description, template, labels, columns, files, parallel, licence"
             {"template": "{text} {label}"},
             ": template is '{text} {label}'; allowed: text without 'stars', which is the label",
         ),
-        ({"labels": None}, ": labels is None; allowed: a list of words, or lines of raw label: w"),
+        ({"labels": None}, " has no labels; next: add a line labels: …"),
         ({"labels": "good, bad"}, ": labels is 'good, bad'; allowed: a list of words, or lines of"),
-        ({"labels": ["good"]}, ": labels is ['good']; allowed: two or more, each once"),
+        ({"labels": ["good"]}, ": labels is ['good']; allowed: two or more, without duplicates"),
         (
             {"labels": ["good", "bad", "bad"]},
-            ": labels is ['good', 'bad', 'bad']; allowed: two or more, each once",
+            ": labels is ['good', 'bad', 'bad']; allowed: two or more, without duplicates",
         ),
-        ({"labels": [True, False]}, f": labels is True; allowed: text; next: {QUOTES}"),
+        (
+            {"labels": [True, False]},
+            ": labels is [True, False]; allowed: a list of words, or lines of raw label: word; "
+            f"next: {QUOTES}",
+        ),
         ({"labels": {0: True, 1: "b"}}, f": labels.0 is True; allowed: text; next: {QUOTES}"),
         ({"labels": {True: "a", 1.5: "b"}}, f": labels has the name True; next: {QUOTES}"),
         ({"columns": ["a"]}, ": columns is ['a']; allowed: lines of name: value"),
@@ -176,9 +180,10 @@ KEYS = "name, description, template, labels, columns, files, parallel, licence"
         ),
         ({"columns": {"text": 3}}, ": columns.text is 3; allowed: text"),
         ({"parallel": "so so"}, ": parallel is 'so so'; allowed: true or false"),
-        ({"files": None}, ": files is None; allowed: lines of name: value"),
+        ({"files": None}, " has no files; next: add a line files: …"),
+        ({"files": 3}, ": files is 3; allowed: lines of name: value"),
         ({"files": {}}, " has no files.train; next: add a line train: … under files"),
-        ({"files": {"dev": "x"}}, ": there is no key files.dev; allowed: train, validation, test"),
+        ({"files": {"dev": "x"}}, ": unknown key 'files.dev'; allowed: train, validation, test"),
         ({"files": {"train": "rows/train.jsonl"}}, " has no files.test; next: add a line test: …"),
         (
             {"files": {"train": "rows/train.jsonl", "test": "rows/en.jsonl"}},
@@ -199,11 +204,11 @@ KEYS = "name, description, template, labels, columns, files, parallel, licence"
         ),
         (
             {"files": {"train": "train.txt", "test": {"en": "rows/en.jsonl"}}},
-            ": files.train: train.txt is of no format that can be read; allowed: .jsonl, ",
+            ": files.train: train.txt has an unsupported format; allowed: .jsonl, ",
         ),
         (
             {"files": {"train": "rows/en.jsonl", "test": {"en": "rows/en.jsonl"}}},
-            " is given as training rows and as test (en) rows of the task reviews",
+            " is used for both training and test (en) rows of the task reviews",
         ),
     ],
 )
@@ -213,10 +218,17 @@ def test_what_does_not_fit(make, changes, told):
         tasks.get(path)
     said = str(caught.value)
     assert "\n" not in said
-    if "is given as" in told:
+    if "is used for both" in told:
         assert told in said
     else:
         assert said.startswith(f"{path}{told}")
+
+
+def test_a_key_that_is_not_text(make):
+    path = make(text="name: a\nno: x\n")
+    with pytest.raises(DataError) as caught:
+        tasks.get(path)
+    assert str(caught.value) == f"{path}: unknown key False; allowed: {KEYS}"
 
 
 def test_a_file_that_is_not_there(make, tmp_path):
@@ -224,7 +236,7 @@ def test_a_file_that_is_not_there(make, tmp_path):
     with pytest.raises(DataError) as caught:
         tasks.get(path)
     assert str(caught.value) == (
-        f"{path}: files.train: there is no file {tmp_path / 'rows' / 'none.jsonl'}"
+        f"{path}: files.train: the file {tmp_path / 'rows' / 'none.jsonl'} does not exist"
     )
 
 
@@ -234,7 +246,7 @@ def test_a_file_of_another_format_is_no_hub_id(make, tmp_path):
     with pytest.raises(DataError) as caught:
         tasks.get(path)
     assert str(caught.value).startswith(
-        f"{path}: files.train: {tmp_path / 'rows' / 'train.txt'} is of no format that can be read"
+        f"{path}: files.train: {tmp_path / 'rows' / 'train.txt'} has an unsupported format"
     )
 
 
@@ -258,7 +270,7 @@ def test_a_task_file_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError) as caught:
         tasks.get(str(tmp_path / "none.yml"))
     assert str(caught.value) == (
-        f"the task file {tmp_path / 'none.yml'} cannot be read (No such file or directory); next: "
+        f"cannot read the task file {tmp_path / 'none.yml'} (No such file or directory); next: "
         "check the path"
     )
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")

@@ -432,7 +432,7 @@ def test_arguments_reach_the_trainer(tmp_path):
     [
         ({"bridge": {"fusion": "frist"}}, ConfigError, r"^unknown fusion 'frist'; allowed: last, "),
         ({"bridge": {"start": "first"}}, ConfigError, "^unknown start 'first'; allowed: uniform, "),
-        ({"encoder": "/absent/model"}, BackboneError, "^there is no folder '/absent/model'"),
+        ({"encoder": "/absent/model"}, BackboneError, "^the folder '/absent/model' does not exist"),
         ({"language_model": "nobody/nothing"}, BackboneError, "is not on this machine"),
         ({"backbones": {"dtype": "int4"}}, ConfigError, "^unknown dtype 'int4'; allowed: auto, "),
         (

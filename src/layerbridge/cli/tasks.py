@@ -64,7 +64,7 @@ def task_options(data_dir: Sequence[Path] | None, pairs: Sequence[str] | None) -
 
 def described(task: Task) -> dict[str, Any]:
     """What is known of a task without reading its rows; JSON values."""
-    holdings = task.holdings()
+    holdings = task.dataset_info()
     return {
         "name": task.name,
         "description": task.description,

@@ -91,7 +91,7 @@ def rate(request: Request) -> float:
 def text_tokens(task: Task) -> int:
     """Tokens of a text: of the English test rows, if they are files here."""
     try:
-        if not task.holdings().place.startswith(("local", "built in")):
+        if not task.dataset_info().place.startswith(("local", "built in")):
             return TOKENS
         texts = [row.text for row in task.test("en")]
     except DataError:

@@ -88,7 +88,7 @@ def plan(request: Request) -> Plan:
     if request.experiment.kind == "latency":
         return _latency(request)
     task = request.task()
-    held = task.holdings()
+    held = task.dataset_info()
     of = estimate.sizes(request.preset.encoder, request.preset.language_model)
     tokens = estimate.text_tokens(task)
     train = min(request.preset.rows, held.train or request.preset.rows)

@@ -1,109 +1,119 @@
-"""A published benchmark: its rows from a local folder or from the hub, the same rows either way.
+"""Published benchmarks: rows from local folders or from the Hugging Face Hub, the same either way.
 
-A new one is a file with a subclass and a line in the registry. Each file says what the data set is,
-which of its traps were found, and where its rows are on the hub.
+Each benchmark is a YAML file in ``benchmarks/`` and a name in ``registry.py``. The file states what
+the data set is, which traps it has, and where its rows are on the Hub.
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import yaml
+
 from layerbridge.errors import DataError
-from layerbridge.tasks.folder import Folders, wanted
-from layerbridge.tasks.sourced import SourcedTask
+from layerbridge.tasks.folder import Folders, file_names
+from layerbridge.tasks.labels import Labels
+from layerbridge.tasks.sourced import SourcedTask, split_codes
 from layerbridge.tasks.task import template_columns
 
-_CALLED = {"train": "training", "validation": "validation", "test": "test"}
+_SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 class Benchmark(SourcedTask):
     """A benchmark with languages to test on.
 
     Args:
-        data_dir: a folder with the rows, or several to look in one after the other; then the hub is
-            not asked. The layout is in ``docs/tasks.md``.
-        languages: codes to test on, English always among them and first. If not given: the
-            benchmark's, or those of them that ``data_dir`` has.
-        train_per_label: so many training rows of each label, the first in the file; None for all.
-        max_test: so many test rows a language; None for all.
+        path: the benchmark's YAML file; its keys are the attributes of this class and its parents.
+        data_dir: folders with the rows, searched in order; the Hub is not used then. The layout is
+            in ``docs/tasks.md``.
+        languages: codes to test on; English is always first. By default the benchmark's, or those
+            that ``data_dir`` has.
+        train_per_label: number of training rows per label, the first in the file; None for all.
+        max_test: number of test rows per language; None for all.
 
     Attributes:
-        known: the benchmark's languages, English first.
-        english_of: the benchmark whose English rows these are, if they are not its own.
-        has_validation: whether it has validation rows; if not, some training rows are taken.
+        hub: the source on the Hub, with ``{language}`` and ``{split}``; None if it is not there.
+        english_hub: the same for English, if it differs.
+        english_of: the benchmark that the English rows come from, if they are another's.
+        source_codes: CLDR code → the data set's own language code, where they differ.
+        other_codes: a pattern of the data set's own codes for languages that have no code here.
+        has_validation: whether there are validation rows; if not, training rows are held out.
 
     Raises:
-        DataError: a folder, language or number that does not fit.
+        DataError: a folder, language or number does not fit.
     """
 
-    known: tuple[str, ...]
+    hub: str | None = None
+    english_hub: str | None = None
     english_of: str | None = None
+    source_codes: Mapping[str, str] = {}
+    other_codes: str | None = None
     has_validation: bool = True
 
     def __init__(
         self,
+        path: Path,
         data_dir: str | Path | Sequence[str | Path] | None = None,
         languages: str | Sequence[str] | None = None,
         train_per_label: int | None = None,
         max_test: int | None = None,
     ) -> None:
         super().__init__(train_per_label, max_test)
+        facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        labels = facts.pop("labels")
+        words = labels if isinstance(labels, dict) else {word: word for word in labels}
+        self.labels = Labels(words, numbered=facts.pop("numbered_labels", False))
+        self.options = self.labels.options
+        self.known: Sequence[str] = facts.pop("languages")
+        for key, value in facts.items():
+            setattr(self, key, value)
         self.folders: Folders | None = None
         self.english_folders: Folders | None = None
         if data_dir is not None:
             english = [name for name in (self.name, self.english_of) if name is not None]
             self.folders = Folders.of(data_dir, [self.name])
             self.english_folders = Folders.of(data_dir, english)
-        self.languages = self.known
+        self.languages = tuple(self.known)
         if languages is not None:
-            given = languages.split(",") if isinstance(languages, str) else languages
-            for language in given:
+            codes = split_codes(languages)
+            for language in codes:
                 self._check_known(language)
-            self.languages = tuple(dict.fromkeys(("en", *given)))
+            self.languages = tuple(dict.fromkeys(("en", *codes)))
         elif self.folders is not None:
-            there = [code for code in self.known[1:] if self.source("test", code) is not None]
-            self.languages = ("en", *there)
+            present = [code for code in self.known[1:] if self.source("test", code) is not None]
+            self.languages = ("en", *present)
         if self.folders is not None and not self._any_file():
             raise DataError(
-                f"there is no file of the task {self.name} in {self.folders}",
-                allowed=f"train-en, valid-en, test-LANGUAGE; columns {', '.join(self.columns)}",
+                f"no file of the task {self.name} in {self.folders}",
+                allowed=f"train-en, valid-en, test-LANGUAGE; columns {', '.join(self._columns)}",
             )
         self.holds_out = not self.has_validation and self.source("validation") is None
         self.check_apart()
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that every file has to have."""
-        return (*template_columns(self.file_template), self.target)
-
-    @abstractmethod
-    def hub(self, split: str, language: str) -> str | None:
-        """Where the rows of a known language are on the hub; None if they are not there."""
-
-    def codes(self, language: str) -> tuple[str, ...]:
-        """What the language is called in file names."""
-        return (language,)
-
     def source(self, split: str, language: str = "en") -> str | None:
         """See ``SourcedTask.source``."""
+        code = self.source_codes.get(language, language)
         folders = self.english_folders if language == "en" else self.folders
         if folders is not None:
-            return folders.find(split, self.codes(language))
-        return self.hub(split, language)
+            return folders.find(split, tuple(dict.fromkeys((language, code))))
+        pattern = self.english_hub if language == "en" and self.english_hub else self.hub
+        if pattern is None or (split == "validation" and not self.has_validation):
+            return None
+        return pattern.format(language=code, split=split)
 
     def version(self) -> str:
-        """A digest of the local test files, wherever they are; the hub's address of the English."""
+        """Returns a digest of the local test files, or the Hub source of the English ones."""
         if self.folders is None:
             return self.source("test") or ""
         return self._local_version
 
     @cached_property
     def _local_version(self) -> str:
-        # Kept, because every file is read whole for it and every result asks.
+        # Cached: it reads every file, and every result asks for it.
         digest = hashlib.sha256()
         for language in self.languages:
             file = self.source("test", language)
@@ -111,43 +121,54 @@ class Benchmark(SourcedTask):
         return f"local files, sha256 {digest.hexdigest()[:16]}"
 
     def check_language(self, language: str) -> None:
-        """See ``Task.check_language``; a language beyond the default ones will do if it is there.
+        """See ``Task.check_language``; accepts any language that has test rows.
 
         Raises:
-            DataError: there are no test rows in it.
+            DataError: it has none.
         """
         self._check_known(language)
         if self.source("test", language) is None:
             raise self._missing("test", language)
 
     def _check_known(self, language: str) -> None:
-        if language not in self.known and not self._has(language):
+        if language in self.known:
+            return
+        for code, source_code in self.source_codes.items():
+            if language == source_code:
+                # Under two names a language would count twice, and English as another language.
+                raise DataError(
+                    f"the task {self.name} has {language!r} under another code", allowed=code
+                )
+        if self.folders is not None:
+            accepted = self.source("test", language) is not None
+        else:
+            accepted = bool(self.other_codes and re.fullmatch(self.other_codes, language))
+        if not accepted:
             super().check_language(language)
 
-    def _has(self, language: str) -> bool:
-        """Whether there are test rows in a language that is not one of the known ones."""
-        return self.folders is not None and self.source("test", language) is not None
-
     def _place(self, sources: Sequence[str | None]) -> str:
-        on_no_hub = self.folders is None and not any(sources)
-        return "not yet, local files only" if on_no_hub else super()._place(sources)
+        local_only = self.folders is None and not any(sources)
+        return "not yet, local files only" if local_only else super()._place(sources)
 
     def _any_file(self) -> bool:
-        tested = (self.source("test", language) for language in self.languages)
-        return any((self.source("train"), self.source("validation"), *tested))
+        tests = (self.source("test", language) for language in self.languages)
+        return any((self.source("train"), self.source("validation"), *tests))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return (*template_columns(self.file_template), self.target)
 
     def _missing(self, split: str, language: str) -> DataError:
-        called = f"{_CALLED[split]} rows in {language!r}"
         if self.folders is None:
             return DataError(
-                f"the task {self.name} is on no hub that layerbridge can read",
+                f"the task {self.name} is not on the Hugging Face Hub",
                 allowed="files train-en, valid-en, test-LANGUAGE with columns "
-                f"{', '.join(self.columns)}",
-                hint="name the folder that has them with --data-dir (data_dir in Python)",
+                f"{', '.join(self._columns)}",
+                hint="give the folder that has them with --data-dir (data_dir in Python)",
             )
         folders = self.english_folders if language == "en" else self.folders
         return DataError(
-            f"there are no {called} for the task {self.name} in {folders}",
-            allowed=wanted(split, language),
-            hint="name one more folder with --data-dir (data_dir in Python)",
+            f"the task {self.name} has no {_SPLIT_NAMES[split]} rows in {language!r} in {folders}",
+            allowed=file_names(split, language),
+            hint="add a folder with --data-dir (data_dir in Python)",
         )

@@ -1,30 +1,28 @@
 """The demo task: what kind of thing does this name denote?
 
-The names are those of the CLDR (Unicode's locale data) and come with Babel, so the task needs no
-download, runs in minutes on a laptop, and exists in more than a hundred languages, Sinhala,
-Assamese and Amharic among them. Six kinds: country (with territories), language, currency, script,
-unit of measure, time zone.
+The names come from the CLDR (Unicode's locale data) by way of Babel, so the task needs no download,
+runs in minutes on a laptop, and exists in over a hundred languages, among them Sinhala, Assamese
+and Amharic. There are six kinds: country (with territories), language, currency, script, unit of
+measure, time zone. The task is small and synthetic: good for checking that transfer happens at all
+and for comparing settings, but no substitute for a benchmark of sentences.
 
-It is a small, synthetic task: good for checking that transfer happens at all and for comparing
-settings; no substitute for a benchmark of sentences.
+How the split is made:
 
-How the split is made, and why it is honest:
-
-- A code (``LK``, ``currency LKR``) is in one split only, so no test item, in whatever language, is
-  a translation of a training item. Of codes with one English name, all but one are dropped.
-- A name that two kinds share is unanswerable ("Arabic" is a language and a script), and is left
-  out in the language where that happens.
-- A name that repeats an English name is left out of the other languages: in German, Swahili and
-  Vietnamese many country names are the English ones, and reading them would be no transfer.
-- In a language with a script of its own, a name with Latin letters in it is left out: it is an
-  abbreviation or a fallback.
-- Test codes are taken first, those that most of the non-Latin reference languages can name, so
-  that the languages' tests are about the same items as far as possible. In the rarest kind,
-  script, the small locales name few, so nearly all of theirs are test codes.
+- A code (``LK``, ``currency LKR``) is in one split only, so no test item, in any language, is a
+  translation of a training item. Of codes with the same English name, only one is kept.
+- A name of two kinds ("Arabic" is a language and a script) is ambiguous and left out in that
+  language.
+- A name that equals an English name is left out of the other languages: German, Swahili and
+  Vietnamese have many English country names, and reading those would not be transfer.
+- In a language with its own script, a name with Latin letters is left out: it is an abbreviation
+  or a fallback.
+- Test codes are taken first, those that most of the non-Latin reference languages can name, so the
+  languages are tested on the same items as far as possible. For the rarest kind, script, nearly all
+  names of small locales are test codes.
 - Order and split come from a hash of seed, kind and code: the same on every machine and Python.
 
-What is left out of the CLDR: world regions ("001"), the European Union and like groupings, codes
-for "unknown", "none" and "test", precious metals, and scripts that are no writing system (``Z…``).
+Left out of the CLDR: world regions ("001"), groupings such as the European Union, codes for
+"unknown", "none" and "test", precious metals, and scripts that are not writing systems (``Z…``).
 """
 
 from __future__ import annotations
@@ -32,12 +30,13 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.languages import script_code
 from layerbridge.tasks.task import Row, Task, render
 
 KINDS = ("country", "language", "currency", "script", "unit", "time zone")
@@ -60,17 +59,17 @@ Table = Mapping[str, Mapping[str, str]]
 
 
 class Names(Task):
-    """The kind of a name, in six kinds.
+    """The kind of a name, out of six.
 
     Args:
-        languages: CLDR codes to test on; English is always among them and comes first. The split
-            does not depend on this choice: it is made on the 15 default languages.
-        train_per_kind: at most so many training rows a kind; None for all (unbalanced, then).
-        test_per_kind: at most so many test rows a kind and language, 30 or fewer.
-        seed: of the split; another seed puts other codes in training.
+        languages: CLDR codes to test on; English is always first. The split does not depend on
+            them: it is made with the 15 default languages.
+        train_per_kind: maximum number of training rows per kind; None for all (unbalanced).
+        test_per_kind: maximum number of test rows per kind and language, at most 30.
+        seed: of the split; another seed puts other codes into training.
 
     Raises:
-        DataError: a language that Babel does not have, or a number out of range.
+        DataError: Babel does not have a language, or a number is out of range.
     """
 
     name = "names"
@@ -96,16 +95,16 @@ class Names(Task):
         if unknown:
             raise DataError(
                 f"the task names has no names in {unknown[0]!r}",
-                allowed=f"{', '.join(LANGUAGES)}, and every other locale of Babel",
+                allowed=f"{', '.join(LANGUAGES)}, and any other locale of Babel",
             )
         if train_per_kind is not None and train_per_kind < 1:
             raise DataError(f"train_per_kind is {train_per_kind}", allowed="1 or more, or None")
         if not 1 <= test_per_kind <= TEST_PER_KIND:
-            # More would have to come out of the training codes, and the split would move.
+            # More would have to come from the training codes and change the split.
             raise DataError(f"test_per_kind is {test_per_kind}", allowed=f"1 to {TEST_PER_KIND}")
 
     def version(self) -> str:
-        """Babel's version and the CLDR's: the rows are the same wherever these are."""
+        """Returns the versions of Babel and the CLDR, which determine the rows."""
         import babel
         from babel import core
 
@@ -137,14 +136,14 @@ class Names(Task):
                 fields = {"name": named[kind][code], "kind": kind, "code": code}
                 text = render(self.template, fields)
                 rows.append(Row(f"{language}/{kind}/{code}", text, kind, language, fields))
-        # Kinds one after the other would be a trap for whoever takes the first N. Not the hash of
-        # the split: large kinds, of which the smallest hashes were taken, would come first.
+        # Mixed, so that the first N rows have all kinds. Not by the hash of the split: large kinds,
+        # of which the smallest hashes were taken, would come first.
         return sorted(rows, key=lambda row: _hash(self.seed, "order", row.id.partition("/")[2]))
 
 
 @dataclass(frozen=True)
 class _Split:
-    """Kind → codes, in the order in which rows are taken; no code is in two of the three."""
+    """Kind → codes, in the order in which rows are taken; the three are disjoint."""
 
     train: Mapping[str, Sequence[str]]
     validation: Mapping[str, Sequence[str]]
@@ -153,13 +152,12 @@ class _Split:
 
 @cache
 def _split(seed: int) -> _Split:
-    """Every code of every kind, put into one split.
+    """Assigns every code to one split, in the order of coverage, then hash.
 
-    Codes come in an order of coverage first, hash second. A code is a test code if a reference
-    language that still lacks test names can name it.
+    A code is a test code if it has a name in a reference language that still lacks test names.
     """
     usable = {language: _usable(language) for language in LANGUAGES}
-    own_script = [language for language in LANGUAGES if _script(language) != "Latn"]
+    own_script = [language for language in LANGUAGES if _has_own_script(language)]
     train, validation, test = {}, {}, {}
     for kind in KINDS:
         order = sorted(_kept(kind), key=lambda code: _hash(seed, kind, code))
@@ -181,31 +179,29 @@ def _split(seed: int) -> _Split:
 
 @cache
 def _usable(language: str) -> Table:
-    """The names of one language that make an honest question: see the top of this file."""
-    names = {
-        kind: {code: name for code, name in _cldr(language)[kind].items() if code in _kept(kind)}
-        for kind in KINDS
-    }
+    """The names of one language that make a fair question: see the top of this file."""
+    cldr = _cldr(language)
+    # Counts the names of all codes, including those left out: "Arabic" stays ambiguous.
     kinds_of: dict[str, set[str]] = {}
-    # Every name counts here, also of codes that are left out: "Arabic" stays ambiguous.
-    for kind, of_kind in _cldr(language).items():
-        for name in of_kind.values():
+    for kind, names in cldr.items():
+        for name in names.values():
             kinds_of.setdefault(_key(name), set()).add(kind)
-    latin = _script(language) == "Latn"
+    latin = not _has_own_script(language)
     usable: dict[str, dict[str, str]] = {}
     for kind in KINDS:
         seen: set[str] = set()
         usable[kind] = {}
-        for code, name in sorted(names[kind].items()):
+        for code, name in sorted(cldr[kind].items()):
             key = _key(name)
-            honest = (
-                key not in seen
+            fair = (
+                code in _kept(kind)
+                and key not in seen
                 and len(kinds_of[key]) == 1
                 and (language == "en" or key not in _english_keys())
                 and (latin or not _has_latin(name))
                 and any(character.isalpha() for character in name)
             )
-            if honest:
+            if fair:
                 usable[kind][code] = name
                 seen.add(key)
     return usable
@@ -213,7 +209,7 @@ def _usable(language: str) -> Table:
 
 @cache
 def _kept(kind: str) -> frozenset[str]:
-    """The codes of a kind; of those with one English name, the first only."""
+    """The codes of a kind; of those with the same English name, only the first."""
     first: dict[str, str] = {}
     for code, name in sorted(_cldr("en")[kind].items()):
         first.setdefault(_key(name), code)
@@ -227,38 +223,34 @@ def _english_keys() -> frozenset[str]:
 
 @cache
 def _cldr(language: str) -> Table:
-    """All names of one language as Babel has them, less the codes that denote nothing."""
+    """All names of one language in Babel, without the codes that denote nothing."""
     locale = _locale(language)
-    data = locale._data  # units and zones have no public mapping
-    found: dict[str, dict[str, str | None]] = {
-        # Numeric codes are regions of the world.
+    data = locale._data  # units and time zones have no public mapping
+    names: dict[str, dict[str, str | None]] = {
+        # Numeric codes are world regions.
         "country": {code: name for code, name in locale.territories.items() if code.isalpha()},
         "language": dict(locale.languages),
         "currency": dict(locale.currencies),
         "script": {code: name for code, name in locale.scripts.items() if code[0] != "Z"},
-        # The CLDR leaves the long form out where it is the short one.
+        # The CLDR omits the long form where it equals the short one.
         "unit": {
-            code: names.get("long") or names.get("short")
-            for code, names in data["unit_display_names"].items()
+            code: forms.get("long") or forms.get("short")
+            for code, forms in data["unit_display_names"].items()
         },
         "time zone": {
-            code: _first(names.get("long", {}), ("generic", "standard"))
-            for code, names in data["meta_zones"].items()
+            code: forms.get("long", {}).get("generic") or forms.get("long", {}).get("standard")
+            for code, forms in data["meta_zones"].items()
         },
     }
     return {
         kind: {
             code: unicodedata.normalize("NFC", name).strip()
-            for code, name in found[kind].items()
+            for code, name in names[kind].items()
             # A locale can inherit the bare code as a name.
             if name and name != code and code not in _SKIPPED.get(kind, ())
         }
         for kind in KINDS
     }
-
-
-def _first(names: Mapping[str, str], keys: Iterable[str]) -> str | None:
-    return next((names[key] for key in keys if names.get(key)), None)
 
 
 def _exists(language: str) -> bool:
@@ -277,17 +269,8 @@ def _locale(language: str) -> Any:
     return Locale.parse(language, sep="-" if "-" in language else "_")
 
 
-@cache
-def _script(language: str) -> str:
-    """The ISO 15924 code of the script that the locale is written in, ``Sinh`` for ``si``."""
-    from babel.core import get_global
-
-    locale = _locale(language)
-    if locale.script:
-        return str(locale.script)
-    likely = get_global("likely_subtags")
-    full = likely.get(str(locale)) or likely.get(locale.language) or ""
-    return next((part for part in full.split("_") if len(part) == 4), "Latn")
+def _has_own_script(language: str) -> bool:
+    return script_code(str(_locale(language))) not in ("Latn", None)
 
 
 def _has_latin(name: str) -> bool:

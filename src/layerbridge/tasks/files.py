@@ -1,7 +1,6 @@
-"""Rows from a user's own data: JSONL, CSV, TSV or Parquet, or a data set of the Hugging Face hub.
+"""Rows from a user's own data: JSONL, CSV, TSV, Parquet, or a data set of the Hugging Face Hub.
 
-Knows what makes a row of a record, and what can be wrong with that; every complaint names the file
-and the line or row.
+Turns records into rows; every error names the file and the line or row.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from layerbridge.errors import DataError
@@ -16,7 +16,6 @@ from layerbridge.tasks import records
 from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.task import Row, render, template_columns
 
-_TEXT_COLUMN = "text"
 _TARGET_COLUMNS = ("target", "label")
 
 
@@ -30,27 +29,27 @@ def read_rows(
     labels: Labels | None = None,
     language: str = "en",
 ) -> list[Row]:
-    """Read rows from a file or from the hub.
+    """Reads rows from a file or from the Hub.
 
     Args:
-        source: a path that ends in .jsonl, .csv, .tsv or .parquet (UTF-8), or a hub id: ``id``,
+        source: a path that ends in .jsonl, .csv, .tsv or .parquet (UTF-8), or a Hub id: ``id``,
             ``id:config`` or ``id:config:split`` (``id::split`` for the default config), or one
-            such file on the hub, ``hf://datasets/OWNER/NAME/PATH``.
-        text: the column that the encoder reads; ``text`` if neither this nor a template is given.
-        target: the column with the label word; ``target`` or else ``label`` if not given.
-            The class numbers of a hub data set become the class names.
+            such file on the Hub, ``hf://datasets/OWNER/NAME/PATH``.
+        text: the column that the encoder reads; by default ``text``, unless a template is given.
+        target: the column with the label word; by default ``target``, or else ``label``.
+            The class numbers of a Hub data set become the class names.
         template: the encoder's text with columns in braces, such as
-            ``Premise: {premise} Hypothesis: {hypothesis} Label: ``; instead of ``text``.
+            ``Premise: {premise} Hypothesis: {hypothesis} Label: ``; replaces ``text``.
         options: the label words; a row with another one is an error. None accepts all.
-        labels: instead of ``options``: what the data calls its labels, and the words for them.
+        labels: replaces ``options``: the raw labels of the data and their words.
         language: CLDR code of the texts.
 
     Returns:
-        The rows in the order of the file. Numbers become strings; a missing text becomes "".
-        The id is the column ``id`` where there is one and its values differ, else the row's number.
+        The rows in file order. Numbers become strings; a missing text becomes "".
+        The id is the column ``id`` if its values are present and unique, else the row number.
 
     Raises:
-        DataError: the source is missing, empty, of another format or damaged, or a column, label
+        DataError: the source is missing, empty, damaged or of another format, or a column, label
             or template does not fit it.
     """
     if text is not None and template is not None:
@@ -62,15 +61,15 @@ def read_rows(
         raise DataError(f"{data.name} has no rows")
     if target is None:
         target = next((name for name in _TARGET_COLUMNS if name in data.columns), "target")
-    inputs = (text or _TEXT_COLUMN,) if template is None else template_columns(template)
-    for column in (*inputs, target):
+    columns = (text or "text",) if template is None else template_columns(template)
+    for column in (*columns, target):
         if column not in data.columns:
             raise DataError(f"{data.name} has no column {column!r}", allowed=data.columns)
     known = options if labels is None else tuple(labels.words)
 
     rows = []
     for number, (where, record) in enumerate(data.records, start=1):
-        for column in (*inputs, target):
+        for column in (*columns, target):
             if column not in record:
                 raise DataError(f"{where} has no column {column!r}", allowed=record)
             if isinstance(record[column], (list, dict)):
@@ -85,27 +84,18 @@ def read_rows(
         word = label if labels is None else labels.word(label)
         if word is None or (options is not None and word not in options):
             raise DataError(f"{where} has the label {label!r}", allowed=known)
-        read = fields[inputs[0]] if template is None else render(template, fields)
-        rows.append(Row(str(number), read, word, language, fields))
-    return _with_ids(rows)
-
-
-def _with_ids(rows: list[Row]) -> list[Row]:
+        content = fields[columns[0]] if template is None else render(template, fields)
+        rows.append(Row(str(number), content, word, language, fields))
     ids = [row.fields.get("id", "") for row in rows]
     if "" in ids or len(set(ids)) < len(ids):
         return rows
-    return [
-        Row(key, row.text, row.target, row.language, row.fields)
-        for key, row in zip(ids, rows, strict=True)
-    ]
+    return [replace(row, id=id_) for id_, row in zip(ids, rows, strict=True)]
 
 
 def _string(value: object) -> str:
-    # NaN is the missing value of data frames.
+    # Data frames write a missing value as NaN.
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, str):
-        return value
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)

@@ -1,7 +1,7 @@
-"""The labels of a data set, and the word that stands for each of them in front of an LLM.
+"""The labels of a data set and the word that stands for each of them in front of an LLM.
 
-A raw label is known as it is written in the data, by its word, in any case of letters, and by its
-place where the data set numbers its classes. Knows nothing of rows.
+A raw label is recognized as the data writes it, by its word, in any letter case, and by its index
+where the data set numbers its classes. Knows nothing of rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Labels:
 
     Attributes:
         words: for each raw label; two raw labels may share a word.
-        numbered: whether "0", "1", … in the data are the places in ``words``.
+        numbered: whether "0", "1", … in the data are indices into ``words``.
     """
 
     words: Mapping[str, str]
@@ -25,19 +25,19 @@ class Labels:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The words, each once."""
+        """The words, without duplicates."""
         return tuple(dict.fromkeys(self.words.values()))
 
     def word(self, raw: str) -> str | None:
-        """The word for a label as the data has it; None if it is none of these."""
+        """Returns the word for a raw label; None if the label is unknown."""
         exact = self.words.get(raw)
         return exact if exact is not None else self._spellings.get(raw.strip().casefold())
 
     @cached_property
     def _spellings(self) -> dict[str, str]:
-        numbers = {str(place): word for place, word in enumerate(self.words.values())}
+        numbers = {str(index): word for index, word in enumerate(self.words.values())}
         spellings = numbers if self.numbered else {}
-        # What is written in the data comes before what is only the word for something in it.
+        # A raw label takes precedence over a word that is spelled the same.
         for names in (self.words.values(), self.words):
             spellings.update({name.casefold(): self.words.get(name, name) for name in names})
         return spellings

@@ -1,7 +1,7 @@
-"""Languages: their English names, their scripts, and how much of a pretraining corpus they are.
+"""Languages: their English names, their scripts, and their shares of pretraining corpora.
 
-Names and scripts are the CLDR's, which come with Babel. Sizes of corpora are in ``languages.json``,
-with the paper each is from; what no paper says stays unknown. Knows nothing of models or results.
+Names and scripts come from the CLDR, as packaged by Babel. Corpus sizes are in ``languages.json``,
+each with its paper; what no paper states is unknown. Knows nothing of models or results.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
-# Codes that corpora and benchmarks write in an older way.
+# Older codes that corpora and benchmarks use.
 _OLD = {"iw": "he", "in": "id", "ji": "yi", "tl": "fil", "nb": "no"}
 _SCRIPT = re.compile(r"[A-Za-z]{4}")
-# The CLDR calls these two "Simplified" and "Traditional", which say little when alone.
+# The CLDR names these two "Simplified" and "Traditional", which is unclear on its own.
 _HAN = ("Hans", "Hant")
 
 
@@ -26,9 +26,9 @@ class Corpus:
 
     Attributes:
         name: such as ``mC4``.
-        source: the paper, and the table in it.
+        source: the paper and its table.
         unit: of the sizes.
-        encoders: parts of the names of encoders that were trained on it, in lower case.
+        encoders: parts of the names of encoders trained on it, in lower case.
         sizes: language → size, before any sampling.
     """
 
@@ -39,17 +39,15 @@ class Corpus:
     sizes: Mapping[str, float]
 
     def share(self, code: str) -> float | None:
-        """What part of the corpus is in a language, 0 to 1; None where the source does not say."""
+        """Returns a language's share of the corpus, 0 to 1; None if it is unknown."""
         size = self.sizes.get(_normal(code))
         return None if size is None else size / sum(self.sizes.values())
 
 
 @cache
 def corpora() -> tuple[Corpus, ...]:
-    """The corpora whose sizes are known here."""
-    text = (
-        resources.files("layerbridge.tasks").joinpath("languages.json").read_text(encoding="utf-8")
-    )
+    """Returns the corpora with known sizes."""
+    text = Path(__file__).with_name("languages.json").read_text(encoding="utf-8")
     return tuple(
         Corpus(name, entry["source"], entry["unit"], tuple(entry["encoders"]), entry["sizes"])
         for name, entry in json.loads(text).items()
@@ -57,21 +55,21 @@ def corpora() -> tuple[Corpus, ...]:
 
 
 def corpus_of(encoder: str | None) -> Corpus | None:
-    """The corpus that an encoder, or the one it was made from, was trained on.
+    """Returns the corpus that an encoder, or its base model, was trained on.
 
     Args:
-        encoder: a folder, ``zoo:NAME`` or a hub id; None where it is not known.
+        encoder: a folder, ``zoo:NAME`` or a Hub id; None if it is unknown.
     """
     name = re.split(r"[/\\:]", (encoder or "").rstrip("/\\").lower())[-1]
     for corpus in corpora():
-        # At the start of a word: umT5 was trained on another corpus than mT5.
+        # Only at the start of a word: umT5 was trained on another corpus than mT5.
         if any(re.search(rf"(?<![a-z0-9]){re.escape(part)}", name) for part in corpus.encoders):
             return corpus
     return None
 
 
 def names(codes: Iterable[str]) -> dict[str, str]:
-    """English names by code; a code that the CLDR does not know names itself."""
+    """Returns English names by code; a code unknown to the CLDR stands for itself."""
     from babel import Locale
 
     known = Locale("en").languages
@@ -79,24 +77,29 @@ def names(codes: Iterable[str]) -> dict[str, str]:
 
 
 def script(code: str) -> str | None:
-    """The English name of the script that a language is mostly written in; None if unknown."""
+    """Returns the English name of a language's main script; None if it is unknown."""
     from babel import Locale
+
+    iso_code = script_code(code)
+    name = Locale("en").scripts.get(iso_code)
+    return f"{name} Han" if iso_code in _HAN else name
+
+
+def script_code(code: str) -> str | None:
+    """Returns the ISO 15924 code of a language's main script, ``Sinh`` for ``si``."""
     from babel.core import get_global
 
-    parts = code.replace("-", "_").split("_")
-    found = next((part.title() for part in parts[1:] if _SCRIPT.fullmatch(part)), None)
-    if found is None:
-        likely = get_global("likely_subtags")
-        known = likely.get("_".join(parts)) or likely.get(parts[0]) or ""
-        found = next((part for part in known.split("_")[1:] if _SCRIPT.fullmatch(part)), None)
-    name = Locale("en").scripts.get(found)
-    return f"{name} Han" if found in _HAN else name
+    language, *rest = code.replace("-", "_").split("_")
+    likely = get_global("likely_subtags")
+    known = likely.get("_".join([language, *rest])) or likely.get(language) or ""
+    subtags = (*rest, *known.split("_")[1:])
+    return next((part.title() for part in subtags if _SCRIPT.fullmatch(part)), None)
 
 
 def _normal(code: str) -> str:
     language, *rest = code.replace("_", "-").split("-")
     language = _OLD.get(language.lower(), language.lower())
-    script_ = [part.title() for part in rest if _SCRIPT.fullmatch(part)]
-    # Of a script other than its usual one, a language has an entry of its own or none.
-    usual = not script_ or script_[0] != "Latn" or script(language) == "Latin"
-    return language if usual else f"{language}-{script_[0]}"
+    scripts = [part.title() for part in rest if _SCRIPT.fullmatch(part)]
+    # In a script other than its usual one, a language has a separate entry or none.
+    usual = not scripts or scripts[0] != "Latn" or script(language) == "Latin"
+    return language if usual else f"{language}-{scripts[0]}"

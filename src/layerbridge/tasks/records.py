@@ -1,25 +1,23 @@
-"""What a source holds, before anything is made of it: JSONL, CSV, TSV, Parquet, or the hub.
+"""Reads the records of a source: JSONL, CSV, TSV, Parquet, or the Hugging Face Hub.
 
-Knows how each format is read and what can be wrong with it; every complaint names the file and the
-line or row. Rows are numbered from 1; the lines of a file are the file's own, header included.
-Knows nothing of texts, labels and languages.
+Every error names the file and the line or row. Rows are numbered from 1; line numbers are those of
+the file, header included. Knows nothing of texts, labels and languages.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Records:
     Attributes:
         name: of the source, for messages.
         columns: in the order of the source.
-        records: where each was found, for messages, and the record itself.
+        records: each record with its location, for messages.
     """
 
     name: str
@@ -38,38 +36,47 @@ class Records:
 
 
 def read(source: str) -> Records:
-    """All of a source.
+    """Reads all records of a source.
 
     Args:
         source: a path that ends in .jsonl, .csv, .tsv or .parquet (UTF-8), or a name of
             ``layerbridge.tasks.hub``.
 
     Raises:
-        DataError: it is missing, damaged, or of another format.
+        DataError: it is missing, damaged or of another format.
     """
     if is_local(source):
-        return _guarded(_readers()[Path(source).suffix.lower()], Path(source), source)
+        with _readable(source) as path:
+            return _reader(source)(path)
     if source.startswith(hub.FILE_PREFIX):
-        return _of_hub_file(source)
+        reader = _reader(source)
+        data = reader(hub.fetch(source))
+        # The path in the cache would not say which data set it is.
+        return Records(source, data.columns, _numbered(source, [item for _, item in data.records]))
     columns, records = hub.load(source)
     return Records(source, columns, _numbered(source, records))
 
 
 def count(source: str) -> int | None:
-    """How many rows a file has, found out without reading more than needed; None for the hub.
+    """Counts the rows of a file, reading as little as possible; None for the Hub.
 
     Raises:
-        DataError: the file is missing or damaged, as far as it was read.
+        DataError: the file is missing, or the part that was read is damaged.
     """
     if not is_local(source):
         return None
-    counters = {".jsonl": _count_lines, ".parquet": _count_parquet}
-    counter = counters.get(Path(source).suffix.lower(), lambda path: len(_csv(path).records))
-    return _guarded(counter, Path(source), source)
+    with _readable(source) as path:
+        if path.suffix.lower() == ".jsonl":
+            with path.open("rb") as lines:
+                return sum(1 for line in lines if line.strip())
+        if path.suffix.lower() == ".parquet":
+            with _parquet_errors(path) as parquet:
+                return int(parquet.read_metadata(path).num_rows)
+        return len(_csv(path).records)
 
 
 def is_local(source: str) -> bool:
-    """Whether the source is a file's path, and not a name of the hub.
+    """Returns whether the source is a file path, as opposed to a name on the Hub.
 
     Raises:
         DataError: it is neither.
@@ -84,42 +91,40 @@ def is_local(source: str) -> bool:
         return True
     if path.exists() or not hub.is_id(source) or ("/" not in source and suffix):
         raise DataError(
-            f"{source} is of no format that can be read",
-            allowed=f"{', '.join(SUFFIXES)}, or a hub id such as facebook/xnli:en:validation",
+            f"{source} has an unsupported format",
+            allowed=f"{', '.join(SUFFIXES)}, or a Hub id such as facebook/xnli:en:validation",
         )
     return False
 
 
 def kind(value: object) -> str:
-    """What a value is called in a message: ``a list``, ``null``, …"""
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a truth value"}
+    """Names the type of a JSON value for messages: ``a list``, ``null``, …"""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
     return kinds.get(type(value), "null" if value is None else "a number")
 
 
-def _readers() -> dict[str, Callable[[Path], Records]]:
-    return {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+def _reader(source: str) -> Callable[[Path], Records]:
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    suffix = Path(source).suffix.lower()
+    if suffix not in readers:
+        raise DataError(f"{source} has an unsupported format", allowed=SUFFIXES)
+    return readers[suffix]
 
 
-def _guarded(work: Callable[[Path], Result], path: Path, source: str) -> Result:
+@contextmanager
+def _readable(source: str) -> Iterator[Path]:
+    """Turns what reading a file raises into one line."""
+    path = Path(source)
     if not path.is_file():
-        raise DataError(f"there is no file {source}", hint="check the path")
+        raise DataError(f"the file {source} does not exist", hint="check the path")
     try:
-        return work(path)
+        yield path
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source} is not UTF-8 (byte {error.start})", hint="save the file as UTF-8"
         ) from None
     except OSError as error:
-        raise DataError(f"{source} cannot be read ({error.strerror or error})") from None
-
-
-def _of_hub_file(source: str) -> Records:
-    suffix = Path(source).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{source} is of no format that can be read", allowed=SUFFIXES)
-    found = _readers()[suffix](hub.fetch(source))
-    # The path in the cache would tell nobody which data set it is.
-    return Records(source, found.columns, _numbered(source, [item for _, item in found.records]))
+        raise DataError(f"cannot read {source} ({error.strerror or error})") from None
 
 
 def _numbered(name: str, records: Iterable[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -138,10 +143,10 @@ def _jsonl(path: Path) -> Records:
             except json.JSONDecodeError as error:
                 raise DataError(
                     f"{where} is not JSON ({error.msg} at character {error.pos + 1})",
-                    allowed="one JSON object a line",
+                    allowed="one JSON object per line",
                 ) from None
             if not isinstance(record, dict):
-                raise DataError(f"{where} is {kind(record)}", allowed="one JSON object a line")
+                raise DataError(f"{where} is {kind(record)}", allowed="one JSON object per line")
             records.append((where, record))
     columns = tuple(dict.fromkeys(key for _, record in records for key in record))
     return Records(str(path), columns, records)
@@ -156,45 +161,38 @@ def _csv(path: Path) -> Records:
             header = next(reader, [])
             repeated = [name for name in header if header.count(name) > 1]
             if repeated:
-                raise DataError(f"{path} has two columns {repeated[0]!r}")
+                raise DataError(f"{path} has two columns named {repeated[0]!r}")
             for cells in reader:
                 where = f"{path}, line {reader.line_num}"
                 if not cells:
                     continue
                 if len(cells) != len(header):
                     raise DataError(
-                        f"{where} has {len(cells)} cells", allowed=f"{len(header)}, as the header"
+                        f"{where} has {len(cells)} cells",
+                        allowed=f"{len(header)}, as in the header",
                     )
                 records.append((where, dict(zip(header, cells, strict=True))))
         except csv.Error as error:
             raise DataError(
                 f"{path}, line {reader.line_num} is malformed ({error})",
-                hint="quote cells that hold quotes, separators or line breaks",
+                hint="quote cells that contain quotes, separators or line breaks",
             ) from None
     return Records(str(path), tuple(header), records)
 
 
 def _parquet(path: Path) -> Records:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} is no Parquet file ({str(error).splitlines()[0]})") from None
+    with _parquet_errors(path) as parquet:
+        table = parquet.read_table(path)
     return Records(str(path), tuple(table.column_names), _numbered(str(path), table.to_pylist()))
 
 
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
-
-
-def _count_parquet(path: Path) -> int:
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
+        yield pyarrow.parquet
     except pyarrow.ArrowException as error:
-        raise DataError(f"{path} is no Parquet file ({str(error).splitlines()[0]})") from None
+        problem = str(error).splitlines()[0]
+        raise DataError(f"{path} is not a Parquet file ({problem})") from None

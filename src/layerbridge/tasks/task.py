@@ -1,8 +1,8 @@
-"""What a task is: rows with a text for the encoder and a target word for the language model.
+"""A task: rows with a text for the encoder and a target word for the language model.
 
-Knows nothing of tokenizers, models or metrics. The split is part of the type: ``train`` and
-``validation`` take no language and give English only, so a choice made on them (a learning rate,
-a step, a seed) cannot have looked at a test row or at another language.
+This module knows nothing of tokenizers, models or metrics. The split is part of the interface:
+``train`` and ``validation`` take no language and return English rows only, so a choice made on them
+(a learning rate, a step, a seed) cannot depend on a test row or on another language.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from layerbridge.errors import DataError
-from layerbridge.tasks.dataset_info import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,29 @@ class Row:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-class Task(ABC):
-    """A benchmark: English rows to learn and to choose on, rows of each language to test on.
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a task's rows before anything is read or downloaded.
 
-    A new task sets the attributes, implements ``_train``, ``_validation`` and ``_test``, and adds
-    one line to the registry in ``layerbridge.tasks``.
+    Attributes:
+        place: ``built in``, ``local``, ``hub cache`` or ``not yet``; if only part of the data is
+            available, how much.
+        train: number of rows in the source; None if it is not known before reading.
+        validation: the same.
+        test: the same, by language.
+    """
+
+    place: str
+    train: int | None
+    validation: int | None
+    test: Mapping[str, int | None]
+
+
+class Task(ABC):
+    """A benchmark: English rows to train and tune on, rows of each language to test on.
+
+    A subclass sets the attributes and implements ``_train``, ``_validation`` and ``_test``.
+    ``layerbridge.tasks.register`` makes it available by name.
 
     Attributes:
         name: as in ``layerbridge.tasks.get(name)``.
@@ -59,27 +76,27 @@ class Task(ABC):
     licence: str
 
     def train(self) -> list[Row]:
-        """The English rows to train on."""
+        """Returns the English training rows."""
         return _english(self._train())
 
     def validation(self) -> list[Row]:
-        """The English rows to choose settings and steps on; none of them is a training row."""
+        """Returns the English rows to choose settings and steps on; none is a training row."""
         return _english(self._validation())
 
     def test(self, language: str) -> list[Row]:
-        """The rows of one language to report on, English included.
+        """Returns the test rows of one language.
 
         Raises:
-            DataError: the task has no rows in this language.
+            DataError: the task has no test rows in this language.
         """
         self.check_language(language)
         return self._test(language)
 
     def check_language(self, language: str) -> None:
-        """Whether there are test rows in it, without reading any.
+        """Checks, without reading rows, that the task has test rows in a language.
 
         Raises:
-            DataError: there are none.
+            DataError: it has none.
         """
         if language not in self.languages:
             raise DataError(
@@ -87,24 +104,24 @@ class Task(ABC):
             )
 
     def version(self) -> str:
-        """What the rows depend on besides the options: a data release, a library's version."""
+        """Returns what the rows depend on besides the options, such as a data release."""
         return ""
 
     @property
     def file_template(self) -> str:
-        """The template with the names that the columns have in a row's ``fields``."""
+        """The template with the column names of a row's ``fields``."""
         return self.template
 
     def dropped(self) -> dict[str, int]:
-        """Rows left out of ``train`` and ``validation`` because their texts come up again later.
+        """Returns how many rows ``train`` and ``validation`` leave out, by split.
 
-        A training text that is also an English validation or test text would make both figures
-        too good; so would a validation text that is also a test text. Empty where there are none.
+        A training text that is also an English validation or test text would inflate both scores,
+        and so would a validation text that is also a test text. Splits without any are absent.
         """
         return {}
 
-    def holdings(self) -> DatasetInfo:
-        """How many rows there are and where they are; asks no network."""
+    def dataset_info(self) -> DatasetInfo:
+        """Returns how many rows there are and where; uses no network."""
         test = {language: len(self.test(language)) for language in self.languages}
         return DatasetInfo("built in", len(self.train()), len(self.validation()), test)
 
@@ -119,19 +136,19 @@ class Task(ABC):
 
 
 def template_columns(template: str) -> tuple[str, ...]:
-    """The columns that a template names, in order, each once.
+    """Returns the columns that a template names, in order and without duplicates.
 
     Raises:
-        DataError: braces that do not match, an empty field, or a format specification.
+        DataError: unbalanced braces, an empty field, or a format specification.
     """
     return tuple(dict.fromkeys(name for _, name in _parts(template) if name is not None))
 
 
 def render(template: str, fields: Mapping[str, str]) -> str:
-    """Fill a template: each ``{column}`` becomes that column's text, ``{{`` a brace.
+    """Fills a template: each ``{column}`` becomes that column's text, ``{{`` a brace.
 
     Raises:
-        DataError: the template is malformed, or names a column that is not in ``fields``.
+        DataError: the template is malformed or names a column that is not in ``fields``.
     """
     missing = [name for name in template_columns(template) if name not in fields]
     if missing:
@@ -144,7 +161,7 @@ def render(template: str, fields: Mapping[str, str]) -> str:
 
 
 def rename_columns(template: str, names: Mapping[str, str]) -> str:
-    """The template with other names for its columns; those that ``names`` lacks stay.
+    """Returns the template with columns renamed; columns not in ``names`` stay.
 
     Raises:
         DataError: the template is malformed.
@@ -158,8 +175,8 @@ def rename_columns(template: str, names: Mapping[str, str]) -> str:
 
 @lru_cache
 def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
-    # str.format would read a dot or a bracket in a column's name as an attribute or an index,
-    # and would give a template access to attributes; only whole names are wanted.
+    # str.format would read a dot or a bracket in a column name as an attribute or an index, and
+    # so give templates access to attributes. Only whole names are allowed.
     problem = f"the template {template!r} is malformed"
     form = "text with columns in braces, such as 'Review: {text} Label: '"
     try:

@@ -1,4 +1,4 @@
-"""A user's own task: a YAML file and the rows that it names."""
+"""A user's own task: a YAML file and the rows it names."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerbridge.tasks import task_file
-from layerbridge.tasks.sourced import SourcedTask
+from layerbridge.tasks.labels import Labels
+from layerbridge.tasks.sourced import SourcedTask, split_codes
 
 
 class UserTask(SourcedTask):
-    """The task that a YAML file describes; ``docs/tasks.md`` has a whole one.
+    """The task that a YAML file describes; ``docs/tasks.md`` has an example.
 
     Args:
         path: of the YAML file.
         languages: codes to test on, of those in the file; None for all.
-        train_per_label: so many training rows of each label, the first in the file; None for all.
-        max_test: so many test rows a language; None for all.
+        train_per_label: number of training rows per label, the first in the file; None for all.
+        max_test: number of test rows per language; None for all.
 
     Raises:
-        DataError: the file is missing or does not fit, or there is no such language or number.
+        DataError: the file is missing or invalid, or a language or number does not fit.
     """
 
     def __init__(
@@ -30,32 +31,33 @@ class UserTask(SourcedTask):
         max_test: int | None = None,
     ) -> None:
         super().__init__(train_per_label, max_test)
-        read = task_file.read(path)
-        self.name = read.name
-        self.description = read.description
-        self.licence = read.licence
-        self.template = read.template
-        self._renamed_template = read.file_template
-        self.target = read.target
-        self.labels = read.labels
-        self.options = read.labels.options
-        self.parallel = read.parallel
-        self._sources = read.sources
-        self.holds_out = self.source("validation") is None
-        tested = [language for split, language in read.sources if split == "test"]
-        self.languages = tuple(sorted(tested, key=lambda language: language != "en"))
+        path = Path(path)
+        self._file = task_file.read(path)
+        self.name = self._file.name
+        self.description = self._file.description or f"The task of {path.name}."
+        self.licence = self._file.licence
+        self.template = self._file.template
+        self.target = self._file.target
+        self.labels = Labels(self._file.labels)
+        self.options = self.labels.options
+        self.parallel = self._file.parallel
+        self.holds_out = self._file.files.validation is None
+        self.languages = tuple(sorted(self._file.files.test, key=lambda code: code != "en"))
         if languages is not None:
-            given = languages.split(",") if isinstance(languages, str) else languages
-            for language in given:
+            codes = split_codes(languages)
+            for language in codes:
                 self.check_language(language)
-            self.languages = tuple(code for code in self.languages if code in ("en", *given))
+            self.languages = tuple(code for code in self.languages if code in ("en", *codes))
         self.check_apart()
 
     def source(self, split: str, language: str = "en") -> str | None:
         """See ``SourcedTask.source``."""
-        return self._sources.get((split, language))
+        files = self._file.files
+        if split == "test":
+            return files.test.get(language)
+        return {"train": files.train, "validation": files.validation}[split]
 
     @property
     def file_template(self) -> str:
         """See ``Task.file_template``."""
-        return self._renamed_template
+        return self._file.file_template
