@@ -265,7 +265,7 @@ def test_versions_import_nothing_heavy():
     code = (
         "import sys; from layerbridge import tasks; from layerbridge.report import plots, tables; "
         "from layerbridge.evaluation import results, statistics; "
-        "from layerbridge.evaluation.baselines import floor; "
+        "from layerbridge.evaluation.baselines import tf_idf; "
         "from layerbridge.tasks import cldr_names, files; "
         "results.versions(); "
         "heavy = {'torch', 'transformers', 'babel', 'scipy', 'sklearn', 'matplotlib', 'datasets', "
