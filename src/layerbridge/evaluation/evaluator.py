@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from torch import Tensor
 
 from layerbridge.errors import ConfigError
 from layerbridge.evaluation.predictions import Progress, predict, rows_by_language
@@ -69,7 +70,7 @@ def evaluate(
         choose = _scoring(bridge, task.options, length_normalization)
     else:
         choose = _generating(bridge, task.options)
-    weights = defaultdict(lambda: torch.zeros(bridge.encoder.num_layers))
+    weights: dict[str, Tensor] = defaultdict(lambda: torch.zeros(bridge.encoder.num_layers))
     tokens: Counter[str] = Counter()
 
     def answer(batch: Sequence[Row]) -> list[str]:
