@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerbridge.evaluation.results import versions
-from layerbridge.evaluation.statistics import Answers, average_difference, difference, mean_of_seeds
+from layerbridge.evaluation.statistics.averages import average_difference
+from layerbridge.evaluation.statistics.paired import difference
+from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 
 REPEATS = 300
 DRAWS = 1000

@@ -8,7 +8,7 @@ import gc
 import numpy as np
 
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result
-from layerbridge.evaluation.statistics import Answers
+from layerbridge.evaluation.statistics.seeds import Answers
 
 # statsmodels' Holm collects garbage at every call; what torch has loaded into a test process makes
 # that a quarter of a second.

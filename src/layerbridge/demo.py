@@ -20,8 +20,8 @@ from rich.console import Console
 
 from layerbridge import tasks
 from layerbridge.errors import OutputError
-from layerbridge.evaluation.baselines.floor import floor
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.baselines.tf_idf import tf_idf
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.evaluator import evaluate
 from layerbridge.evaluation.results import Result
 from layerbridge.hub.sources import resolve
@@ -126,9 +126,9 @@ def demo(
     )
 
     say("the floor: TF-IDF and logistic regression")
-    found = [floor(task)]
+    found = [tf_idf(task)]
     with meter("the language model alone") as bar:
-        found.append(lm_alone(language_model, task, progress=bar.by_language))
+        found.append(zero_shot(language_model, task, progress=bar.by_language))
     _write(found, folder)
 
     bridges: dict[str, LayerBridge] = {}

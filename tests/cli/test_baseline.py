@@ -5,9 +5,9 @@ import pytest
 import tiny_translators
 from layerbridge import tasks
 from layerbridge.evaluation import results
-from layerbridge.evaluation.baselines.floor import floor
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
-from layerbridge.evaluation.baselines.lm_few_shot import lm_few_shot
+from layerbridge.evaluation.baselines.few_shot import few_shot
+from layerbridge.evaluation.baselines.tf_idf import tf_idf
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.report.tables import accuracy_table
 
@@ -37,8 +37,8 @@ def test_the_floor(command, few_names, tmp_path):
     assert said.err == "names, floor: 36/36  si\nwrote results/names-floor.json\n"
     result = results.read(path)
     assert said.out == accuracy_table([result]).markdown(intervals=True)
-    assert result.languages == floor(tasks.get("names"), ["en", "si"]).languages
-    assert (result.method, result.seed) == ("tf-idf + logistic regression", 3)
+    assert result.languages == tf_idf(tasks.get("names"), ["en", "si"]).languages
+    assert (result.method, result.seed) == ("tf-idf", 3)
 
 
 def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
@@ -51,7 +51,7 @@ def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
     assert said.err == f"names, lm-alone: 18/18  si\nwrote {output}\n"
     assert said.out == output.read_text(encoding="utf-8")
     assert not (tmp_path / "results").exists()
-    same = lm_alone(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
+    same = zero_shot(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
     assert results.read(output).languages == same.languages
     assert json.loads(said.out)["settings"]["prompt"] == "{text} is a "
 
@@ -63,9 +63,9 @@ def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
     )  # fmt: skip
     assert (said.code, said.err.splitlines()[-1]) == (0, "wrote results/names-lm-few-shot-3.json")
     result = results.read(tmp_path / "results" / "names-lm-few-shot-3.json")
-    same = lm_few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
+    same = few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
     assert result.languages == same.languages
-    assert (result.method, result.seed) == ("LM few-shot (3)", 2)
+    assert (result.method, result.seed) == ("few-shot LM (3)", 2)
 
 
 def test_eight_examples_if_not_given(command, few_names, language_model, tmp_path):
@@ -74,7 +74,7 @@ def test_eight_examples_if_not_given(command, few_names, language_model, tmp_pat
     )
     assert said.code == 0
     result = results.read(tmp_path / "results" / "names-lm-few-shot.json")
-    assert result.method == "LM few-shot (8)"
+    assert result.method == "few-shot LM (8)"
 
 
 def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
         "wrote results/names-translate.json\n"
     )
     first = results.read(tmp_path / "results" / "names-translate.json")
-    assert first.method == "translate, then LM"
+    assert first.method == "translate + zero-shot LM"
     assert first.settings["translator"]["max_new_tokens"] == 8
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
@@ -100,7 +100,7 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
     assert results.read(tmp_path / "results" / "names-translate.json").languages == first.languages
     assert command(*words, "--shots", "2").code == 0
     few = results.read(tmp_path / "results" / "names-translate-2.json")
-    assert few.method == "translate, then LM few-shot (2)"
+    assert few.method == "translate + few-shot LM (2)"
 
 
 def test_a_tasks_options_are_passed_and_kept(command, tmp_path):

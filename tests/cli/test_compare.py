@@ -71,7 +71,7 @@ def test_json(command, results, tmp_path):
     [
         (
             ("--against", "lst"),
-            "there is no result of the method 'lst'; allowed: last, token-softmax",
+            "no result of the method 'lst'; allowed: last, token-softmax",
         ),
         (("--languages", "en,xx"), "no result has the language 'xx'; allowed: en, si, ta"),
     ],

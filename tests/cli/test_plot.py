@@ -47,7 +47,7 @@ def test_no_results(command, tmp_path):
     said = command("plot", tmp_path, "-o", tmp_path / "plots")
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        f"error: {tmp_path} holds no result files; next: make one with layerbridge evaluate\n"
+        f"error: {tmp_path} has no result files; next: create one with layerbridge evaluate\n"
     )
     assert not (tmp_path / "plots").exists()
 

@@ -90,9 +90,7 @@ def test_marks(command, seeds, tmp_path):
 def test_marks_against_a_method_that_is_not_there(command, seeds, tmp_path):
     said = command("table", tmp_path / "seeds", "--against", "lst")
     assert (said.code, said.out) == (2, "")
-    assert said.err == (
-        "error: there is no result of the method 'lst'; allowed: last, token-softmax\n"
-    )
+    assert said.err == ("error: no result of the method 'lst'; allowed: last, token-softmax\n")
 
 
 def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):
@@ -108,7 +106,7 @@ def test_no_results(command, tmp_path):
     said = command("table", tmp_path)
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        f"error: {tmp_path} holds no result files; next: make one with layerbridge evaluate\n"
+        f"error: {tmp_path} has no result files; next: create one with layerbridge evaluate\n"
     )
     said = command("table", tmp_path / "absent")
     assert (said.code, len(said.err.splitlines())) == (2, 1)

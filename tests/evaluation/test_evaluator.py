@@ -76,7 +76,7 @@ def naive_scores(bridge, text):
 @pytest.mark.parametrize("normalize", ["sum", "mean"])
 @torch.no_grad()
 def test_score_is_the_naive_score(bridge, normalize):
-    result = evaluate(bridge, Small(), normalize=normalize)
+    result = evaluate(bridge, Small(), length_normalization=normalize)
     assert result.protocol == "score"
     chosen = []
     for language, texts in TEXTS.items():
@@ -93,8 +93,8 @@ def test_score_is_the_naive_score(bridge, normalize):
     assert len(set(chosen)) > 1
 
 
-def test_normalize_matters(bridge):
-    one, other = (evaluate(bridge, Small(), normalize=how) for how in ("sum", "mean"))
+def test_length_normalization_matters(bridge):
+    one, other = (evaluate(bridge, Small(), length_normalization=how) for how in ("sum", "mean"))
     assert one.languages != other.languages
 
 
@@ -209,9 +209,9 @@ def test_an_unknown_protocol(bridge):
     assert str(caught.value) == "unknown protocol 'guess'; allowed: score, generate"
 
 
-def test_an_unknown_normalize(bridge):
+def test_an_unknown_length_normalization(bridge):
     with pytest.raises(DataError) as caught:
-        evaluate(bridge, Small(), normalize="max")
+        evaluate(bridge, Small(), length_normalization="max")
     assert str(caught.value) == "unknown length normalization 'max'; allowed: sum, mean"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result, find, read, versions
-from layerbridge.evaluation.statistics import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
 
 
 def answers(right, n, code="si"):
@@ -96,14 +96,16 @@ def test_missing_file(tmp_path):
         read(tmp_path / "a.json")
     assert str(error.value) == (
         f"{tmp_path}/a.json cannot be read (No such file or directory); "
-        "next: make one with layerbridge evaluate"
+        "next: create one with layerbridge evaluate"
     )
 
 
 def test_damaged_file(tmp_path):
     path = result().write(tmp_path / "a.json")
     path.write_text(path.read_text("utf-8")[:100])
-    with pytest.raises(ResultError, match=r"a\.json is damaged \(line \d+: .*run layerbridge eval"):
+    with pytest.raises(
+        ResultError, match=r"a\.json is damaged \(EOF .* line 6 .*run layerbridge eval"
+    ):
         read(path)
     with pytest.raises(ResultError, match="is damaged"):
         find(tmp_path)
@@ -129,6 +131,17 @@ def test_other_schema(tmp_path, schema, given):
         (["method"], None, "method is null; allowed: text"),
         (["languages"], [], "languages is []; allowed: an object"),
         (["run"], 3, "run is 3; allowed: text or null"),
+        (
+            ["languages", "en", "layer_weights"],
+            0.5,
+            "languages.en.layer_weights is 0.5; allowed: a list or null",
+        ),
+        (
+            ["languages", "si", "predictions", 0],
+            "yes",
+            'languages.si.predictions[0] is "yes"; allowed: an object',
+        ),
+        (["languages", "si"], None, "languages.si is null; allowed: an object"),
         (["languages", "si", "n"], 5, "languages.si.n is 5; allowed: 4, as the predictions say"),
         (
             ["languages", "si", "predictions"],
@@ -143,7 +156,7 @@ def test_other_schema(tmp_path, schema, given):
         (
             ["languages", "en", "layer_weights"],
             ["a"],
-            'languages.en.layer_weights is ["a"]; allowed: a list of numbers, or null',
+            'languages.en.layer_weights[0] is "a"; allowed: a number',
         ),
     ],
 )
@@ -174,10 +187,41 @@ def test_missing_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
-    [("s\ud800", "'s\\ud800'"), ("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")],
+    ("content", "problem"),
+    [
+        (b'{"schema": "s\\ud800"}', "unexpected end of hex escape at line 1 column 20"),
+        (b'{"schema": "s\xff"}', "invalid unicode code point at line 1 column 14"),
+    ],
 )
-def test_a_language_that_is_no_text(tmp_path, code, told):
+def test_invalid_unicode(tmp_path, content, problem):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ResultError) as error:
+        read(path)
+    told = f"{path} is damaged ({problem}); next: run layerbridge evaluate again"
+    assert str(error.value) == told
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("tf-idf + logistic regression", "tf-idf"),
+        ("LM alone", "zero-shot LM"),
+        ("LM few-shot (8)", "few-shot LM (8)"),
+        ("translate, then LM", "translate + zero-shot LM"),
+        ("translate, then LM few-shot (12)", "translate + few-shot LM (12)"),
+        ("not LM alone", "not LM alone"),
+    ],
+)
+def test_former_names_of_methods(tmp_path, former, current):
+    path = result(method=former).write(tmp_path / "a.json")
+    assert read(path) == result(method=current)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")]
+)
+def test_a_language_that_is_not_text(tmp_path, code, told):
     path = result().write(tmp_path / "a.json")
     document = json.loads(path.read_text("utf-8"))
     document["languages"][code] = document["languages"].pop("si")
@@ -209,7 +253,7 @@ def test_find_nothing(tmp_path):
     with pytest.raises(ResultError) as error:
         find([tmp_path])
     assert str(error.value) == (
-        f"{tmp_path} holds no result files; next: make one with layerbridge evaluate"
+        f"{tmp_path} has no result files; next: create one with layerbridge evaluate"
     )
     with pytest.raises(ResultError, match="has no schema"):
         find([tmp_path / "config.json"])
@@ -221,7 +265,7 @@ def test_versions_import_nothing_heavy():
     code = (
         "import sys; from layerbridge import tasks; from layerbridge.report import plots, tables; "
         "from layerbridge.evaluation import results, statistics; "
-        "from layerbridge.evaluation.baselines import floor; "
+        "from layerbridge.evaluation.baselines import tf_idf; "
         "from layerbridge.tasks import cldr_names, files; "
         "results.versions(); "
         "heavy = {'torch', 'transformers', 'babel', 'scipy', 'sklearn', 'matplotlib', 'datasets', "

@@ -260,8 +260,9 @@ def test_words_of_a_result_file_stay_words(tmp_path, sentence):
             "settings": {method: {method: method}, "bridge": {"encoder": method}, "x": [method]},
             "languages": dict.fromkeys(codes, entry),
         }
-        # With escapes, as a stranger's JSON may have them.
-        (folder / f"{number}.json").write_text(json.dumps(document), encoding="utf-8")
+        # With escapes, as a stranger's JSON may have them; an unpaired surrogate is not JSON.
+        text = json.dumps(document).replace("\\ud800", "\\u0000")
+        (folder / f"{number}.json").write_text(text, encoding="utf-8")
     recipe = "\n".join(HOSTILE)
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8", errors="replace")
     path = report.write(
@@ -288,14 +289,14 @@ def test_a_language_that_is_no_text(tmp_path, result):
     document = {
         **vars(made),
         "languages": {
-            "s\ud800": vars(entry) | {"predictions": [vars(answer) for answer in entry.predictions]}
+            "s\x1b": vars(entry) | {"predictions": [vars(answer) for answer in entry.predictions]}
         },
     }
     (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ResultError) as error:
         report.write(tmp_path, tmp_path / "r.html")
     assert str(error.value) == (
-        "the result of 'last' has a language 's\\ud800'; allowed: codes of printable characters"
+        "the result of 'last' has a language 's\\x1b'; allowed: codes of printable characters"
     )
 
 
@@ -382,7 +383,7 @@ def test_results_that_cannot_be_shown_together(runs, result, tmp_path):
     with pytest.raises(ResultError, match="has the task"):
         report.write([runs, path], tmp_path / "r.html")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ResultError, match="holds no result files"):
+    with pytest.raises(ResultError, match="has no result files"):
         report.write(tmp_path / "empty", tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 

@@ -119,9 +119,9 @@ def calls(monkeypatch):
             "train", bridge.config.fusion, recipe.training["seed"],
         ),
         "evaluate": lambda *_, method, seed, **__: ("ask", method, seed),
-        "floor": lambda *_, **__: ("ask", "floor", 0),
-        "lm_alone": lambda *_, **__: ("ask", "lm-alone", 0),
-        "lm_few_shot": lambda *_, seed, **__: ("ask", "lm-few-shot", seed),
+        "tf_idf": lambda *_, **__: ("ask", "floor", 0),
+        "zero_shot": lambda *_, **__: ("ask", "lm-alone", 0),
+        "few_shot": lambda *_, seed, **__: ("ask", "lm-few-shot", seed),
     }  # fmt: skip
     for name, tell in told.items():
         monkeypatch.setattr(work, name, made.counted(tell, getattr(work, name)))

@@ -254,10 +254,10 @@ def test_two_protocols_are_two_tables(request_of, lone_preset, quick):
     preset = replace(lone_preset, protocols=("generate", "score"))
     outcome = reproduce(request_of(preset=preset))
     first, second = outcome.document["tables"]
-    floor = "tf-idf + logistic regression"
+    floor = "tf-idf"
     assert [row["method"] for row in first["methods"]] == [floor, "last"]
     assert [row["method"] for row in second["methods"]] == [
-        floor, "LM alone", "LM few-shot (8)", "last",
+        floor, "zero-shot LM", "few-shot LM (8)", "last",
     ]  # fmt: skip
     names = [path.name for path in outcome.paths]
     assert names[-3:] == ["table.md", "report.html", "report-score.html"]
@@ -268,7 +268,7 @@ def test_a_translator_adds_a_method(request_of, quick, tmp_path):
     folder = tiny_translators.write("m2m100", tmp_path / "m2m")
     outcome = reproduce(request_of(translator=str(folder)))
     methods = [row["method"] for row in outcome.document["tables"][0]["methods"]]
-    assert methods[3] == "translate, then LM"
+    assert methods[3] == "translate + zero-shot LM"
     assert list((tmp_path / "translations").glob("m2m.si.*.jsonl"))
     # Another translator is another setting.
     with pytest.raises(OutputError, match="was made with translator "):

@@ -149,11 +149,11 @@ def _check_flags(method: Method, given: Mapping[str, Any]) -> None:
 
 
 def _floor(task: Task, codes: Sequence[str], seed: int) -> Result:
-    from layerbridge.evaluation.baselines.floor import floor
+    from layerbridge.evaluation.baselines.tf_idf import tf_idf
     from layerbridge.progress import meter
 
     with meter(f"{task.name}, {Method.FLOOR}") as bar:
-        return floor(task, codes, seed, progress=bar.by_language)
+        return tf_idf(task, codes, seed, progress=bar.by_language)
 
 
 def _asked(
@@ -166,11 +166,11 @@ def _asked(
     seed: int,
 ) -> Result:
     """The result of a method with a language model; mistakes are found before it is read."""
-    from layerbridge.evaluation.baselines.lm_alone import lm_alone
-    from layerbridge.evaluation.baselines.lm_few_shot import SHOTS, draw, lm_few_shot
+    from layerbridge.evaluation.baselines.few_shot import SHOTS, draw, few_shot
     from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt
     from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
     from layerbridge.evaluation.baselines.translated import in_english
+    from layerbridge.evaluation.baselines.zero_shot import zero_shot
     from layerbridge.models.backbone import resolve_dtype
     from layerbridge.progress import meter
 
@@ -191,10 +191,10 @@ def _asked(
     with meter(f"{task.name}, {method}") as bar:
         asking["progress"] = bar.by_language
         if method is Method.LM_ALONE:
-            return lm_alone(language_model, task, codes, **asking)
+            return zero_shot(language_model, task, codes, **asking)
         asking |= {"shots": shots, "seed": seed}
         if translator is None:
-            return lm_few_shot(language_model, task, codes, **asking)
+            return few_shot(language_model, task, codes, **asking)
         return translate_then_answer(translator, language_model, task, codes, **asking)
 
 

@@ -77,7 +77,7 @@ def evaluate(
             wanted,
             codes,
             protocol=protocol,
-            normalize=normalize,
+            length_normalization=normalize,
             batch_size=batch_size,
             seed=seed,
             run=run,

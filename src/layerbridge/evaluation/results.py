@@ -1,55 +1,62 @@
-"""The result file: what was evaluated, how, and every single answer.
+"""Results: what was evaluated, how, and every single answer; as objects and as JSON files.
 
-A file holds each prediction, so that tables, plots and tests can be made again without a model, and
-whoever doubts a number can look at the rows behind it. Knows nothing of models or of tasks' rows.
+A file holds each prediction, so that tables, plots and tests need no model, and the rows behind a
+number can be inspected. Knows nothing of models or of a task's rows.
 """
 
 from __future__ import annotations
 
 import json
+import platform
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
 from layerbridge.training.atomic_write import atomic_write
+from layerbridge.version import __version__
 
 SCHEMA = "layerbridge/result/1"
 
-# The protocol of a method with no language model in it: it picks an option, there is no other way
-# of asking it. Such a result is a baseline, and may stand beside results of any one protocol.
+# The protocol of a baseline without a language model: it picks an option, which is the only way to
+# query it. Its results may stand beside those of any one protocol.
 CLASSIFIER = "classifier"
 
-_FAMILY = "layerbridge/result/"
+_FAMILY = b"layerbridge/result/"
 _PACKAGES = ("torch", "transformers", "babel")
-_EVALUATE = "layerbridge evaluate"
 
-# Unicode's categories of what is no text: controls, halves of surrogate pairs, no character at all.
-_NO_TEXT = ("Cc", "Cs", "Cn")
+# Unicode categories that are not text: controls, unpaired surrogates, unassigned.
+_NOT_TEXT = ("Cc", "Cs", "Cn")
+
+# Names of methods in files of 0.1 and what they are called now, so that old and new results pool.
+_FORMER_NAMES = (
+    (r"tf-idf \+ logistic regression", "tf-idf"),
+    (r"LM alone", "zero-shot LM"),
+    (r"LM few-shot (\(\d+\))", r"few-shot LM \1"),
+    (r"translate, then LM", "translate + zero-shot LM"),
+    (r"translate, then LM few-shot (\(\d+\))", r"translate + few-shot LM \1"),
+)
 
 
 def versions() -> dict[str, str]:
-    """The versions a number can depend on, from the installed packages' metadata; no imports."""
-    import platform
-    from importlib import metadata
-
-    from layerbridge.version import __version__
-
-    found = {
+    """The versions a number can depend on, from package metadata; imports none of the packages."""
+    installed = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "layerbridge": __version__,
     }
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,9 @@ class Prediction:
     """One answer.
 
     Attributes:
-        id: of the row, as in the task.
+        id: the row's id in the task.
         label: the right answer.
-        prediction: the answer given.
+        prediction: the method's answer.
         correct: whether the protocol counts it as right.
     """
 
@@ -79,7 +86,7 @@ class LanguageResult:
         accuracy: correct / n, between 0 and 1.
         interval: the 95 % Wilson interval of the accuracy.
         predictions: one for each row, in the task's order.
-        layer_weights: mean weight of each encoder layer, lowest first, where the fusion has them.
+        layer_weights: mean weight of each encoder layer, lowest first; None without a fusion.
     """
 
     n: int
@@ -93,7 +100,7 @@ class LanguageResult:
     def of(
         cls, predictions: Iterable[Prediction], layer_weights: Sequence[float] | None = None
     ) -> LanguageResult:
-        """Count the right answers and put an interval around them.
+        """Counts the right answers and computes their interval.
 
         Raises:
             ResultError: there are no predictions.
@@ -119,16 +126,16 @@ class Result:
     """One evaluation of one method on one task.
 
     Attributes:
-        method: what a table calls it, such as ``token-softmax``.
+        method: its name in tables, such as ``token-softmax``.
         task: name of the task.
-        protocol: how the answer was obtained, such as ``generate`` or ``score``; ``classifier`` for
-            a baseline without a language model.
+        protocol: ``score``, ``generate``, or ``classifier`` for a baseline without a language
+            model.
         split: ``test`` or ``validation``.
         seed: of the training.
         languages: code → result.
-        settings: whatever else was chosen; JSON values.
+        settings: all other settings; JSON values.
         versions: of the packages and the platform, see ``versions()``.
-        run: where the trained bridge is, if there is one.
+        run: folder of the trained bridge, if there is one.
         created: ISO 8601, UTC.
         schema: of the file.
     """
@@ -149,10 +156,10 @@ class Result:
         """The mean accuracy over the languages other than English, with its 95 % interval.
 
         Args:
-            languages: over these only; English among them is left out.
+            languages: only these; English is left out.
 
         Raises:
-            ResultError: no such language, or none but English.
+            ResultError: an unknown language, or none but English.
         """
         wanted = self.languages if languages is None else tuple(languages)
         chosen = tuple(language for language in wanted if language != "en")
@@ -166,12 +173,12 @@ class Result:
         return Average(*mean_of_languages(counts), chosen)
 
     def write(self, path: str | Path) -> Path:
-        """Write the result as UTF-8 JSON, all of it or nothing.
+        """Writes the result as UTF-8 JSON, atomically; an existing file is replaced.
 
-        An existing file is replaced. Equal results make equal files.
+        Equal results make equal files.
 
         Raises:
-            OutputError: the folder cannot be made or written to.
+            OutputError: the folder cannot be created or written to.
         """
         document = {"schema": self.schema, **asdict(self)}
         document["settings"] = dict(sorted(self.settings.items()))
@@ -181,151 +188,83 @@ class Result:
 
 
 def read(path: str | Path) -> Result:
-    """Read a result file.
+    """Reads a result file.
 
     Raises:
-        ResultError: the file is missing, malformed, of another schema, or at odds with itself; or a
-            language code is no text.
+        ResultError: the file is missing, malformed, has another schema or contradicts itself.
     """
+    from layerbridge.evaluation.result_schema import parse  # pydantic takes a while to import
+
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        file = parse(path.read_bytes(), path)
     except OSError as error:
         raise ResultError(
-            f"{path} cannot be read ({error.strerror or error})", hint=f"make one with {_EVALUATE}"
+            f"{path} cannot be read ({error.strerror or error})",
+            hint="create one with layerbridge evaluate",
         ) from None
-    except UnicodeDecodeError:
-        raise ResultError(f"{path} is not a result file (not UTF-8)") from None
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ResultError(
-            f"{path} is damaged (line {error.lineno}: {error.msg})", hint=f"run {_EVALUATE} again"
-        ) from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        given = "no schema" if schema is None else f"the schema {schema!r}"
-        raise ResultError(f"{path} has {given}", allowed=SCHEMA)
-    result = _Reader(path).result(document)
+    languages = {}
+    for code, entry in file["languages"].items():
+        counted = LanguageResult.of(entry["predictions"], entry.get("layer_weights"))
+        # The counts are for other readers; a file edited by hand is not a result.
+        for name, value in (("n", entry["n"]), ("correct", entry["correct"])):
+            if value != getattr(counted, name):
+                raise ResultError(
+                    f"{path}: languages.{code}.{name} is {value}",
+                    allowed=f"{getattr(counted, name)}, as the predictions say",
+                )
+        languages[code] = counted
+    content: dict[str, Any] = {**file, "method": _current_name(file["method"])}
+    result = Result(**{**content, "languages": languages})
     check_codes(result)
     return result
 
 
 def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
-    """Read result files, and the result files in folders and the folders in them.
+    """Reads result files, and those in folders and their subfolders.
 
-    In a folder, JSON files that are no result files are passed over; a file that is named must be
-    one.
+    Other JSON files in a folder are skipped; a file given by name must be a result file.
 
     Returns:
         The results in the order of the paths; within a folder, by file name.
 
     Raises:
-        ResultError: a path does not exist, a folder holds no result file, or a file is damaged.
+        ResultError: a path does not exist, a folder has no result file, or a file is malformed.
     """
-    found: dict[Path, Result] = {}
-    for path in [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]:
-        if not path.is_dir():
-            found.setdefault(path.resolve(), read(path))
-            continue
-        inside = [file for file in sorted(path.rglob("*.json")) if _claims_to_be_one(file)]
-        if not inside:
-            raise ResultError(f"{path} holds no result files", hint=f"make one with {_EVALUATE}")
-        for file in inside:
-            found.setdefault(file.resolve(), read(file))
-    return list(found.values())
+    results: dict[Path, Result] = {}
+    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
+        files = [path]
+        if path.is_dir():
+            files = [file for file in sorted(path.rglob("*.json")) if _is_result_file(file)]
+            if not files:
+                raise ResultError(
+                    f"{path} has no result files", hint="create one with layerbridge evaluate"
+                )
+        for file in files:
+            results.setdefault(file.resolve(), read(file))
+    return list(results.values())
 
 
 def check_codes(result: Result) -> None:
-    """Refuses language codes that are no text: JSON can hold one half of a surrogate pair.
+    """Refuses language codes with control characters and the like, which no output can show.
 
     Raises:
-        ResultError: there is one.
+        ResultError: such a code.
     """
     for code in result.languages:
-        if any(unicodedata.category(character) in _NO_TEXT for character in code):
+        if any(unicodedata.category(character) in _NOT_TEXT for character in code):
             raise ResultError(
-                f"the result of {result.method!a} has a language {code!a}",
+                f"the result of {result.method!r} has a language {code!r}",
                 allowed="codes of printable characters",
             )
 
 
-def _claims_to_be_one(path: Path) -> bool:
-    # The text and not the parsed document, so that a damaged result file is not passed over.
-    return path.is_file() and _FAMILY.encode() in path.read_bytes()
+def _is_result_file(path: Path) -> bool:
+    return path.is_file() and _FAMILY in path.read_bytes()
 
 
-class _Reader:
-    """Turns JSON into a Result and says in which file what is wrong."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def result(self, document: Mapping[str, Any]) -> Result:
-        languages = self.take(document, "languages", dict)
-        run = document.get("run")
-        if run is not None and not isinstance(run, str):
-            raise self.wrong("run", run, "text or null")
-        return Result(
-            **{key: self.take(document, key, str) for key in ("method", "task", "protocol")},
-            split=self.take(document, "split", str),
-            seed=self.take(document, "seed", int),
-            languages={code: self.language(code, entry) for code, entry in languages.items()},
-            settings=self.take(document, "settings", dict),
-            versions=self.take(document, "versions", dict),
-            run=run,
-            created=self.take(document, "created", str),
-        )
-
-    def language(self, code: str, entry: object) -> LanguageResult:
-        where = f"languages.{code}"
-        if not isinstance(entry, dict):
-            raise self.wrong(where, entry, "an object")
-        predictions = tuple(
-            self.prediction(f"{where}.predictions[{i}]", item)
-            for i, item in enumerate(self.take(entry, "predictions", list, where))
-        )
-        weights = entry.get("layer_weights")
-        if weights is not None and not (
-            isinstance(weights, list) and all(_is_number(weight) for weight in weights)
-        ):
-            raise self.wrong(f"{where}.layer_weights", weights, "a list of numbers, or null")
-        if not predictions:
-            raise self.wrong(f"{where}.predictions", [], "one prediction or more")
-        made = LanguageResult.of(predictions, weights)
-        # The counts are there for readers without this library; a file edited by hand is no result.
-        for key in ("n", "correct"):
-            value = self.take(entry, key, int, where)
-            if value != getattr(made, key):
-                raise self.wrong(
-                    f"{where}.{key}", value, f"{getattr(made, key)}, as the predictions say"
-                )
-        return made
-
-    def prediction(self, where: str, item: object) -> Prediction:
-        if not isinstance(item, dict):
-            raise self.wrong(where, item, "an object")
-        return Prediction(
-            **{key: self.take(item, key, str, where) for key in ("id", "label", "prediction")},
-            correct=self.take(item, "correct", bool, where),
-        )
-
-    def take(self, mapping: Mapping[str, Any], key: str, kind: type, where: str = "") -> Any:
-        name = f"{where}.{key}" if where else key
-        if key not in mapping:
-            raise ResultError(f"{self.path} has no {name}", hint=f"run {_EVALUATE} again")
-        value = mapping[key]
-        # In Python a truth value is an int, in JSON it is none.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            names = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
-            raise self.wrong(name, value, names.get(kind, "an object"))
-        return value
-
-    def wrong(self, name: str, value: object, allowed: str) -> ResultError:
-        given = json.dumps(value, ensure_ascii=False)
-        given = given if len(given) <= 60 else f"{given[:57]}..."
-        return ResultError(f"{self.path}: {name} is {given}", allowed=allowed)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _current_name(method: str) -> str:
+    for former, current in _FORMER_NAMES:
+        if re.fullmatch(former, method):
+            return re.sub(former, current, method)
+    return method

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from layerbridge.evaluation import results
-from layerbridge.evaluation.baselines.lm_few_shot import SHOTS, draw
+from layerbridge.evaluation.baselines.few_shot import SHOTS, draw
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.progress import say
 from layerbridge.reproducing import accuracy_files, rows

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation import results
-from layerbridge.evaluation.baselines.lm_few_shot import SHOTS
+from layerbridge.evaluation.baselines.few_shot import SHOTS
 from layerbridge.evaluation.results import CLASSIFIER
 from layerbridge.reproducing import record
 from layerbridge.reproducing.record import UNKNOWN, Record, Settings

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from layerbridge.evaluation.comparison import Method, methods
 from layerbridge.evaluation.results import Result
-from layerbridge.evaluation.statistics import mean_of_languages, mean_of_seeds
+from layerbridge.evaluation.statistics.proportions import mean_of_languages
+from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, Grid, signed
 from layerbridge.reproducing.paper import Accuracies
 

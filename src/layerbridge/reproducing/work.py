@@ -14,9 +14,9 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from layerbridge.errors import CheckpointError
-from layerbridge.evaluation.baselines.floor import floor
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
-from layerbridge.evaluation.baselines.lm_few_shot import lm_few_shot
+from layerbridge.evaluation.baselines.few_shot import few_shot
+from layerbridge.evaluation.baselines.tf_idf import tf_idf
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.evaluator import evaluate
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.translation import Translator
@@ -156,12 +156,12 @@ def _asked(job: Job, bridge: LayerBridge, protocol: str, rows: Rows, shared: Sha
 def _baseline(job: Job, request: Request, rows: Rows, shared: Shared, bar: Meter) -> Result:
     progress = bar.by_language
     if job.method == FLOOR:
-        return floor(rows.task, seed=job.seed, progress=progress)
+        return tf_idf(rows.task, seed=job.seed, progress=progress)
     language_model = shared.language_model
     if job.method == LM_ALONE:
-        return lm_alone(language_model, rows.task, progress=progress)
+        return zero_shot(language_model, rows.task, progress=progress)
     if job.method == LM_FEW_SHOT:
-        return lm_few_shot(language_model, rows.task, seed=job.seed, progress=progress)
+        return few_shot(language_model, rows.task, seed=job.seed, progress=progress)
     from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
 
     assert job.method == TRANSLATE

@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_cut_off_the_texts_end(load_lm):
     end = lm.token_ids(" -> ")
     cut = prompt.ids(lm, "the crowd of teams", len(whole) - 3)
     assert cut == whole[: -len(end) - 3] + end
-    assert prompt.words(lm) == len(lm.token_ids("see ")) + len(end)
+    assert prompt.overhead(lm) == len(lm.token_ids("see ")) + len(end)
 
 
 def test_rows_are_padded_on_the_right(load_lm):

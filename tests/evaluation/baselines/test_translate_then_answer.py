@@ -1,10 +1,10 @@
 import pytest
 
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
-from layerbridge.evaluation.baselines.lm_few_shot import lm_few_shot
+from layerbridge.evaluation.baselines.few_shot import few_shot
 from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
 from layerbridge.evaluation.baselines.translated import in_english
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.results import read
 from layerbridge.evaluation.translation import Translator, translator
 from layerbridge.models.backbone import LoadOptions
@@ -57,8 +57,8 @@ def test_the_language_model_is_asked_about_the_english(make, load_lm):
     result = translate_then_answer(make(), lm, Named(), ["en", "si", "ta"])
     english = in_english(make(), Named(), ["en", "si", "ta"])
     assert english.test("si") != Named().test("si")
-    assert result.languages == lm_alone(lm, english, ["en", "si", "ta"]).languages
-    untranslated = lm_alone(lm, Named(), ["en", "si", "ta"])
+    assert result.languages == zero_shot(lm, english, ["en", "si", "ta"]).languages
+    untranslated = zero_shot(lm, Named(), ["en", "si", "ta"])
     assert result.languages["en"] == untranslated.languages["en"]
     assert result.languages["si"] != untranslated.languages["si"]
 
@@ -67,8 +67,8 @@ def test_with_examples(make, load_lm):
     lm = load_lm("gpt2")
     result = translate_then_answer(make(), lm, Named(), ["si"], shots=3, seed=2)
     english = in_english(make(), Named(), ["si"])
-    assert result.languages == lm_few_shot(lm, english, ["si"], shots=3, seed=2).languages
-    assert (result.method, result.seed) == ("translate, then LM few-shot (3)", 2)
+    assert result.languages == few_shot(lm, english, ["si"], shots=3, seed=2).languages
+    assert (result.method, result.seed) == ("translate + few-shot LM (3)", 2)
     assert len(result.settings["shots"]) == 3
 
 
@@ -81,7 +81,11 @@ def test_what_the_result_remembers(make, load_lm, translator_folder, tmp_path):
     )  # fmt: skip
     assert translated == [("si", 4, 6), ("si", 6, 6)]
     assert answered == [("en", 4, 12), ("en", 6, 12), ("si", 10, 12), ("si", 12, 12)]
-    assert (result.method, result.task, result.protocol) == ("translate, then LM", "named", "score")
+    assert (result.method, result.task, result.protocol) == (
+        "translate + zero-shot LM",
+        "named",
+        "score",
+    )
     assert result.settings["translator"] == {
         "model": translator_folder("nllb").name,
         "num_beams": 2,
@@ -89,7 +93,7 @@ def test_what_the_result_remembers(make, load_lm, translator_folder, tmp_path):
     }
     assert read(result.write(tmp_path / "translate.json")) == result
     # The same rows and protocol: it stands beside the others.
-    accuracy_table([result, lm_alone(load_lm("llama"), Named(), ["en", "si"])])
+    accuracy_table([result, zero_shot(load_lm("llama"), Named(), ["en", "si"])])
 
 
 def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tmp_path):

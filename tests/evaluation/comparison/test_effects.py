@@ -6,7 +6,8 @@ import pytest
 from layerbridge.errors import ResultError
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import LanguageResult
-from layerbridge.evaluation.statistics import average_difference, difference, holm, mcnemar
+from layerbridge.evaluation.statistics.averages import average_difference
+from layerbridge.evaluation.statistics.paired import difference, holm, mcnemar
 from made_results import answers, result
 
 LAST = "1" * 5 + "0" * 8 + "1" * 2 + "0" * 35
@@ -192,12 +193,12 @@ def test_english_alone_has_no_average():
         (
             ONE_SEED,
             {"against": "lst"},
-            "there is no result of the method 'lst'; allowed: last, token",
+            "no result of the method 'lst'; allowed: last, token",
         ),
         (
             ONE_SEED[:1],
             {},
-            "there is nothing to compare with last; next: give a result of another method",
+            "there is nothing to compare with last; next: add a result of another method",
         ),
         (ONE_SEED, {"languages": ["xx"]}, "no result has the language 'xx'; allowed: en, si, ta"),
         (

@@ -56,7 +56,7 @@ def test_two_different_results_of_one_seed(other):
         methods(given)
     assert str(error.value) == (
         "a has two different results with seed 3 (runs/x and runs/y); "
-        "allowed: one result for each seed of a method; next: give the files of one setting only"
+        "allowed: one result for each seed of a method; next: pass the files of one setting only"
     )
 
 
@@ -65,7 +65,7 @@ def test_two_rows_with_one_id():
     with pytest.raises(ResultError) as error:
         found.answers("si")
     assert str(error.value) == (
-        "a has 3 rows in si and 1 different ids; allowed: an id of its own for every row; "
+        "a has 3 rows in si and 1 different ids; allowed: a unique id for every row; "
         "next: give the rows ids and evaluate again"
     )
 

@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics import Answers, average_difference, difference
+from layerbridge.evaluation.statistics.averages import average_difference
+from layerbridge.evaluation.statistics.paired import difference
+from layerbridge.evaluation.statistics.seeds import Answers
 from made_results import answers
 
 

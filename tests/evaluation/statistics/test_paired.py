@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layerbridge.evaluation.statistics import Answers, difference, discordant, holm, mcnemar
+from layerbridge.evaluation.statistics.paired import difference, discordant, holm, mcnemar
+from layerbridge.evaluation.statistics.seeds import Answers
 from made_results import answers
 
 

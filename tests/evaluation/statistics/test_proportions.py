@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from layerbridge.errors import ConfigError, ResultError
-from layerbridge.evaluation.statistics import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_counts_that_are_no_proportion(correct, n):
     with pytest.raises(ResultError) as error:
         wilson(correct, n)
     assert str(error.value) == (
-        f"{correct} right of {n} rows is no proportion; allowed: 0 <= right <= n, n >= 1"
+        f"{correct} right of {n} rows is not a proportion; allowed: 0 <= right <= n, n >= 1"
     )
 
 

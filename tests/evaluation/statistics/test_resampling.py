@@ -3,7 +3,12 @@ import pytest
 from scipy import stats
 
 from layerbridge.evaluation.statistics import resampling
-from layerbridge.evaluation.statistics.resampling import draw_error, draw_means, ends, p_value
+from layerbridge.evaluation.statistics.resampling import (
+    draw_error,
+    draw_means,
+    p_value,
+    percentile_interval,
+)
 from layerbridge.evaluation.statistics.seeds import Spread
 
 VALUES = [float(value) for value in np.random.default_rng(0).integers(-1, 2, 40)]
@@ -43,7 +48,7 @@ def test_a_chain_of_shared_rows_is_one_group():
         "ta": rows([1.0, 0.0], "c"),
         "am": rows([1.0, 0.0], "a") | rows([1.0, 0.0], "c"),
     }
-    assert sorted(resampling._together(given)) == [("am", "si", "ta"), ("zu",)]
+    assert sorted(resampling._groups(given)) == [("am", "si", "ta"), ("zu",)]
 
 
 def test_a_language_of_one_row_among_many():
@@ -75,14 +80,14 @@ def test_blocks_change_nothing(monkeypatch):
 def test_errors_are_students_t():
     drawn = draw_error(Spread(0.03, 2), 10_000, 0, "seeds")
     low, high = stats.t.interval(0.95, 2, scale=0.03)
-    assert ends(drawn) == pytest.approx((low, high), rel=0.01)
+    assert percentile_interval(drawn) == pytest.approx((low, high), rel=0.01)
     other = draw_error(Spread(0.03, 2), 10_000, 0, "languages")
     assert sorted(drawn) == sorted(other)
     assert abs(np.corrcoef(drawn, other)[0, 1]) < 0.1
 
 
 def test_ends_are_the_middle_of_the_draws():
-    assert ends(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
+    assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
 
 
 @pytest.mark.parametrize(

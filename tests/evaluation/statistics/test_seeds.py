@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics import Answers, mean_of_languages, mean_of_seeds, wilson
-from layerbridge.evaluation.statistics.seeds import reach, spread
+from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.seeds import Answers, half_width, mean_of_seeds, spread
 from made_results import answers
 
 
@@ -98,13 +98,15 @@ def test_no_languages():
     assert str(error.value) == "there are no languages to average over; allowed: one or more"
 
 
-def test_spread_and_reach():
+def test_spread_and_half_width():
     found = spread([0.4, 0.5, 0.9])
     assert found == pytest.approx((stats.sem([0.4, 0.5, 0.9]), 2))
-    assert reach(0.05, [found]) == pytest.approx(stats.t.ppf(0.975, 2) * found.error)
-    assert reach(0.05, [found, found]) == pytest.approx(math.sqrt(2) * reach(0.05, [found]))
+    assert half_width(0.05, [found]) == pytest.approx(stats.t.ppf(0.975, 2) * found.error)
+    assert half_width(0.05, [found, found]) == pytest.approx(
+        math.sqrt(2) * half_width(0.05, [found])
+    )
     assert spread([0.4]) is None
-    assert reach(0.05, []) == 0
+    assert half_width(0.05, []) == 0
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_damaged_line_is_told(tmp_path, line):
     with pytest.raises(DataError) as caught:
         TranslationMemory(path)
     assert str(caught.value) == (
-        f'{path}, line 2 is no translation; allowed: {{"text": "…", "english": "…"}}; '
+        f'{path}, line 2 is not a translation; allowed: {{"text": "…", "english": "…"}}; '
         "next: delete the line or the file; what is missing is translated again"
     )
 

@@ -237,10 +237,10 @@ def test_a_model_that_does_not_translate(folder):
     with pytest.raises(BackboneError) as caught:
         Translator(str(folder("llama"))).check(["si"])
     assert str(caught.value) == (
-        f"'{folder('llama')}' is a 'llama' model, which is no translation model; "
+        f"'{folder('llama')}' is a 'llama' model, not a translation model; "
         "allowed: NLLB, M2M100 or Marian"
     )
-    with pytest.raises(BackboneError, match="'mt5' model, and how that one is told its languages"):
+    with pytest.raises(BackboneError, match="'mt5' model, whose language tokens"):
         Translator(str(folder("mt5"))).check(["si"])
 
 
@@ -254,8 +254,8 @@ def test_a_tokenizer_that_wants_sentencepiece(translator_folder, monkeypatch):
     with pytest.raises(BackboneError) as caught:
         Translator(str(folder)).check(["si"])
     assert str(caught.value) == (
-        f"the tokenizer of the translator '{folder}' cannot be read without the package "
-        "sentencepiece; next: pip install sentencepiece"
+        f"the tokenizer of the translator '{folder}' needs sentencepiece; "
+        "next: pip install sentencepiece"
     )
     monkeypatch.setattr(translator, "find_spec", lambda name: name)
     with pytest.raises(BackboneError, match="unrecognized configuration"):
@@ -282,4 +282,7 @@ def test_a_sentencepiece_tokenizer(family, tmp_path):
     ]
     if family == "m2m100":
         tokenizer.src_lang = "si"
-        assert one._wording("si").ids(["the market"], "si") == tokenizer(["the market"]).input_ids
+        assert (
+            one._checkpoint("si").wording.ids(["the market"], "si")
+            == tokenizer(["the market"]).input_ids
+        )

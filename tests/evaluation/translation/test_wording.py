@@ -83,8 +83,8 @@ def test_a_model_of_another_kind(translator_folder):
     with pytest.raises(BackboneError) as caught:
         Wording(LlamaConfig(), tokenizer, "some/llama")
     assert str(caught.value) == (
-        "'some/llama' is a 'llama' model, and how that one is told its languages is not known "
-        "here; allowed: NLLB, M2M100 or Marian"
+        "'some/llama' is a 'llama' model, whose language tokens are not known; "
+        "allowed: NLLB, M2M100 or Marian"
     )
 
 
@@ -111,7 +111,8 @@ def test_a_pair_into_another_language(make):
     with pytest.raises(BackboneError) as caught:
         make("marian", source_lang="en", target_lang="de")
     assert str(caught.value) == (
-        "the translator 'some/model' writes 'de'; allowed: a model that translates into English"
+        "the translator 'some/model' translates into 'de'; "
+        "allowed: a model that translates into English"
     )
 
 

@@ -8,7 +8,8 @@ from layerbridge import tasks
 from layerbridge.errors import ResultError
 from layerbridge.evaluation.comparison import compare, methods
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result
-from layerbridge.evaluation.statistics import mean_of_seeds, wilson
+from layerbridge.evaluation.statistics.proportions import wilson
+from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables import Cell, TableRow, accuracy_table
 
 

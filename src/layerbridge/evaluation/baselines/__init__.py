@@ -1,1 +1,1 @@
-"""Methods to beat and what they share; each gives a ``Result`` that stands in the same table."""
+"""Methods to compare with; each gives a ``Result`` for the same tables."""

@@ -1,7 +1,4 @@
-"""The prompt: English words around a text, as token ids that fit the language model.
-
-It knows words and tokens; what is done with the model's answer is ``asking.py``'s.
-"""
+"""The prompt: English words around a text, as token ids that fit the language model."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ PROMPT = 'Category of "{text}": '
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands before the text and after it."""
+    """The words before the text and after it."""
 
     before: str
     after: str
 
     @classmethod
     def of(cls, prompt: str, options: Sequence[str]) -> Prompt:
-        """From words with one ``{text}``, and ``{options}`` where they are to be named.
+        """Parses a prompt with one ``{text}``, and optionally ``{options}``.
 
         Raises:
             ConfigError: there is no ``{text}``, or more than one.
@@ -40,29 +37,21 @@ class Prompt:
         words = ", ".join(options)
         return cls(*(part.replace("{options}", words) for part in prompt.split("{text}")))
 
-    def ids(self, language_model: LanguageModel, text: str, most: int | None) -> list[int]:
-        """The tokens of the whole, without BOS.
-
-        Args:
-            language_model: whose tokens.
-            text: what of it does not fit is cut off its end, not off the prompt's.
-            most: tokens; None for no bound.
-        """
+    def ids(self, language_model: LanguageModel, text: str, max_tokens: int | None) -> list[int]:
+        """Token ids without BOS, at most ``max_tokens``; what does not fit is cut off the text."""
         ids = language_model.token_ids(self.before + text + self.after)
-        if most is None or len(ids) <= most:
+        if max_tokens is None or len(ids) <= max_tokens:
             return ids
         end = len(language_model.token_ids(self.after))
-        return ids[: most - end] + ids[len(ids) - end :]
+        return ids[: max_tokens - end] + ids[len(ids) - end :]
 
-    def words(self, language_model: LanguageModel) -> int:
-        """How many tokens it has besides the text's."""
-        return len(language_model.token_ids(self.before)) + len(
-            language_model.token_ids(self.after)
-        )
+    def overhead(self, language_model: LanguageModel) -> int:
+        """The number of tokens besides the text's."""
+        return sum(len(language_model.token_ids(part)) for part in (self.before, self.after))
 
 
 def padded(language_model: LanguageModel, rows: Sequence[Sequence[int]]) -> Segment:
-    """Rows of token ids as input, padded on the right."""
+    """Embeds rows of token ids, padded on the right."""
     tensors = [torch.tensor(row) for row in rows]
     ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(language_model.device)
     lengths = torch.tensor([len(row) for row in rows], device=ids.device)
@@ -71,5 +60,5 @@ def padded(language_model: LanguageModel, rows: Sequence[Sequence[int]]) -> Segm
 
 
 def bos(language_model: LanguageModel) -> list[int]:
-    """What a text begins with: BOS, where there is one."""
+    """The token that a text starts with, where the model has one."""
     return [] if language_model.bos_id is None else [language_model.bos_id]

@@ -1,7 +1,6 @@
-"""A beginning that all prompts share: run once, its cache gone on from for every batch.
+"""A prefix that all prompts share: run once, and its cache reused for every batch.
 
-The numbers are those of the whole prompts. Where a cache cannot be gone on from with the same
-numbers, the whole prompts are run. Knows tokens and the language model, not what they say.
+The numbers are those of the whole prompts, which are run where the cache cannot be reused exactly.
 """
 
 from __future__ import annotations
@@ -19,47 +18,41 @@ from layerbridge.models.packing import pack
 
 
 class SharedPrefix:
-    """The shared tokens and what the model made of them.
+    """The shared tokens and their cache.
 
     Args:
-        language_model: it is run over them here.
+        language_model: runs over them here.
         ids: the tokens, BOS included.
     """
 
     @torch.no_grad()
     def __init__(self, language_model: LanguageModel, ids: Sequence[int]) -> None:
         self.language_model = language_model
-        # The last one comes with each row: so no row is empty.
+        # The last token comes with each row, so that no row is empty.
         self.ids, self.last = list(ids[:-1]), list(ids[-1:])
         self.cache: Any = None
         if self.ids and language_model.takes_positions:
             _, self.cache = language_model.prefill(pack([padded(language_model, [self.ids])]))
-        # Tokens that may be read through the cache; between it and a short row there are pads.
-        self.most = _holds(self.cache)
+        self.capacity = _capacity(self.cache)
 
     @torch.no_grad()
     def option_scores(
         self, rows: Sequence[Sequence[int]], options: Sequence[Sequence[int]]
     ) -> Tensor:
-        """log p(option | prefix, row), as ``models.option_scoring.option_scores`` gives it.
-
-        Args:
-            rows: the tokens that follow the prefix.
-            options: as there.
-        """
+        """log p(option | prefix, row) as in ``models.option_scoring``, [rows, options]."""
         lm = self.language_model
         rows = [[*self.last, *row] for row in rows]
-        shared, longest = len(self.ids), max(map(len, options))
-        if shared + max(map(len, rows)) + longest > self.most:
+        length = len(self.ids) + max(map(len, rows)) + max(map(len, options))
+        if length > self.capacity:
             return option_scores(lm, [padded(lm, [[*self.ids, *row] for row in rows])], options)
         return option_scores(lm, [padded(lm, rows)], options, after=self.cache)
 
 
-def _holds(cache: Any) -> float:
-    """How many tokens, pads included, the cache may come to; 0 where it is not to be gone on from.
+def _capacity(cache: Any) -> float:
+    """How many tokens, pads included, the cache may grow to; 0 where it cannot be reused.
 
-    A sliding window counts pads as tokens, so none may leave it. States that are no keys and values
-    (Mamba's and the like) would take pads in.
+    A sliding window counts pads as tokens, so none may leave it. States that are not keys and
+    values (Mamba's and the like) would absorb pads.
     """
     layers = getattr(cache, "layers", None)
     if not layers or any(type(layer) not in GROWING for layer in layers):

@@ -1,31 +1,25 @@
 """Translate, then answer: a translation model first, then the language model on the English.
 
-The usual way to serve a language that the LM does not know, and a method to beat: it needs a second
-model that was trained on that very language, and a decoding pass for every text.
+The usual way to serve a language that the LM does not know. It needs a second model, trained on
+that very language, and a decoding pass for every text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from layerbridge.errors import ConfigError
-from layerbridge.evaluation.baselines import lm_few_shot as few_shot
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.baselines.few_shot import draw, few_shot
 from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt
 from layerbridge.evaluation.baselines.translated import in_english
-from layerbridge.evaluation.evaluator import Progress
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
+from layerbridge.evaluation.predictions import Progress
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.translation import Translator
 from layerbridge.models.language_model import LanguageModel
-from layerbridge.tasks import Task
-
-METHOD = "translate, then LM"
-
-
-def method(shots: int) -> str:
-    """What tables call it."""
-    return f"translate, then {few_shot.method(shots)}" if shots else METHOD
+from layerbridge.tasks.task import Task
 
 
 def translate_then_answer(
@@ -41,49 +35,40 @@ def translate_then_answer(
     translating: Progress | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Translates the test rows and asks the language model as ``lm_alone`` or ``lm_few_shot`` do.
-
-    What of a row is translated, ``translated.py`` says; English rows are read as they are.
+    """Translates the test rows and answers them as ``zero_shot`` or ``few_shot`` does.
 
     Args:
-        translator: what it has translated before is not translated again.
-        language_model: as it was pretrained.
-        task: its test rows are asked.
+        translator: reuses what it has translated before. English rows are not translated.
+        language_model: as pretrained.
+        task: its test rows are answered.
         languages: codes; None takes all of the task's.
         shots: English examples before each row; 0 for none.
         seed: of the examples.
-        prompt: as in ``lm_alone``.
+        prompt: as in ``zero_shot``.
         batch_size: rows at a time for the language model; the translator has its own.
-        translating: told the language, the texts translated and those in all, after every batch.
-        progress: told the language, the rows done and the rows in all, after every batch.
+        translating: called with the language, the texts translated and all texts, by batch.
+        progress: called after every batch of answers.
 
     Raises:
         BackboneError: the translator cannot be loaded.
-        ConfigError: as ``lm_alone`` or ``lm_few_shot`` say.
-        DataError: the task has no rows in a language, or the translator does not have it.
-        OutputError: translations cannot be kept.
+        ConfigError: as in ``zero_shot`` and ``few_shot``.
+        DataError: the task has no rows in a language, or the translator does not know it.
+        OutputError: translations cannot be written.
     """
     Prompt.of(prompt, task.options)
     if shots < 0:
         raise ConfigError(f"shots is {shots}", allowed="0 or more")
     if shots:
-        few_shot.draw(task, shots, seed)  # so that too many are told before the long part
+        draw(task, shots, seed)  # too many fail here, before the slow part
     codes = tuple(task.languages if languages is None else languages)
     english = in_english(translator, task, codes, translating)
+    common: dict[str, Any] = {"prompt": prompt, "batch_size": batch_size, "progress": progress}
     if shots:
-        result = few_shot.lm_few_shot(
-            language_model,
-            english,
-            codes,
-            shots=shots,
-            seed=seed,
-            prompt=prompt,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        result = few_shot(language_model, english, codes, shots=shots, seed=seed, **common)
     else:
-        result = lm_alone(
-            language_model, english, codes, prompt=prompt, batch_size=batch_size, progress=progress
-        )
-    settings = {**result.settings, "translator": translator.settings()}
-    return replace(result, method=method(shots), settings=settings)
+        result = zero_shot(language_model, english, codes, **common)
+    return replace(
+        result,
+        method=f"translate + {result.method}",
+        settings={**result.settings, "translator": translator.settings()},
+    )

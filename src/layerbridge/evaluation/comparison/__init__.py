@@ -1,38 +1,19 @@
-"""Methods against each other, from result files alone.
+"""Methods compared from result files alone; the computations are in ``statistics``.
 
-    comparable   which results may stand side by side at all
-    methods      several seeds of a method are one method
-    effects      every method against one of them: effects, intervals, p-values
-
-Knows results; the computing is in ``statistics``.
+comparable   which results may be compared at all
+methods      several seeds of a method are one method
+effects      every method against one of them: effects, intervals, p-values
 """
 
-from layerbridge.evaluation.comparison.comparable import (
-    averaged_languages,
-    check_comparable,
-    ordered_languages,
-)
-from layerbridge.evaluation.comparison.effects import (
-    ALPHA,
-    AverageEffect,
-    Comparison,
-    LanguageEffect,
-    Mark,
-    compare,
-)
-from layerbridge.evaluation.comparison.methods import Method, methods, repeated_seed
-
-__all__ = [
-    "ALPHA",
-    "AverageEffect",
-    "Comparison",
-    "LanguageEffect",
-    "Mark",
-    "Method",
-    "averaged_languages",
-    "check_comparable",
-    "compare",
-    "methods",
-    "ordered_languages",
-    "repeated_seed",
-]
+from layerbridge.evaluation.comparison.comparable import averaged_languages as averaged_languages
+from layerbridge.evaluation.comparison.comparable import check_comparable as check_comparable
+from layerbridge.evaluation.comparison.comparable import ordered_languages as ordered_languages
+from layerbridge.evaluation.comparison.effects import ALPHA as ALPHA
+from layerbridge.evaluation.comparison.effects import AverageEffect as AverageEffect
+from layerbridge.evaluation.comparison.effects import Comparison as Comparison
+from layerbridge.evaluation.comparison.effects import LanguageEffect as LanguageEffect
+from layerbridge.evaluation.comparison.effects import Mark as Mark
+from layerbridge.evaluation.comparison.effects import compare as compare
+from layerbridge.evaluation.comparison.methods import Method as Method
+from layerbridge.evaluation.comparison.methods import methods as methods
+from layerbridge.evaluation.comparison.methods import repeated_seed as repeated_seed

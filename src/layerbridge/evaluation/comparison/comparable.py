@@ -1,4 +1,4 @@
-"""Which results may stand side by side: those measured on the same rows in the same way."""
+"""Which results may be compared: those measured on the same rows in the same way."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ from layerbridge.evaluation.results import CLASSIFIER, Result
 
 
 def check_comparable(results: Sequence[Result]) -> None:
-    """Refuse results that were not measured on the same rows in the same way.
+    """Refuses results that were not measured on the same rows in the same way.
 
-    They must be of one task and one split, and in each language have the same rows with the same
-    labels. They must have one protocol, too, with one exception: results with the protocol
-    ``classifier`` are baselines without a language model, which cannot be asked in another way, and
-    may stand beside any protocol.
+    They must be of one task and one split, and have the same rows with the same labels in each
+    language. They must also have one protocol, except for baselines without a language model
+    (``classifier``), which may stand beside any protocol.
 
     Raises:
-        ResultError: there are no results, or they cannot be compared; the difference is named.
+        ResultError: there are no results, or they cannot be compared; it names the difference.
     """
     if not results:
         raise ResultError("there are no results to compare", allowed="one or more")
-    first = results[0]
-    for other in results[1:]:
-        for name in ("task", "split"):
-            _same(name, first, other)
-    asked = [result for result in results if result.protocol != CLASSIFIER]
-    for other in asked[1:]:
-        _same("protocol", asked[0], other)
+    _check_same("task", results)
+    _check_same("split", results)
+    _check_same("protocol", [result for result in results if result.protocol != CLASSIFIER])
     seen: dict[str, Result] = {}
     for result in results:
         for code in result.languages:
-            _same_rows(code, seen.setdefault(code, result), result)
+            _check_rows(code, seen.setdefault(code, result), result)
 
 
 def ordered_languages(results: Sequence[Result]) -> tuple[str, ...]:
@@ -41,7 +36,7 @@ def ordered_languages(results: Sequence[Result]) -> tuple[str, ...]:
 
 
 def averaged_languages(results: Sequence[Result]) -> tuple[str, ...]:
-    """The languages that an average is over: those other than English that every result has."""
+    """The languages that averages are over: those other than English that every result has."""
     return tuple(
         code
         for code in ordered_languages(results)
@@ -49,30 +44,30 @@ def averaged_languages(results: Sequence[Result]) -> tuple[str, ...]:
     )
 
 
-def _same(name: str, first: Result, other: Result) -> None:
-    given = getattr(first, name), getattr(other, name)
-    if given[0] != given[1]:
-        raise ResultError(
-            f"{first.method} has the {name} {given[0]!r} and {other.method} {given[1]!r}",
-            allowed=f"one {name} a table",
-            hint=f"make one table for each {name}",
-        )
+def _check_same(name: str, results: Sequence[Result]) -> None:
+    for other in results[1:]:
+        values = getattr(results[0], name), getattr(other, name)
+        if values[0] != values[1]:
+            raise ResultError(
+                f"{results[0].method} has the {name} {values[0]!r} and {other.method} "
+                f"{values[1]!r}",
+                allowed=f"one {name} a table",
+                hint=f"make one table for each {name}",
+            )
 
 
-def _same_rows(code: str, first: Result, other: Result) -> None:
-    rows = [
+def _check_rows(code: str, first: Result, other: Result) -> None:
+    labels = [
         {answer.id: answer.label for answer in result.languages[code].predictions}
         for result in (first, other)
     ]
-    if rows[0] == rows[1]:
+    if labels[0] == labels[1]:
         return
-    differing = next(key for key in [*rows[0], *rows[1]] if rows[0].get(key) != rows[1].get(key))
-    told = [
-        f"label {labels[differing]!r}" if differing in labels else "no such row" for labels in rows
-    ]
+    row = next(key for key in [*labels[0], *labels[1]] if labels[0].get(key) != labels[1].get(key))
+    differing = [f"label {of[row]!r}" if row in of else "no such row" for of in labels]
     raise ResultError(
         f"{first.method} and {other.method} were tested on different rows in {code}: "
-        f"{len(rows[0])} and {len(rows[1])}; row {differing!r}: {told[0]} and {told[1]}",
+        f"{len(labels[0])} and {len(labels[1])}; row {row!r}: {differing[0]} and {differing[1]}",
         allowed="the same rows for every result",
         hint="evaluate both with the same task, options and versions",
     )

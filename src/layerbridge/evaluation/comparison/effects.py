@@ -1,10 +1,10 @@
-"""Every method against one of them: how much better, how sure, language by language and overall."""
+"""Every method against one of them: how much better, how surely, by language and on average."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from layerbridge.errors import ResultError
 from layerbridge.evaluation.comparison.comparable import (
@@ -14,14 +14,9 @@ from layerbridge.evaluation.comparison.comparable import (
 )
 from layerbridge.evaluation.comparison.methods import Method, methods
 from layerbridge.evaluation.results import Result
-from layerbridge.evaluation.statistics import (
-    DRAWS,
-    Difference,
-    average_difference,
-    difference,
-    discordant,
-    holm,
-)
+from layerbridge.evaluation.statistics.averages import average_difference
+from layerbridge.evaluation.statistics.paired import Difference, difference, discordant, holm
+from layerbridge.evaluation.statistics.resampling import DRAWS
 
 ALPHA = 0.05
 
@@ -29,59 +24,53 @@ Mark = Literal["better", "worse"]
 
 
 @dataclass(frozen=True)
-class LanguageEffect:
-    """How much better a method is than another in one language.
+class Effect:
+    """How much better one method is than another.
 
     Attributes:
         effect: in percentage points.
         low: lower end of the 95 % interval, in percentage points.
         high: upper end.
         p: against no difference.
-        p_holm: after Holm's correction over the languages of this comparison.
-        significant: p_holm is below 0.05.
-        n: rows.
-        discordant: rows on which more of the method's seeds are right (by share), and fewer.
+        significant: p, after correction where there is one, is below 0.05.
     """
 
     effect: float
     low: float
     high: float
     p: float
-    p_holm: float
     significant: bool
-    n: int
-    discordant: tuple[int, int]
 
     @property
     def mark(self) -> Mark | None:
-        """What a table marks."""
-        return _mark(self.effect, self.significant)
+        """How tables mark it."""
+        return ("better" if self.effect > 0 else "worse") if self.significant else None
 
 
 @dataclass(frozen=True)
-class AverageEffect:
-    """How much better a method is than another on the mean over languages.
+class LanguageEffect(Effect):
+    """The effect in one language.
 
     Attributes:
-        effect: in percentage points.
-        low: lower end of the 95 % interval, in percentage points.
-        high: upper end.
-        p: against no difference; one question, so there is nothing to correct.
-        significant: p is below 0.05.
+        p_holm: after Holm's correction over the languages of this comparison.
+        n: rows.
+        discordant: rows on which a larger share of the method's seeds is right, and a smaller one.
+    """
+
+    p_holm: float
+    n: int
+    discordant: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AverageEffect(Effect):
+    """The effect on the mean over languages; a single test, so without correction.
+
+    Attributes:
         languages: those averaged.
     """
 
-    effect: float
-    low: float
-    high: float
-    p: float
-    significant: bool
     languages: tuple[str, ...]
-
-    @property
-    def mark(self) -> Mark | None:
-        """What a table marks."""
-        return _mark(self.effect, self.significant)
 
 
 @dataclass(frozen=True)
@@ -89,16 +78,16 @@ class Comparison:
     """One method against another.
 
     Attributes:
-        method: the one that is better or worse.
-        against: the one it is compared with.
+        method: the method.
+        against: the method it is compared with.
         languages: code → effect, English first: the languages that both were tested in.
         average: over the languages other than English that every result has, as an estimate for
             other languages too; None where there are fewer than two of them.
-        average_fixed: the same effect, for these languages alone; None where there is none.
-        seeds: of the method. With one, nothing covers its other seeds.
+        average_fixed: the same effect for these languages alone; None where there is none.
+        seeds: of the method. With one, its other seeds are not covered.
         against_seeds: of the other.
-        paired_seeds: both have the same seeds, and seed n of the one was set against seed n of the
-            other. Otherwise the seeds of the two count as drawn apart.
+        paired_seeds: both have the same seeds, and equal seeds are paired. Otherwise the seeds of
+            the two are independent.
         other_seeds: intervals and p-values cover other seeds, not only these runs.
     """
 
@@ -122,47 +111,46 @@ def compare(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compare every other method with one of them, row by row.
+    """Compares every other method with one of them, row by row.
 
     Args:
         results: of one task, split and protocol, on the same rows; several seeds of a method are
             one method.
         against: the method to compare with.
         languages: codes; None takes all.
-        other_seeds: whether the effects are to hold for other seeds. Without, they are those of the
-            runs at hand, and a method that was lucky with its seeds is called better.
-        draws: of the bootstrap of the average.
-        seed: of its generator.
+        other_seeds: whether the effects cover other seeds. Otherwise they are those of these runs,
+            and a method that was lucky with its seeds is called better.
+        draws: bootstrap samples for the average.
+        seed: of the bootstrap.
 
     Returns:
         One for each other method, in order of appearance.
 
     Raises:
-        ResultError: the results cannot be compared, there is no such method or language, nothing
-            to compare it with, or two results of one method and seed differ.
+        ResultError: the results cannot be compared, the method or a language is unknown, there is
+            nothing to compare with, or two results of one method and seed differ.
     """
     results = list(results)
     check_comparable(results)
-    found = methods(results)
-    if against not in found:
-        raise ResultError(f"there is no result of the method {against!r}", allowed=found)
-    if len(found) == 1:
+    by_name = methods(results)
+    if against not in by_name:
+        raise ResultError(f"no result of the method {against!r}", allowed=by_name)
+    if len(by_name) == 1:
         raise ResultError(
-            f"there is nothing to compare with {against}", hint="give a result of another method"
+            f"there is nothing to compare with {against}", hint="add a result of another method"
         )
-    there = ordered_languages(results)
-    wanted = there if languages is None else tuple(languages)
-    for code in wanted:
-        if code not in there:
-            raise ResultError(f"no result has the language {code!r}", allowed=there)
-    codes = tuple(code for code in there if code in wanted)
-    averaged = tuple(code for code in averaged_languages(results) if code in wanted)
+    codes = ordered_languages(results)
+    if languages is not None:
+        chosen = tuple(languages)
+        for code in chosen:
+            if code not in codes:
+                raise ResultError(f"no result has the language {code!r}", allowed=codes)
+        codes = tuple(code for code in codes if code in chosen)
+    averaged = tuple(code for code in averaged_languages(results) if code in codes)
+    other = by_name.pop(against)
     return [
-        _comparison(
-            method, found[against], codes, averaged, other_seeds=other_seeds, draws=draws, seed=seed
-        )
-        for name, method in found.items()
-        if name != against
+        _comparison(method, other, codes, averaged, other_seeds=other_seeds, draws=draws, seed=seed)
+        for method in by_name.values()
     ]
 
 
@@ -176,49 +164,45 @@ def _comparison(
     draws: int,
     seed: int,
 ) -> Comparison:
-    both = [code for code in codes if code in method.languages and code in other.languages]
-    if not both:
+    common = [code for code in codes if code in method.languages and code in other.languages]
+    if not common:
         raise ResultError(
             f"{method.name} and {other.name} have no language in common",
             allowed="results in the same languages",
         )
-    first = {code: method.answers(code) for code in both}
-    second = {code: other.answers(code) for code in both}
+    first = {code: method.answers(code) for code in common}
+    second = {code: other.answers(code) for code in common}
     paired = method.seeds == other.seeds
-    found = {
-        code: difference(first[code], second[code], paired_seeds=paired, other_seeds=other_seeds)
-        for code in both
-    }
-    corrected = holm([found[code].p for code in both])
+    seeds: dict[str, Any] = {"paired_seeds": paired, "other_seeds": other_seeds}
+    differences = [difference(first[code], second[code], **seeds) for code in common]
+    corrected = holm([each.p for each in differences])
     effects = {
         code: LanguageEffect(
-            *_points(found[code]),
-            p=found[code].p,
-            p_holm=p,
-            significant=p < ALPHA,
+            *_points(found),
+            significant=p_holm < ALPHA,
+            p_holm=p_holm,
             n=len(first[code].rows),
             discordant=discordant(first[code], second[code]),
         )
-        for code, p in zip(both, corrected, strict=True)
+        for code, found, p_holm in zip(common, differences, corrected, strict=True)
     }
-    of_all, of_these = None, None
+    average, average_fixed = None, None
     if averaged:
-        average = average_difference(
+        these, others = average_difference(
             {code: first[code] for code in averaged},
             {code: second[code] for code in averaged},
-            paired_seeds=paired,
-            other_seeds=other_seeds,
+            **seeds,
             draws=draws,
             seed=seed,
         )
-        of_these = _average(average.these, averaged)
-        of_all = _average(average.others, averaged) if average.others else None
+        average_fixed = AverageEffect(*_points(these), these.p < ALPHA, averaged)
+        average = AverageEffect(*_points(others), others.p < ALPHA, averaged) if others else None
     return Comparison(
         method=method.name,
         against=other.name,
         languages=effects,
-        average=of_all,
-        average_fixed=of_these,
+        average=average,
+        average_fixed=average_fixed,
         seeds=method.seeds,
         against_seeds=other.seeds,
         paired_seeds=paired,
@@ -226,15 +210,7 @@ def _comparison(
     )
 
 
-def _average(found: Difference, languages: tuple[str, ...]) -> AverageEffect:
-    return AverageEffect(
-        *_points(found), p=found.p, significant=found.p < ALPHA, languages=languages
-    )
-
-
-def _points(found: Difference) -> tuple[float, float, float]:
-    return 100 * found.effect, 100 * found.low, 100 * found.high
-
-
-def _mark(effect: float, significant: bool) -> Mark | None:
-    return ("better" if effect > 0 else "worse") if significant else None
+def _points(difference: Difference) -> tuple[float, float, float, float]:
+    """Effect and interval in percentage points, and p."""
+    effect, low, high, p = difference
+    return 100 * effect, 100 * low, 100 * high, p

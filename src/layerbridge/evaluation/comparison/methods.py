@@ -1,4 +1,4 @@
-"""Several seeds of a method are one method: its results, a seed each, and their answers by row."""
+"""Several seeds of a method are one method: one result for each seed, and its answers by row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 
 from layerbridge.errors import ResultError
 from layerbridge.evaluation.results import Result
-from layerbridge.evaluation.statistics import Answers
+from layerbridge.evaluation.statistics.seeds import Answers
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Method:
 
     Attributes:
         name: as in its results.
-        results: one for each seed, by seed.
+        results: one for each seed, in ascending order.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Method:
     def answers(self, code: str) -> Answers:
         """Right and wrong in one language, by seed and row.
 
-        A row is called by its id without the language in front (``si/unit/watt`` is ``unit/watt``),
-        so that what is the same thing in several languages is known to be.
+        The key of a row is its id without the language in front (``si/unit/watt`` becomes
+        ``unit/watt``), so that a row that several languages share is recognized.
 
         Raises:
             ResultError: two rows of a result have the same id.
@@ -51,39 +51,39 @@ class Method:
 def methods(results: Sequence[Result]) -> dict[str, Method]:
     """The results by method, in order of appearance.
 
-    A method that is given twice with the same seed and the same answers counts once: a baseline
-    that is not trained is the same beside every seed of the others.
+    Two results of one method and seed with the same answers count once: an untrained baseline is
+    the same beside every seed of the others.
 
     Raises:
-        ResultError: a method has two results of one seed that differ.
+        ResultError: a method has two different results with one seed.
     """
     repeated = repeated_seed(results)
     if repeated:
         first, other = repeated
-        told = " and ".join(result.run or result.created for result in repeated)
+        sources = " and ".join(result.run or result.created for result in repeated)
         raise ResultError(
-            f"{first.method} has two different results with seed {other.seed} ({told})",
+            f"{first.method} has two different results with seed {other.seed} ({sources})",
             allowed="one result for each seed of a method",
-            hint="give the files of one setting only",
+            hint="pass the files of one setting only",
         )
-    found: dict[str, dict[int, Result]] = {}
+    by_seed: dict[str, dict[int, Result]] = {}
     for result in results:
-        found.setdefault(result.method, {}).setdefault(result.seed, result)
+        by_seed.setdefault(result.method, {}).setdefault(result.seed, result)
     return {
-        name: Method(name, tuple(of[seed] for seed in sorted(of))) for name, of in found.items()
+        name: Method(name, tuple(of[seed] for seed in sorted(of))) for name, of in by_seed.items()
     }
 
 
 def repeated_seed(results: Sequence[Result]) -> tuple[Result, Result] | None:
-    """The first two results of one method and one seed that do not give the same answers."""
+    """The first two results of one method and one seed with different answers."""
     for first, other in combinations(results, 2):
         same = (first.method, first.seed) == (other.method, other.seed)
-        if same and _given(first) != _given(other):
+        if same and _predictions(first) != _predictions(other):
             return first, other
     return None
 
 
-def _given(result: Result) -> dict[str, dict[str, tuple[str, bool]]]:
+def _predictions(result: Result) -> dict[str, dict[str, tuple[str, bool]]]:
     return {
         code: {answer.id: (answer.prediction, answer.correct) for answer in entry.predictions}
         for code, entry in result.languages.items()
@@ -92,13 +92,12 @@ def _given(result: Result) -> dict[str, dict[str, tuple[str, bool]]]:
 
 def _right(result: Result, code: str) -> dict[str, bool]:
     answers = result.languages[code].predictions
-    prefix = f"{code}/"
-    cut = len(prefix) if all(answer.id.startswith(prefix) for answer in answers) else 0
-    right = {answer.id[cut:]: answer.correct for answer in answers}
+    prefix = f"{code}/" if all(answer.id.startswith(f"{code}/") for answer in answers) else ""
+    right = {answer.id.removeprefix(prefix): answer.correct for answer in answers}
     if len(right) < len(answers):
         raise ResultError(
             f"{result.method} has {len(answers)} rows in {code} and {len(right)} different ids",
-            allowed="an id of its own for every row",
+            allowed="a unique id for every row",
             hint="give the rows ids and evaluate again",
         )
     return right

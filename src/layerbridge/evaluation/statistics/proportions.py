@@ -1,7 +1,7 @@
-"""Intervals for the accuracies of one run: what a test set of this size can say.
+"""Intervals for the accuracies of one run: what a test set of this size can tell.
 
-Every interval here is about the rows: another draw of test rows of the same language. None of them
-covers another training seed; ``seeds`` does.
+Every interval here covers another sample of test rows of the same languages, and never another
+training seed; ``seeds`` has those.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from layerbridge.errors import ConfigError, ResultError
 
 
-def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion.
 
     Unlike the textbook interval it stays within 0 and 1 and keeps its coverage for small n and for
     accuracies near 0 or 1 (E. B. Wilson, JASA 1927; Newcombe, Statistics in Medicine 1998).
 
     Args:
-        correct: right answers, 0 to n.
+        correct: right answers, 0 to n; not a whole number for a mean over seeds, which is why this
+            is not ``scipy.stats.binomtest``. The numbers are the same.
         n: rows, 1 or more.
         level: confidence level, between 0 and 1.
 
@@ -27,38 +28,42 @@ def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
         The lower and the upper end, as proportions.
 
     Raises:
-        ResultError: the counts do not make a proportion.
+        ResultError: the counts are not a proportion.
         ConfigError: the level is out of range.
     """
     if not 0 <= correct <= n or n < 1:
         raise ResultError(
-            f"{correct} right of {n} rows is no proportion", allowed="0 <= right <= n, n >= 1"
+            f"{correct} right of {n} rows is not a proportion", allowed="0 <= right <= n, n >= 1"
         )
     if not 0 < level < 1:
         raise ConfigError(
             f"the confidence level is {level}", allowed="between 0 and 1, such as 0.95"
         )
-    from scipy.stats import binomtest
+    from scipy.special import ndtri
 
-    interval = binomtest(correct, n).proportion_ci(confidence_level=level, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = float(ndtri(0.5 + 0.5 * level))
+    p = correct / n
+    denominator = 2 * (n + z**2)
+    center = (2 * n * p + z**2) / denominator
+    half = z / denominator * math.sqrt(4 * n * p * (1 - p) + z**2)
+    # At the ends rounding would miss 0 or 1.
+    return (0.0 if correct == 0 else center - half), (1.0 if correct == n else center + half)
 
 
 def mean_of_languages(
     counts: Mapping[str, tuple[int, int]], level: float = 0.95
 ) -> tuple[float, float, float]:
-    """The mean of the languages' accuracies, each language counting the same, and its interval.
+    """The unweighted mean of the languages' accuracies and its interval.
 
     The interval combines the languages' Wilson intervals: the squared distances from each accuracy
     to its lower end are added, and so to its upper end (MOVER; Zou and Donner, Statistics in
     Medicine 2008). For one language it is Wilson's; for many rows it is the usual interval of a
-    stratified sample, variance Σ p(1-p)/n / K². Unlike that one it does not shrink to nothing where
-    all answers are right or all are wrong.
+    stratified sample, variance Σ p(1-p)/n / K², but it does not shrink to nothing where all answers
+    are right or all are wrong.
 
-    It covers: another draw of rows in these same languages, drawn anew for each language.
-    It does not cover: other languages (they are fixed, not sampled), other training seeds, and, for
-    a test set that is translated row by row, that a hard row is hard in all its languages: against
-    another set of source rows the interval is then too narrow.
+    It covers another sample of rows in these languages, independent for each language. It does not
+    cover other languages (they are fixed, not sampled), other training seeds, or that in a test set
+    translated row by row a hard row is hard in every language: for those it is too narrow.
 
     Args:
         counts: language → (right answers, rows).
@@ -68,7 +73,7 @@ def mean_of_languages(
         The mean, the lower and the upper end, as proportions.
 
     Raises:
-        ResultError: no languages, or counts that do not make a proportion.
+        ResultError: no languages, or counts that are not a proportion.
         ConfigError: the level is out of range.
     """
     if not counts:

@@ -1,8 +1,8 @@
 """Several training seeds: how far a mean over a few of them may be from the mean over all.
 
 A handful of seeds is too few to resample: with three, resampling reaches no further than the best
-and the worst of them, and covers the truth three times in four where the seeds are what differs.
-Student's t knows how little three numbers say about their own spread.
+and the worst, and covers the truth three times in four where seeds are what differs. Student's t
+accounts for how little three numbers tell about their own spread.
 """
 
 from __future__ import annotations
@@ -10,27 +10,59 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics.answers import Answers
+from layerbridge.evaluation.statistics.proportions import wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Right (1) or wrong (0): the answers of one method in one language, by seed and row.
+
+    Attributes:
+        rows: keys of the rows, sorted, so that the order of a file changes no number.
+        right: [seeds, rows].
+    """
+
+    rows: tuple[str, ...]
+    right: NDArray
+
+    @classmethod
+    def of(cls, seeds: Sequence[Mapping[str, bool]]) -> Answers:
+        """From a mapping of row → right or wrong for each seed, all of the same rows."""
+        import numpy as np
+
+        rows = tuple(sorted(seeds[0]))
+        return cls(rows, np.array([[seed[row] for row in rows] for seed in seeds], dtype=float))
+
+    @property
+    def by_row(self) -> NDArray:
+        """Share of the seeds that are right on each row."""
+        return self.right.mean(axis=0)
+
+    @property
+    def by_seed(self) -> NDArray:
+        """Accuracy of each seed."""
+        return self.right.mean(axis=1)
+
+
 class Spread(NamedTuple):
-    """Standard error of a mean and its degrees of freedom; infinitely many are a normal's."""
+    """Standard error of a mean and its degrees of freedom, infinite for a normal distribution."""
 
     error: float
     freedom: float
 
 
-def spread(means: Sequence[float] | NDArray) -> Spread | None:
-    """The spread of the mean of these; None for one, which says nothing about others."""
+def spread(values: Sequence[float] | NDArray) -> Spread | None:
+    """The spread of the mean of these values; None for a single one, which has none."""
     import numpy as np
 
-    values = np.asarray(means, dtype=float)
+    values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return None
     return Spread(float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
@@ -38,12 +70,12 @@ def spread(means: Sequence[float] | NDArray) -> Spread | None:
 
 def spreads_of_seeds(first: NDArray, second: NDArray, paired: bool) -> list[Spread]:
     """What other seeds add to a difference of two methods' means; a single seed adds nothing."""
-    found = [spread(first - second)] if paired else [spread(first), spread(second)]
-    return [each for each in found if each]
+    spreads = [spread(first - second)] if paired else [spread(first), spread(second)]
+    return [each for each in spreads if each]
 
 
-def reach(outside: float, spreads: Iterable[Spread]) -> float:
-    """How far the spreads together reach, leaving a share outside: half widths added by squares."""
+def half_width(outside: float, spreads: Iterable[Spread]) -> float:
+    """Half the width of an interval that leaves a share outside; spreads are added by squares."""
     from scipy.special import stdtrit
 
     return math.hypot(*(float(stdtrit(s.freedom, outside / 2)) * s.error for s in spreads))
@@ -52,22 +84,20 @@ def reach(outside: float, spreads: Iterable[Spread]) -> float:
 def mean_of_seeds(
     languages: Mapping[str, Answers], level: float = 0.95
 ) -> tuple[float, float, float]:
-    """The mean accuracy over seeds and languages, each language counting the same, its interval.
+    """The mean accuracy over seeds and languages, unweighted, and its interval.
 
-    Rows: Wilson's intervals of the languages, put together as in ``mean_of_languages``, and made
-    wider or narrower as the rows' own variance says. It is larger where languages share rows, since
-    a hard row is hard in all of them, and smaller by what averaging over the seeds takes away.
+    Rows: Wilson's intervals of the languages, combined as in ``mean_of_languages`` and scaled to
+    the rows' own variance. It is larger where languages share rows, since a hard row is hard in all
+    of them, and smaller by what averaging over seeds removes.
     Seeds: Student's t of the seeds' means. The squared distances of both are added (MOVER; Zou and
     Donner, Statistics in Medicine 2008).
 
-    It covers: another draw of rows (the same ones wherever languages share rows), other seeds.
-    It does not cover: other languages; they are fixed.
-
-    What a seed does to single rows counts in both parts, so the interval is rather too wide than
-    too narrow. With two seeds it is very wide, since two say next to nothing about their spread.
+    It covers another sample of rows (the same ones wherever languages share rows) and other seeds,
+    not other languages, which are fixed. What a seed does to single rows counts in both parts, so
+    the interval is rather too wide than too narrow. With two seeds it is very wide.
 
     Args:
-        languages: code → answers, all of the same seeds; with one seed it is about the rows alone.
+        languages: code → answers, all of the same seeds; with one seed it covers the rows alone.
         level: confidence level, between 0 and 1.
 
     Returns:
@@ -82,41 +112,32 @@ def mean_of_seeds(
         raise ResultError("there are no languages to average over", allowed="one or more")
     codes = sorted(languages)
     k = len(codes)
-    below = above = one_draw_each = total = 0.0
+    below = above = independent = total = 0.0
     for answers in (languages[code] for code in codes):
         mean, n = float(answers.right.mean()), len(answers.rows)
-        low, high = _wilson(mean, n, level)
+        low, high = wilson(mean * n, n, level)
         total += mean
         below += ((mean - low) / k) ** 2
         above += ((high - mean) / k) ** 2
-        one_draw_each += mean * (1 - mean) / n / k**2
+        independent += mean * (1 - mean) / n / k**2
     by_seed = np.mean([languages[code].by_seed for code in codes], axis=0)
-    # Where all answers are alike there is no variance to compare: the rows count in full. Less
-    # than if every answer of every seed were a row of its own is chance.
-    alike = one_draw_each < 1e-12
-    share = 1.0 if alike else _variance_of_rows(languages) / one_draw_each
+    # Where all answers are equal there is no variance to compare with: the rows count in full.
+    # Less than if every answer of every seed were a row of its own is chance.
+    share = 1.0 if independent < 1e-12 else _variance_of_rows(languages) / independent
     scale = math.sqrt(max(share, 1 / len(by_seed)))
     of_seeds = spread(by_seed)
-    seeds = reach(1 - level, [of_seeds] if of_seeds else [])
+    seeds = half_width(1 - level, [of_seeds] if of_seeds else [])
     low = total / k - math.hypot(scale * math.sqrt(below), seeds)
     high = total / k + math.hypot(scale * math.sqrt(above), seeds)
     return total / k, max(0.0, low), min(1.0, high)
 
 
-def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """As ``wilson``, for a mean over seeds: a number of right answers that need not be whole."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(share * n, n, alpha=1 - level, method="wilson")
-    return float(low), float(high)
-
-
 def _variance_of_rows(languages: Mapping[str, Answers]) -> float:
-    """Of the mean over languages, under another draw of rows: what each row adds to it, squared."""
-    added: dict[str, float] = defaultdict(float)
+    """Variance of the mean over languages under another sample of rows."""
+    contributions: dict[str, float] = defaultdict(float)
     for answers in languages.values():
         by_row = answers.by_row
         shares = (by_row - by_row.mean()) / len(by_row) / len(languages)
         for row, share in zip(answers.rows, shares.tolist(), strict=True):
-            added[row] += share
-    return math.fsum(share**2 for share in added.values())
+            contributions[row] += share
+    return math.fsum(share**2 for share in contributions.values())

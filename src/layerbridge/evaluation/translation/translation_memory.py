@@ -1,7 +1,6 @@
-"""The translation memory: what was translated before, so that nobody waits for it twice.
+"""The translation memory: earlier translations, so that an interrupted run continues.
 
-A JSONL file, one text and its English a line, written as the work goes on: whoever is interrupted
-goes on from there. It knows texts and a file, not how they were translated.
+A JSONL file with one text and its English per line, written as translating goes on.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from pathlib import Path
 from layerbridge.errors import DataError, OutputError
 
 
-class TranslationMemory:
+class TranslationMemory(dict[str, str]):
     """Text → English.
 
     Args:
-        path: of the file, which need not be there; None keeps it all in memory.
+        path: of the file, which is created if it does not exist; None keeps all in memory.
 
     Raises:
         DataError: the file is damaged.
-        OutputError: the file cannot be read, or its folder not be made.
+        OutputError: the file cannot be read, or its folder cannot be created.
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
         self.path = path
-        self._english: dict[str, str] = {}
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,17 +33,8 @@ class TranslationMemory:
             except OSError as error:
                 raise _unusable(path, error) from None
 
-    def __contains__(self, text: str) -> bool:
-        return text in self._english
-
-    def __len__(self) -> int:
-        return len(self._english)
-
-    def __getitem__(self, text: str) -> str:
-        return self._english[text]
-
     def add(self, translations: Mapping[str, str]) -> None:
-        """Keeps translations, on the disk at once.
+        """Adds translations and appends them to the file at once.
 
         Raises:
             OutputError: the file cannot be written.
@@ -59,18 +49,18 @@ class TranslationMemory:
                     file.write("".join(lines).encode())
             except OSError as error:
                 raise _unusable(self.path, error) from None
-        self._english.update(translations)
+        self.update(translations)
 
     def _read(self, path: Path) -> None:
         if not path.exists():
             return
-        written = path.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]
-        if len(whole) < len(written):
-            # Interrupted in the middle of a line, which would run into the next one.
+        content = path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
+            # An interrupted line would run into the next one.
             with path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
+                file.truncate(len(complete))
+        for number, line in enumerate(complete.splitlines(), start=1):
             try:
                 record = json.loads(line)
                 text, english = record["text"], record["english"]
@@ -78,11 +68,11 @@ class TranslationMemory:
                 text = english = None
             if not (isinstance(text, str) and isinstance(english, str)):
                 raise DataError(
-                    f"{path}, line {number} is no translation",
+                    f"{path}, line {number} is not a translation",
                     allowed='{"text": "…", "english": "…"}',
                     hint="delete the line or the file; what is missing is translated again",
                 )
-            self._english[text] = english
+            self[text] = english
 
 
 def _unusable(path: Path, error: OSError) -> OutputError:

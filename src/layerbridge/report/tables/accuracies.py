@@ -23,7 +23,7 @@ from layerbridge.evaluation.comparison import (
     repeated_seed,
 )
 from layerbridge.evaluation.results import Result
-from layerbridge.evaluation.statistics import mean_of_seeds
+from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, MARKS, Grid
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ import torch
 
 from layerbridge import tasks
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.evaluation.baselines import lm_few_shot as module
-from layerbridge.evaluation.baselines.lm_few_shot import draw, lm_few_shot
+from layerbridge.evaluation.baselines import few_shot as module
+from layerbridge.evaluation.baselines.few_shot import draw, few_shot
 from layerbridge.evaluation.results import read
 from layerbridge.tasks import Row, Task
 
@@ -79,7 +79,7 @@ def naive_scores(lm, before, text):
 def test_it_is_the_naive_score(load_lm, family):
     lm = load_lm(family)
     shots = draw(Small(), 5, 0)
-    result = lm_few_shot(lm, Small(), ["en"], shots=5)
+    result = few_shot(lm, Small(), ["en"], shots=5)
     answers = [answer.prediction for answer in result.languages["en"].predictions]
     assert answers == [naive_choice(lm, shots, text) for text in TEXTS]
     assert len(set(answers)) > 1
@@ -87,20 +87,20 @@ def test_it_is_the_naive_score(load_lm, family):
 
 def test_the_batch_size_changes_no_prediction(load_lm):
     lm = load_lm("llama")
-    whole = lm_few_shot(lm, Small(), shots=4)
+    whole = few_shot(lm, Small(), shots=4)
     for size in (1, 4):
-        assert lm_few_shot(lm, Small(), shots=4, batch_size=size).languages == whole.languages
+        assert few_shot(lm, Small(), shots=4, batch_size=size).languages == whole.languages
     assert [a.id for a in whole.languages["si"].predictions] == [f"si-{n}" for n in range(6)]
 
 
 def test_what_the_result_remembers(load_lm, folder, tmp_path):
     told = []
-    result = lm_few_shot(
+    result = few_shot(
         load_lm("llama"), Small(), ["si"], shots=3, seed=7, batch_size=4,
         progress=lambda *facts: told.append(facts),
     )  # fmt: skip
     assert told == [("si", 4, 6), ("si", 6, 6)]
-    assert (result.method, result.protocol, result.seed) == ("LM few-shot (3)", "score", 7)
+    assert (result.method, result.protocol, result.seed) == ("few-shot LM (3)", "score", 7)
     assert result.settings["shots"] == [row.id for row in draw(Small(), 3, 7)]
     assert result.settings["language_model"] == folder("llama").name
     assert read(result.write(tmp_path / "few.json")) == result
@@ -178,7 +178,7 @@ def test_texts_are_cut_to_the_models_positions(load_lm, monkeypatch):
         return scores(self, rows, options)
 
     monkeypatch.setattr(module.SharedPrefix, "option_scores", spy)
-    result = lm_few_shot(lm, Long(), ["en"], shots=4)
+    result = few_shot(lm, Long(), ["en"], shots=4)
     longest = max(len(lm.token_ids(option) + lm.token_ids("\n")) for option in OPTIONS)
     answers = sum(len(lm.token_ids(option) + lm.token_ids("\n")) for option in OPTIONS)
     share = (most - longest - answers) // 5
@@ -208,7 +208,7 @@ def test_too_many_shots_are_told(load_lm, monkeypatch):
     lm = load_lm("gpt2")
     monkeypatch.setattr(lm, "max_tokens", 120)
     with pytest.raises(ConfigError) as caught:
-        lm_few_shot(lm, Small(), ["en"], shots=12)
+        few_shot(lm, Small(), ["en"], shots=12)
     assert str(caught.value) == (
         "12 shots do not fit the language model's 120 positions; next: fewer shots"
     )
@@ -216,23 +216,23 @@ def test_too_many_shots_are_told(load_lm, monkeypatch):
 
 def test_more_shots_than_rows(load_lm):
     with pytest.raises(DataError) as caught:
-        lm_few_shot(load_lm("llama"), Small(), shots=25)
+        few_shot(load_lm("llama"), Small(), shots=25)
     assert str(caught.value) == "the task small has 24 training rows for 25 shots"
 
 
 @pytest.mark.parametrize("shots", [0, -1])
 def test_no_shots(load_lm, shots):
     with pytest.raises(ConfigError, match=f"shots is {shots}; allowed: 1 or more"):
-        lm_few_shot(load_lm("llama"), Small(), shots=shots)
+        few_shot(load_lm("llama"), Small(), shots=shots)
 
 
 def test_an_unknown_language_is_told_first(load_lm):
     with pytest.raises(DataError, match="no test rows in 'xx'"):
-        lm_few_shot(load_lm("llama"), Small(), ["en", "xx"])
+        few_shot(load_lm("llama"), Small(), ["en", "xx"])
 
 
 def test_a_model_without_a_bound(load_lm, monkeypatch):
     lm = load_lm("llama")
-    whole = lm_few_shot(lm, Small(), ["en"], shots=4)
+    whole = few_shot(lm, Small(), ["en"], shots=4)
     monkeypatch.setattr(lm, "max_tokens", None)
-    assert lm_few_shot(lm, Small(), ["en"], shots=4).languages == whole.languages
+    assert few_shot(lm, Small(), ["en"], shots=4).languages == whole.languages

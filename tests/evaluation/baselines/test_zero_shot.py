@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from layerbridge.errors import DataError
-from layerbridge.evaluation.baselines.lm_alone import lm_alone
+from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.results import read
 from layerbridge.tasks import Row, Task
 
@@ -28,7 +28,7 @@ class Small(Task):
     licence = "none"
 
     def _train(self):
-        raise AssertionError("the LM alone is not trained")
+        raise AssertionError("the zero-shot LM is not trained")
 
     _validation = _train
 
@@ -64,32 +64,32 @@ def naive_scores(lm, text, prompt):
 @torch.no_grad()
 def test_it_is_the_naive_score(load_lm, family, prompt):
     lm = load_lm(family)
-    result = lm_alone(lm, Small(), ["en"], **({"prompt": prompt} if prompt else {}))
+    result = zero_shot(lm, Small(), ["en"], **({"prompt": prompt} if prompt else {}))
     answers = [answer.prediction for answer in result.languages["en"].predictions]
     assert answers == [naive_choice(lm, text, prompt) for text in TEXTS]
 
 
 def test_answers_differ_from_text_to_text(load_lm):
-    answers = lm_alone(load_lm("gpt2"), Small(), ["en"]).languages["en"].predictions
+    answers = zero_shot(load_lm("gpt2"), Small(), ["en"]).languages["en"].predictions
     assert len({answer.prediction for answer in answers}) > 1
 
 
 def test_the_batch_size_changes_no_prediction(load_lm):
     lm = load_lm("llama")
-    whole = lm_alone(lm, Small())
+    whole = zero_shot(lm, Small())
     for size in (1, 4):
-        assert lm_alone(lm, Small(), batch_size=size).languages == whole.languages
+        assert zero_shot(lm, Small(), batch_size=size).languages == whole.languages
     assert [a.id for a in whole.languages["si"].predictions] == [f"si-{n}" for n in range(6)]
 
 
 def test_what_the_result_remembers(load_lm, folder, tmp_path):
     told = []
-    result = lm_alone(
+    result = zero_shot(
         load_lm("llama"), Small(), ["si"], batch_size=4, progress=lambda *facts: told.append(facts)
     )
     assert told == [("si", 4, 6), ("si", 6, 6)]
     assert (result.method, result.task, result.protocol, result.run) == (
-        "LM alone",
+        "zero-shot LM",
         "small",
         "score",
         None,
@@ -104,7 +104,7 @@ def test_what_the_result_remembers(load_lm, folder, tmp_path):
 
 def test_an_unknown_language_is_told_first(load_lm):
     with pytest.raises(DataError) as caught:
-        lm_alone(load_lm("llama"), Small(), ["en", "xx"], progress=lambda *_: pytest.fail("read"))
+        zero_shot(load_lm("llama"), Small(), ["en", "xx"], progress=lambda *_: pytest.fail("read"))
     assert str(caught.value) == "the task small has no test rows in 'xx'; allowed: en, si"
 
 
@@ -123,7 +123,7 @@ def test_a_text_that_is_too_long_loses_its_end_and_not_the_prompts(load_lm, monk
     room = 12
     monkeypatch.setattr(lm, "max_tokens", room + len(tail) + longest)
     try:
-        result = lm_alone(lm, Small(), ["en"], prompt=prompt)
+        result = zero_shot(lm, Small(), ["en"], prompt=prompt)
     finally:
         handle.remove()
     assert max(widths) <= lm.max_tokens

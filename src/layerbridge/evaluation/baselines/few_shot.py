@@ -1,0 +1,154 @@
+"""Few-shot: the zero-shot prompt after labeled English rows in the same words.
+
+In-context learning with the English that a bridge is trained on. The examples are the same for
+every row and language, so the model runs over them once.
+
+An option ends as the examples' answers do, with a line break, where the zero-shot one ends with
+EOS. On the 90 English validation rows of the task `names` with SmolLM2-135M-Instruct, three seeds:
+61 to 73 % with 6 shots and 68 to 71 % with 12; with EOS after the option 59 to 63 % and 52 to 71 %.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from layerbridge.errors import ConfigError, DataError
+from layerbridge.evaluation.baselines.pmi import choose_by_pmi, settings
+from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt, bos
+from layerbridge.evaluation.baselines.shared_prefix import SharedPrefix
+from layerbridge.evaluation.predictions import Progress, rows_by_language
+from layerbridge.evaluation.results import Result
+from layerbridge.models.language_model import LanguageModel
+from layerbridge.tasks.task import Row, Task
+
+SHOTS = 8
+
+# What follows an answer.
+END = "\n"
+
+# Fewer tokens than this for a text, and the prompt asks about nothing.
+MIN_TEXT = 4
+
+
+def method_name(shots: int) -> str:
+    """Its name in tables."""
+    return f"few-shot LM ({shots})"
+
+
+@torch.no_grad()
+def few_shot(
+    language_model: LanguageModel,
+    task: Task,
+    languages: Iterable[str] | None = None,
+    *,
+    shots: int = SHOTS,
+    seed: int = 0,
+    prompt: str = PROMPT,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Result:
+    """Scores the task's options after examples and a prompt that contains the text.
+
+    Args:
+        language_model: as pretrained.
+        task: its test rows are answered; the examples are training rows.
+        languages: codes; None takes all of the task's.
+        shots: number of examples, see ``draw``.
+        seed: of their choice and order.
+        prompt: of rows and examples, as in ``zero_shot``. Where the model has too few positions,
+            each example gets 1 / (shots + 1) of them, and the row what the examples leave.
+        batch_size: rows at a time.
+        progress: called after every batch.
+
+    Raises:
+        ConfigError: the examples do not fit the model, or the prompt does not have exactly one
+            ``{text}``.
+        DataError: the task has no rows in a language, or fewer training rows than ``shots``.
+    """
+    template = Prompt.of(prompt, task.options)
+    rows = rows_by_language(task, languages)
+    examples = draw(task, shots, seed)
+    options = [_answer_ids(language_model, option) for option in task.options]
+    longest = max(map(len, options))
+    start = bos(language_model) + _example_ids(language_model, template, examples, longest)
+    room = language_model.max_tokens
+    if room is not None:
+        room -= len(start) + longest
+    prefix = SharedPrefix(language_model, start)
+
+    def scores(texts: Sequence[str]) -> Tensor:
+        ids = [template.ids(language_model, text, room) for text in texts]
+        return prefix.option_scores(ids, options)
+
+    return choose_by_pmi(
+        task,
+        rows,
+        scores,
+        batch_size=batch_size,
+        progress=progress,
+        method=method_name(shots),
+        seed=seed,
+        settings={
+            **settings(language_model, task, prompt),
+            "shots": [row.id for row in examples],
+        },
+    )
+
+
+def draw(task: Task, shots: int, seed: int) -> list[Row]:
+    """Draws English training rows; the labels' counts differ by one at most.
+
+    The order is that of a hash of seed and row: the same on every machine.
+
+    Raises:
+        ConfigError: ``shots`` is below 1.
+        DataError: there are fewer training rows.
+    """
+    if shots < 1:
+        raise ConfigError(f"shots is {shots}", allowed="1 or more")
+
+    def order(row: Row) -> str:
+        return hashlib.sha256(f"{seed}/{row.id}".encode()).hexdigest()
+
+    rows = sorted(task.train(), key=order)
+    if len(rows) < shots:
+        raise DataError(f"the task {task.name} has {len(rows)} training rows for {shots} shots")
+    by_label: dict[str, list[Row]] = {}
+    for row in rows:
+        by_label.setdefault(row.target, []).append(row)
+    # Each label's first row, then each label's second, and so on; labels by their first row.
+    ranks = {row.id: rank for same in by_label.values() for rank, row in enumerate(same)}
+    return sorted(sorted(rows, key=lambda row: ranks[row.id])[:shots], key=order)
+
+
+def _example_ids(
+    language_model: LanguageModel, template: Prompt, examples: Sequence[Row], longest: int
+) -> list[int]:
+    """Token ids of prompt and answer, one example after the other.
+
+    Raises:
+        ConfigError: the model's positions do not hold them.
+    """
+    answers = [_answer_ids(language_model, row.target) for row in examples]
+    room = None
+    if language_model.max_tokens is not None:
+        free = language_model.max_tokens - len(bos(language_model)) - longest
+        room = (free - sum(map(len, answers))) // (len(examples) + 1)
+        if room < template.overhead(language_model) + MIN_TEXT:
+            raise ConfigError(
+                f"{len(examples)} shots do not fit the language model's "
+                f"{language_model.max_tokens} positions",
+                hint="fewer shots",
+            )
+    ids: list[int] = []
+    for row, answer in zip(examples, answers, strict=True):
+        ids += template.ids(language_model, row.text, room) + answer
+    return ids
+
+
+def _answer_ids(language_model: LanguageModel, option: str) -> list[int]:
+    return language_model.token_ids(option) + language_model.token_ids(END)

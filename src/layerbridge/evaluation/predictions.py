@@ -1,0 +1,51 @@
+"""Answers to a task's test rows, in batches of about one length and back in the task's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from layerbridge.evaluation.results import Prediction
+from layerbridge.models.length_grouping import by_length
+from layerbridge.tasks.task import Row, Task
+
+# Called after every batch with its language, the rows done and all rows.
+Progress = Callable[[str, int, int], None]
+
+
+def rows_by_language(task: Task, languages: Iterable[str] | None) -> dict[str, list[Row]]:
+    """The test rows of these languages, or of all of the task's.
+
+    Raises:
+        DataError: the task has no rows in a language.
+    """
+    return {code: task.test(code) for code in (task.languages if languages is None else languages)}
+
+
+def predict(
+    rows: Mapping[str, Sequence[Row]],
+    answer: Callable[[Sequence[Row]], Sequence[str]],
+    *,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> dict[str, list[Prediction]]:
+    """Answers all rows, language by language.
+
+    Args:
+        rows: by language.
+        answer: rows of one language → their answers.
+        batch_size: rows per call.
+        progress: called after every batch.
+    """
+    total, done = sum(map(len, rows.values())), 0
+    predictions: dict[str, list[Prediction]] = {}
+    for code, of_language in rows.items():
+        by_index: dict[int, Prediction] = {}
+        for indices in by_length([len(row.text) for row in of_language], batch_size):
+            batch = [of_language[index] for index in indices]
+            for index, row, text in zip(indices, batch, answer(batch), strict=True):
+                by_index[index] = Prediction(row.id, row.target, text, text == row.target)
+            done += len(batch)
+            if progress is not None:
+                progress(code, done, total)
+        predictions[code] = [by_index[index] for index in range(len(of_language))]
+    return predictions
