@@ -79,9 +79,7 @@ def test_seeds_and_what_the_legend_says_of_them():
     assert "| token | 2 | si |" in text
     assert "other seeds" not in text
     text = table(pairs, other_seeds=False).markdown()
-    assert text.endswith(
-        " The effects are those of these runs alone, not of other seeds.\n"
-    )
+    assert text.endswith(" The effects are those of these runs alone, not of other seeds.\n")
     apart = [*pairs[:2], *seeds("token", MORE, LAST, LESS, first=5)]
     assert "| token | 3 / 2 | si |" in table(apart).markdown()
 

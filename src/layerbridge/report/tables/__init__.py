@@ -1,8 +1,8 @@
 """Tables of results, printed as Markdown, CSV, LaTeX or for the terminal.
 
-    accuracies   a row per method, a column per language
-    effects      each method compared with one other: a row per language
-    grid         formatted cells, and the three print forms that share them
+accuracies   a row per method, a column per language
+effects      each method compared with one other: a row per language
+grid         formatted cells, and the three print forms that share them
 """
 
 from layerbridge.report.tables.accuracies import Cell, Table, TableRow, accuracy_table

@@ -1,0 +1,99 @@
+"""The heat map that the figures of layer weights share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from layerbridge.report.plots import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOR_MAP = "cividis"
+
+
+def heat_map(
+    weights: Any,
+    columns: Sequence[float],
+    rows: Sequence[float],
+    *,
+    size: tuple[float, float],
+    depth: int,
+    gamma: float = 1.0,
+    title: str = "",
+    unit: str = "mean weight",
+    gaps: bool = True,
+) -> tuple[Figure, Axes]:
+    """Draws weights as colored cells, with a color bar that marks uniform weights.
+
+    Args:
+        weights: rows of cells.
+        columns: positions of the cells' vertical edges, one more than there are columns.
+        rows: positions of their horizontal edges.
+        size: of the figure, in inches.
+        depth: number of layers.
+        gamma: colors follow weight ** gamma; 0.5 tells small weights apart.
+        title: above the cells.
+        unit: of the color bar.
+        gaps: whether narrow gaps separate the cells.
+    """
+    from matplotlib.colors import PowerNorm
+
+    figure, axes = style.figure(*size)
+    least, largest = min(map(min, weights)), max(map(max, weights))
+    mesh = axes.pcolormesh(
+        columns,
+        rows,
+        weights,
+        # Softmax weights are not negative; a scale from 0 keeps figures comparable.
+        norm=PowerNorm(gamma, vmin=min(0.0, least), vmax=largest),
+        cmap=COLOR_MAP,
+        edgecolors=style.PAPER if gaps else "none",
+        linewidth=0.8,
+        rasterized=not gaps,
+    )
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.tick_params(length=0)
+    style.hide_spines(axes)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.015, fraction=0.04)
+    bar.outline.set_visible(False)
+    bar.set_label(unit)
+    bar.ax.axhline(1 / depth, color="white", lw=1.5, ls=":")
+    return figure, axes
+
+
+def layers_by_row(
+    labels: Sequence[str],
+    weights: Sequence[Sequence[float]],
+    *,
+    first_layer: int,
+    row_height: float,
+    width: float,
+    **options: Any,
+) -> tuple[Figure, Axes]:
+    """Draws a heat map with a labeled row for each vector of layer weights, the first on top.
+
+    Args:
+        labels: of the rows.
+        weights: a vector per row.
+        first_layer: number of the first layer.
+        row_height: in inches.
+        width: of the figure, in inches.
+        **options: of ``heat_map``.
+    """
+    depth = len(weights[0])
+    figure, axes = heat_map(
+        weights,
+        [layer + first_layer - 0.5 for layer in range(depth + 1)],
+        [row - 0.5 for row in range(len(labels) + 1)],
+        size=(width, 1.5 + row_height * len(labels)),
+        depth=depth,
+        **options,
+    )
+    axes.invert_yaxis()
+    axes.set_yticks(range(len(labels)), labels)
+    style.layer_ticks(axes.xaxis, first_layer, depth)
+    axes.set_xlabel("encoder layer")
+    return figure, axes
