@@ -12,6 +12,8 @@ from layerbridge import report
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import SCHEMA, Result, find
+from layerbridge.report.contents import gather
+from layerbridge.report.page import render
 from layerbridge.report.plots import style
 from layerbridge.report.tables import accuracy_table
 
@@ -280,6 +282,12 @@ def test_words_of_a_result_file_stay_words(tmp_path, sentence):
         shown = " ".join(style.clean(word).split())
         # As a method, a setting, a version, a title …
         assert words.count(shown) > 10, word
+
+
+def test_a_task_in_the_title(result, undrawn):
+    made = Result(**{**vars(result("last", si=3)), "task": "<b>\x00\ud800"})
+    page = tree(render(gather([made]), ""))
+    assert page.all("h1")[0].text == "<b>\ufffd\ufffd: 1 method in 1 language"
 
 
 def test_a_language_that_is_no_text(tmp_path, result):

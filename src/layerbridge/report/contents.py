@@ -12,8 +12,9 @@ from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
 from layerbridge.report import drawings
 from layerbridge.report.commands import run_commands
 from layerbridge.report.layer_weights import by_method
-from layerbridge.report.plots.accuracy import chance_level
+from layerbridge.report.plots.accuracy import accuracy_by_language, chance_level
 from layerbridge.report.plots.gains import encoder_of
+from layerbridge.report.plots.training import layer_weights_in_training
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.tables.accuracies import accuracy_table
 from layerbridge.report.tokens import TokenMap
@@ -55,7 +56,7 @@ def gather(
     table = accuracy_table(results, comparisons=comparisons)
     weights = drawings.draw_weights(results, palette)
     return {
-        "title": title or _title(results[0].task, len(methods), len(table.languages)),
+        "title": title,
         "results": results,
         "row_counts": [entry.n for result in results for entry in result.languages.values()],
         "chance": chance_level(results),
@@ -68,11 +69,13 @@ def gather(
         "against": against,
         "comparisons": comparisons,
         "palette": palette,
-        "accuracy": drawings.draw_accuracy(results, palette),
+        "accuracy": drawings.draw(
+            "accuracy-by-language", accuracy_by_language, results, palette=palette
+        ),
         "gains": drawings.draw_gains(results, comparisons, against, palette),
         "weights": weights,
         "heaviest": [*_heaviest(weights)],
-        "training": drawings.draw_training(folders),
+        "training": [*_training(folders)],
         "token_maps": [TokenMap.of(text, weights) for text, weights in sentences],
         "corpus": corpus_of(encoder_of(results)),
         "settings": {name: joined(map(_flat, runs)) for name, runs in methods.items()},
@@ -100,11 +103,11 @@ def _rank(result: Result, against: str) -> tuple[bool, bool, bool]:
     return result.protocol != CLASSIFIER, bridge, bridge and result.method != against
 
 
-def _title(task: str, methods: int, languages: int) -> str:
-    return (
-        f"{task}: {methods} method{'s' * (methods > 1)} "
-        f"in {languages} language{'s' * (languages > 1)}"
-    )
+def _training(folders: Sequence[RunFolder]) -> Iterator[tuple[RunFolder, drawings.Drawing]]:
+    for number, run in enumerate(folders):
+        if run.weights:
+            plot, name = layer_weights_in_training, f"training-{number}"
+            yield run, drawings.draw(name, plot, run.weights, title=run.name)
 
 
 def _heaviest(weights: Sequence[Mapping[str, Any]]) -> Iterator[str]:

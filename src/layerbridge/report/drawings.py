@@ -15,13 +15,10 @@ from layerbridge.report.layer_weights import (
     weights_of,
 )
 from layerbridge.report.plots import style
-from layerbridge.report.plots.accuracy import accuracy_by_language
 from layerbridge.report.plots.gains import encoder_of, gain_by_language, same_kind
 from layerbridge.report.plots.languages import layer_weights_by_language
 from layerbridge.report.plots.layers import layer_weights_by_layer
 from layerbridge.report.plots.output import Plot, svg
-from layerbridge.report.plots.training import layer_weights_in_training
-from layerbridge.report.run_folders import RunFolder
 from layerbridge.tasks.languages import corpus_of
 
 # Weights that differ by less between languages do not depend on the text.
@@ -29,13 +26,7 @@ _TOLERANCE = 1e-4
 
 
 class Drawing(NamedTuple):
-    """One figure, as ``<svg>`` elements.
-
-    Attributes:
-        id: in the page.
-        wide: for a wide page.
-        narrow: for a phone.
-    """
+    """The id of a figure, and its ``<svg>`` elements for a wide page and for a phone."""
 
     id: str
     wide: str
@@ -105,20 +96,6 @@ def draw_weights(results: Sequence[Result], palette: Mapping[str, int]) -> list[
         }
         for depth, weighted in by_depth.items()
     ]
-
-
-def draw_training(folders: Sequence[RunFolder]) -> list[tuple[RunFolder, Drawing]]:
-    """Draws the layer weights in training of each run that logged them."""
-    return [
-        (folder, draw(f"training-{number}", layer_weights_in_training, folder.weights, title=name))
-        for number, folder in enumerate(folders)
-        if folder.weights is not None and (name := folder.name)
-    ]
-
-
-def draw_accuracy(results: Sequence[Result], palette: Mapping[str, int]) -> Drawing:
-    """Draws accuracy by language."""
-    return draw("accuracy-by-language", accuracy_by_language, results, palette=palette)
 
 
 def _depends_on_text(result: Result) -> bool:

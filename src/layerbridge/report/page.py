@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from layerbridge.errors import OutputError
 from layerbridge.evaluation import results
 from layerbridge.report import contents
 from layerbridge.report.commands import report_command
+from layerbridge.report.plots import output as plot_output
 from layerbridge.report.plots import style
-from layerbridge.report.plots.output import PAGE_COLORS
 from layerbridge.report.run_folders import run_folders
 from layerbridge.report.tables.grid import signed
 from layerbridge.report.tokens import TokenMap
@@ -87,21 +86,11 @@ def check_path(path: str | Path) -> Path:
     Raises:
         OutputError: its suffix is not one of ``SUFFIXES``, or it is a folder.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"cannot write a page to {path}", allowed=", ".join(SUFFIXES))
-    if path.is_dir():
-        raise OutputError(f"{str(path)!r} is a folder", allowed="a file")
-    return path
+    return plot_output.check_path(path, "page", SUFFIXES)
 
 
 def render(values: Mapping[str, Any], command: str) -> str:
-    """Returns the page of a report.
-
-    Args:
-        values: what ``contents.gather`` returns.
-        command: the command line that writes this report.
-    """
+    """Returns the page of a report: what ``contents.gather`` returned, and its command line."""
     return _render("report.html", command=command, **values)
 
 
@@ -129,11 +118,7 @@ def _environment() -> Environment:
         "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
         "transposed": lambda rows: list(zip(*rows, strict=True)),
     }
-    environment.globals |= {
-        "color": style.color,
-        "marker": style.marker,
-        "page_colors": PAGE_COLORS,
-    }
+    environment.globals |= {"style": style, "page_colors": plot_output.PAGE_COLORS}
     return environment
 
 

@@ -13,7 +13,6 @@ from layerbridge.report.tables.accuracies import Cell, Table, TableRow, accuracy
 from layerbridge.tasks.languages import names
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -45,7 +44,13 @@ def accuracy_by_language(
     positions = _positions(table, drawn or ticks)
     height = 1.35 + (0.17 + 0.07 * max(1, len(drawn))) * (len(positions) + 0.5)
     figure, axes = style.figure(width, height)
-    _set_axes(axes, positions)
+    style.rows(axes, positions, names(positions))
+    axes.set_ylim(max(positions.values()) + 0.6, -0.6)
+    for y in [*positions.values()][1::2]:
+        axes.axhspan(y - 0.5, y + 0.5, color=style.BAND, zorder=0, lw=0)
+    if "en" in positions and len(positions) > 1:
+        axes.axhline(0.72, color=style.GREY, lw=0.8)
+    axes.set_xlim(0, 100)
     axes.set_xlabel(style.label(f"accuracy, % ({results[0].task}, {results[0].split} rows)"))
     axes.axvline(
         100 * chance_level(results), color=style.GREY, lw=1.2, ls=":", label="chance", zorder=1
@@ -107,13 +112,3 @@ def _label(row: TableRow, table: Table) -> str:
         return method if values == ["1"] else f"{method} ({values[0]} seeds)"
     pairs = zip(table.labels[1:], values, strict=True)
     return style.label(", ".join([method, *(f"{name} {value}" for name, value in pairs)]))
-
-
-def _set_axes(axes: Axes, positions: Mapping[str, float]) -> None:
-    style.rows(axes, positions, names(positions))
-    axes.set_ylim(max(positions.values()) + 0.6, -0.6)
-    axes.set_xlim(0, 100)
-    for y in [*positions.values()][1::2]:
-        axes.axhspan(y - 0.5, y + 0.5, color=style.BAND, zorder=0, lw=0)
-    if "en" in positions and len(positions) > 1:
-        axes.axhline(0.72, color=style.GREY, lw=0.8)

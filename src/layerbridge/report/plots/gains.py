@@ -101,7 +101,7 @@ def grouped(codes: Sequence[str], by: str, corpus: Corpus | None) -> dict[str, l
         order = sorted(codes, key=names(codes).__getitem__)
         titles = [*shared, rest]
     labels["en"] = TRAINING
-    groups = {title: [] for title in (TRAINING, *titles, UNKNOWN)}
+    groups: dict[str, list[str]] = {title: [] for title in (TRAINING, *titles, UNKNOWN)}
     for code in order:
         groups[labels.get(code, UNKNOWN)].append(code)
     return {title: members for title, members in groups.items() if members}
@@ -177,15 +177,12 @@ def _draw_points(axes: Axes, gain: Comparison, positions: Mapping[str, float], i
     effects = [(positions[code], effect) for code, effect in gain.languages.items()]
     points = [(y, effect.effect, effect.low, effect.high) for y, effect in effects]
     style.error_bars(axes, points, index=index, label=style.label(gain.method))
-    insignificant = [(effect.effect, y) for y, effect in effects if not effect.significant]
-    if insignificant:
-        axes.plot(
-            *zip(*insignificant, strict=True),
-            ls="none",
-            marker=style.marker(index),
-            ms=5.5,
-            mec=style.color(index),
-            mew=1.2,
-            mfc=style.PAPER,
-            zorder=4,
-        )
+    insignificant = [(y, effect.effect) for y, effect in effects if not effect.significant]
+    hollow = {"mfc": style.PAPER, "mec": style.color(index), "mew": 1.2}
+    axes.plot(
+        [value for _, value in insignificant],
+        [y for y, _ in insignificant],
+        ls="none",
+        zorder=4,
+        **style.marks(index) | hollow,
+    )

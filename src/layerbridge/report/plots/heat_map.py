@@ -15,7 +15,7 @@ COLOR_MAP = "cividis"
 
 
 def heat_map(
-    weights: Any,
+    weights: Sequence[Sequence[float]],
     columns: Sequence[float],
     rows: Sequence[float],
     *,
@@ -30,12 +30,12 @@ def heat_map(
 
     Args:
         weights: rows of cells.
-        columns: positions of the cells' vertical edges, one more than there are columns.
-        rows: positions of their horizontal edges.
-        size: of the figure, in inches.
+        columns: positions of the vertical edges of the cells.
+        rows: positions of the horizontal edges.
+        size: in inches.
         depth: number of layers.
         gamma: colors follow weight ** gamma; 0.5 tells small weights apart.
-        title: above the cells.
+        title: of the figure.
         unit: of the color bar.
         gaps: whether narrow gaps separate the cells.
     """
@@ -56,10 +56,9 @@ def heat_map(
     )
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(length=0)
-    style.hide_spines(axes)
-    bar = figure.colorbar(mesh, ax=axes, pad=0.015, fraction=0.04)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.015, fraction=0.04, label=unit)
     bar.outline.set_visible(False)
-    bar.set_label(unit)
     bar.ax.axhline(1 / depth, color="white", lw=1.5, ls=":")
     return figure, axes
 
@@ -67,31 +66,18 @@ def heat_map(
 def layers_by_row(
     labels: Sequence[str],
     weights: Sequence[Sequence[float]],
-    *,
     first_layer: int,
+    *,
     row_height: float,
     width: float,
     **options: Any,
 ) -> tuple[Figure, Axes]:
-    """Draws a heat map with a labeled row for each vector of layer weights, the first on top.
-
-    Args:
-        labels: of the rows.
-        weights: a vector per row.
-        first_layer: number of the first layer.
-        row_height: in inches.
-        width: of the figure, in inches.
-        **options: of ``heat_map``.
-    """
+    """Draws a heat map with a labeled row for each vector of layer weights, the first on top."""
     depth = len(weights[0])
-    figure, axes = heat_map(
-        weights,
-        [layer + first_layer - 0.5 for layer in range(depth + 1)],
-        [row - 0.5 for row in range(len(labels) + 1)],
-        size=(width, 1.5 + row_height * len(labels)),
-        depth=depth,
-        **options,
-    )
+    columns = [layer + first_layer - 0.5 for layer in range(depth + 1)]
+    rows = [row - 0.5 for row in range(len(labels) + 1)]
+    size = width, 1.5 + row_height * len(labels)
+    figure, axes = heat_map(weights, columns, rows, size=size, depth=depth, **options)
     axes.invert_yaxis()
     axes.set_yticks(range(len(labels)), labels)
     style.layer_ticks(axes.xaxis, first_layer, depth)

@@ -29,27 +29,23 @@ def layer_weights_by_language(results: Sequence[Result], *, width: float = style
     Raises:
         ResultError: no result has layer weights, or their numbers of layers differ.
     """
-    depth = depth_of(results)
+    depth, first_layer = depth_of(results), first_layer_of(results)
     vectors: dict[str, list[Sequence[float]]] = {}
     for result in results:
         for code, weights in weights_of(result).items():
             vectors.setdefault(code, []).append(weights)
+    labels = names(vectors)
     codes = sorted(vectors, key=lambda code: code != "en")
-    labels = names(codes)
     title = f"{style.label(results[0].method)} ({style.label(results[0].task)})"
-    if len(results) > 1:
-        title += f", mean of {len(results)} runs"
-    first_layer = first_layer_of(results)
     figure, axes = layers_by_row(
         [style.label(labels[code]) for code in codes],
         [column_means(vectors[code]) for code in codes],
-        first_layer=first_layer,
+        first_layer,
         row_height=0.28,
         width=width,
-        title=title,
+        title=f"{title}, mean of {len(results)} runs" if len(results) > 1 else title,
     )
     if codes[0] == "en" and len(codes) > 1:
         # English is set apart: methods are trained on it.
-        ends = first_layer - 0.5, first_layer + depth - 0.5
-        axes.hlines([0.5], *ends, colors=style.PAPER, lw=5)
+        axes.hlines(0.5, first_layer - 0.5, first_layer + depth - 0.5, colors=style.PAPER, lw=5)
     return figure

@@ -77,13 +77,9 @@ def layer_weights_by_layer(
         axes.plot(
             layers,
             column_means(lines),
-            color=style.color(index),
-            marker=style.marker(index),
-            ms=5.5,
-            mec=style.PAPER,
-            mew=0.6,
             lw=1.6,
             label=label,
+            **style.marks(index),
         )
     style.layer_ticks(axes.xaxis, first_layer, depth)
     axes.set_xlabel("encoder layer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar
@@ -34,10 +34,9 @@ PAGE_COLORS = {
 
 
 class Plot(Generic[T, P]):
-    """A function that draws a figure, made one that writes it to a file.
+    """A function that draws a figure, turned into one that writes it to a file.
 
-    It raises ``OutputError`` if the path has another suffix than .svg or .png, or cannot be
-    written.
+    It raises ``OutputError`` if the path does not end in .svg or .png, or cannot be written.
     """
 
     def __init__(self, draw: Callable[Concatenate[T, P], Figure]) -> None:
@@ -55,15 +54,17 @@ class Plot(Generic[T, P]):
             return self._draw(data, *args, **kwargs)
 
 
-def check_path(path: str | Path) -> Path:
-    """Returns the path of a figure.
+def check_path(path: str | Path, kind: str = "figure", suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """Returns the path of a figure, or of another kind of file.
 
     Raises:
-        OutputError: its suffix is not one of ``SUFFIXES``.
+        OutputError: its suffix is not one of these, or it is a folder.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"cannot write a figure to {path}", allowed=", ".join(SUFFIXES))
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write a {kind} to {path}", allowed=", ".join(suffixes))
+    if path.is_dir():
+        raise OutputError(f"{str(path)!r} is a folder", allowed="a file")
     return path
 
 
@@ -87,13 +88,13 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Returns a figure as an ``<svg>`` element for an HTML page, with its text as text.
+    """Returns a figure as an ``<svg>`` element for an HTML page.
 
-    Its background is the page's, and the colors of ``PAGE_COLORS`` follow the page's style sheet.
+    Text stays text, and the colors of ``PAGE_COLORS`` follow the style sheet of the page.
 
     Args:
         figure: its background is removed.
-        name: unique in the page; it makes the ids in the element unique.
+        name: unique in the page, so that the ids in the element are.
     """
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
         patch.set_visible(False)

@@ -45,7 +45,7 @@ def sentence_weights(
     figure, _ = layers_by_row(
         [fonts.readable(token, missing) for token in tokens],
         weights.weights.tolist(),
-        first_layer=weights.first_layer,
+        weights.first_layer,
         row_height=0.25,
         width=width,
         # One layer often has most of the weight.

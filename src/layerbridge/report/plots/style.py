@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,7 @@ _SETTINGS = {
 
 
 def settings(salt: str = "layerbridge") -> AbstractContextManager[None]:
-    """Returns a context with matplotlib's settings for drawing and writing.
-
-    Args:
-        salt: of the ids in an SVG; equal figures with equal salt have equal ids.
-    """
+    """Returns a context with the settings for drawing and writing; SVG ids depend on the salt."""
     import matplotlib
 
     return matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt})
@@ -75,6 +71,11 @@ def marker(index: int) -> str:
     return MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
 
 
+def marks(index: int) -> dict[str, Any]:
+    """Returns the line properties of a method's marks."""
+    return {"color": color(index), "marker": marker(index), "ms": 5.5, "mec": PAPER, "mew": 0.6}
+
+
 def clean(text: str) -> str:
     """Replaces control characters and unpaired surrogates, which no file may hold."""
     return _UNPRINTABLE.sub("\ufffd", text)
@@ -90,7 +91,7 @@ def label(text: str, max_length: int = _MAX_LABEL) -> str:
 
 def legend(axes: Axes, last: Sequence[str] = ()) -> None:
     """Adds a legend above the axes: methods first, then the entries named by ``last``."""
-    parent = axes.get_figure(root=True)
+    parent: Any = axes.get_figure(root=True)
     handles, labels = axes.get_legend_handles_labels()
     pairs = sorted(
         zip(labels, handles, strict=True),
@@ -126,7 +127,7 @@ def rows(axes: Axes, positions: Mapping[str, float], labels: Mapping[str, str]) 
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=PALE, lw=0.7)
     axes.set_axisbelow(True)
-    hide_spines(axes, ["left"])
+    axes.spines["left"].set_visible(False)
 
 
 def offsets(count: int) -> list[float]:
@@ -138,14 +139,7 @@ def offsets(count: int) -> list[float]:
 def error_bars(
     axes: Axes, points: Sequence[tuple[float, float, float, float]], *, index: int, label: str
 ) -> None:
-    """Draws the points of one method with their intervals.
-
-    Args:
-        axes: to draw on.
-        points: vertical position, value, low and high of each.
-        index: of the method's color and marker.
-        label: of the legend entry.
-    """
+    """Draws the points of a method: vertical position, value, and ends of the interval of each."""
     axes.errorbar(
         [value for _, value, _, _ in points],
         [y for y, _, _, _ in points],
@@ -154,21 +148,12 @@ def error_bars(
             [max(0.0, value - low) for _, value, low, _ in points],
             [max(0.0, high - value) for _, value, _, high in points],
         ],
-        fmt=marker(index),
-        color=color(index),
-        ms=5.5,
-        mec=PAPER,
-        mew=0.6,
+        ls="none",
         elinewidth=1.4,
         label=label,
         zorder=3,
+        **marks(index),
     )
-
-
-def hide_spines(axes: Axes, sides: Iterable[str] = ("left", "bottom", "top", "right")) -> None:
-    """Hides the lines on these sides of the axes."""
-    for side in sides:
-        axes.spines[side].set_visible(False)
 
 
 def layer_ticks(axis: Any, first_layer: int, depth: int) -> None:

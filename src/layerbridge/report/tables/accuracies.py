@@ -157,7 +157,7 @@ def accuracy_table(
     pooled = [] if by_seed else _pooled(results)
     if pooled:
         several = max(len(method.seeds) for method in pooled) > 1
-        labels = ("method", "seeds") if several else ("method",)
+        labels: tuple[str, ...] = ("method", "seeds") if several else ("method",)
         labeled = [((m.name, str(len(m.seeds)))[: len(labels)], m) for m in pooled]
     else:
         labels = _distinguishing(results)

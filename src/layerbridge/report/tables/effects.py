@@ -57,9 +57,10 @@ class EffectTable:
                 if effect is None:
                     continue
                 numbers = [f"{value:.2f}" for value in (effect.effect, effect.low, effect.high)]
-                p_holm, rows = "", ["", "", ""]
+                p_holm = ""
+                rows: tuple[object, ...] = ("", "", "")
                 if isinstance(effect, LanguageEffect):
-                    p_holm, rows = f"{effect.p_holm:.3g}", [effect.n, *effect.discordant]
+                    p_holm, rows = f"{effect.p_holm:.3g}", (effect.n, *effect.discordant)
                 write([*key, name, *numbers, f"{effect.p:.3g}", p_holm, effect.mark or "", *rows])
         return out.getvalue()
 

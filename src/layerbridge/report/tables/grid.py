@@ -90,8 +90,9 @@ class Grid:
             caption_justify="left",
         )
         for index, name in enumerate(self.head):
-            justify = "left" if index < self.left else "right"
-            table.add_column(Text(name), justify=justify, overflow="fold")
+            table.add_column(
+                Text(name), justify="left" if index < self.left else "right", overflow="fold"
+            )
         for row in self.body:
             table.add_row(*map(Text, row))
         return table
