@@ -133,4 +133,4 @@ def test_one_text(command, trained, tmp_path):
 def test_one_text_in_no_format(command, trained, tmp_path):
     said = command("plot", "sentence", trained, "x", "-o", tmp_path, "--format", "gif")
     assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert said.err.startswith("error: a picture cannot be written to")
+    assert said.err.startswith("error: cannot write a figure to")

@@ -1,7 +1,7 @@
 import pytest
 
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result
-from layerbridge.report.figures import Drawing
+from layerbridge.report.drawings import Drawing
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def results(tmp_path):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """Pictures of nothing: drawing them is tested elsewhere."""
+    """Empty figures: drawing them is tested elsewhere."""
 
-    def drawn(name, caption, label, draw):
-        return Drawing(name, caption, label, "<svg></svg>", "<svg></svg>")
+    def draw(id_, plot, data, **options):
+        return Drawing(id_, "<svg></svg>", "<svg></svg>")
 
-    monkeypatch.setattr("layerbridge.report.figures._drawn", drawn)
+    monkeypatch.setattr("layerbridge.report.drawings.draw", draw)
 
 
 def test_a_report_and_its_path(command, results, tmp_path):
@@ -54,7 +54,7 @@ def test_several_runs_and_no_bridge(command, results, tmp_path):
     ("words", "told"),
     [
         (("absent",), "cannot be read"),
-        (("RUNS", "-o", "r.pdf"), "a page cannot be written to r.pdf; allowed: .html, .htm"),
+        (("RUNS", "-o", "r.pdf"), "cannot write a page to r.pdf; allowed: .html, .htm"),
     ],
 )
 def test_mistakes_are_one_line(command, results, words, told):

@@ -11,7 +11,7 @@ from layerbridge import report
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import CLASSIFIER, LanguageResult, Prediction, Result
 from layerbridge.models.inference import LayerWeights
-from layerbridge.report.figures import Drawing
+from layerbridge.report.drawings import Drawing
 from layerbridge.training.weight_log import FILE, append
 
 BRIDGE = {"encoder": "zoo:multilingual-e5-small", "fusion": "x"}
@@ -95,9 +95,9 @@ def written(runs, sentence):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Pictures of nothing, for tests of words and numbers: drawing takes its time."""
+    """Empty figures, for tests of texts and numbers: drawing is slow."""
 
-    def drawn(name, caption, label, draw):
-        return Drawing(name, caption, label, "<svg></svg>", "<svg></svg>")
+    def draw(id_, plot, data, **options):
+        return Drawing(id_, "<svg></svg>", "<svg></svg>")
 
-    monkeypatch.setattr("layerbridge.report.figures._drawn", drawn)
+    monkeypatch.setattr("layerbridge.report.drawings.draw", draw)

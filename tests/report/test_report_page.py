@@ -12,6 +12,8 @@ from layerbridge import report
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import SCHEMA, Result, find
+from layerbridge.report.contents import gather
+from layerbridge.report.page import render
 from layerbridge.report.plots import style
 from layerbridge.report.tables import accuracy_table
 
@@ -47,7 +49,7 @@ def test_headings_are_in_order(page):
         "Gain over last",
         "Layer weights",
         "Settings",
-        "Make it again",
+        "Reproduce",
     ]
     assert page.all("h1")[0].text == page.all("title")[0].text == "names: 3 methods in 3 languages"
 
@@ -184,8 +186,8 @@ def test_what_it_was_made_with(page, runs):
 def test_the_summary_counts_seeds(page):
     (section,) = [s for s in page.all("section") if s.attributes["aria-labelledby"] == "summary"]
     text = section.text
-    assert "Average accuracy over 2 languages other than English" in text
-    assert "Chance is 50.0" in text
+    assert "Mean accuracy in percent over 2 languages other than English" in text
+    assert "Chance level is 50.0 %" in text
     assert "Best on average: token-softmax, 57.5 %; +25.0 points over last" in text
     assert "Seeds: tf-idf 1, last 1, token-softmax 2." in text
     assert "token-softmax 2 of 2 (0.70)" in text
@@ -283,6 +285,12 @@ def test_words_of_a_result_file_stay_words(tmp_path, sentence):
         assert words.count(shown) > 10, word
 
 
+def test_a_task_in_the_title(result, undrawn):
+    made = Result(**{**vars(result("last", si=3)), "task": "<b>\x00\ud800"})
+    page = tree(render(gather([made]), ""))
+    assert page.all("h1")[0].text == "<b>\ufffd\ufffd: 1 method in 1 language"
+
+
 def test_a_language_that_is_no_text(tmp_path, result):
     made = result("last", si=3)
     entry = made.languages["si"]
@@ -317,16 +325,16 @@ def test_results_alone(tmp_path, results, undrawn):
     path = results[3].write(tmp_path / "last.json")
     page = tree(report.write(path, tmp_path / "r.html").read_text("utf-8"))
     assert [h.text for h in page.all("h2")] == [
-        "Summary", "Accuracy", "Layer weights", "Settings", "Make it again",
+        "Summary", "Accuracy", "Layer weights", "Settings", "Reproduce",
     ]  # fmt: skip
-    assert "One seed of each method" in page.text
+    assert "One seed per method" in page.text
 
 
 def test_english_alone(tmp_path, result, undrawn):
     result("last", en=10).write(tmp_path / "a.json")
     result("uniform", en=12).write(tmp_path / "b.json")
     page = tree(report.write([tmp_path], tmp_path / "r.html").read_text("utf-8"))
-    assert "The results are of English alone." in page.text
+    assert "All results are in English." in page.text
     assert page.id("gain-by-script")
     assert "Layer weights" not in [h.text for h in page.all("h2")]
 
@@ -370,7 +378,7 @@ def test_paths_that_are_no_page(runs, tmp_path):
     with pytest.raises(OutputError) as error:
         report.write(runs, tmp_path / "report.pdf")
     assert str(error.value) == (
-        f"a page cannot be written to {tmp_path}/report.pdf; allowed: .html, .htm"
+        f"cannot write a page to {tmp_path}/report.pdf; allowed: .html, .htm"
     )
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OutputError, match="is a folder; allowed: a file"):

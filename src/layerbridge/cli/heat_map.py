@@ -42,7 +42,7 @@ def heat_map(weights: LayerWeights, width: int) -> Text:
         drawn.append(f"{set_cell_size(token, longest)} ")
         for cell in cells:
             ink = "white" if cell.dark else "black"
-            drawn.append(_figure(cell, wide), style=f"{ink} on {cell.colour}")
+            drawn.append(_figure(cell, wide), style=f"{ink} on {cell.color}")
         drawn.append("\n")
     unit = "per cent" if wide else f"tenths ({_ALL} for ten)"
     drawn.append(f"rows are tokens, columns encoder layers; {unit}, {_NONE} for less than a half")

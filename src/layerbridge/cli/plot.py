@@ -120,11 +120,11 @@ def sentence(
 ) -> None:
     """Draw which layers each token of a text drew on."""
     from layerbridge.report import plots
-    from layerbridge.report.plots.output import checked
+    from layerbridge.report.plots.output import check_path
 
     # Before the models are read, which takes a while.
     if form != "html":
-        checked(output_dir / f"tokens.{form}")
+        check_path(output_dir / f"tokens.{form}")
     asked = sentences(
         run,
         texts,

@@ -23,9 +23,10 @@ def report(
 ) -> None:
     """Write a report: one HTML page that needs nothing but itself."""
     from layerbridge import report as reports
-    from layerbridge.report.page import checked, command
+    from layerbridge.report.commands import report_command
+    from layerbridge.report.page import check_path
 
-    checked(output)
+    check_path(output)
     asked = []
     if sentence:
         from layerbridge.cli.plot import sentences
@@ -34,5 +35,7 @@ def report(
         if bridge is None and len(runs) > 1:
             raise ConfigError("there are several runs to read the sentences", hint="--bridge RUN")
         asked = sentences(bridge or str(runs[0]), sentence, dtype=dtype, device=device)
-    line = command(runs, output, against=against, title=title, sentences=sentence, bridge=bridge)
+    line = report_command(
+        runs, output, against=against, title=title, sentences=sentence, bridge=bridge
+    )
     print(reports.write(runs, output, against=against, title=title, sentences=asked, command=line))

@@ -1,82 +1,29 @@
-"""What a report says, before it is a page: numbers, words and drawings, gathered from results."""
+"""What a report says: the variables of the template ``report.html``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from layerbridge.evaluation.comparison import Comparison, compare
+from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
-from layerbridge.report.accuracy import Line, lines
-from layerbridge.report.figures import Drawing, Drawings
-from layerbridge.report.notes import notes
-from layerbridge.report.plots.accuracy import chance
+from layerbridge.report import drawings
+from layerbridge.report.commands import run_commands
+from layerbridge.report.layer_weights import by_method
+from layerbridge.report.plots.accuracy import accuracy_by_language, chance_level
 from layerbridge.report.plots.gains import encoder_of
+from layerbridge.report.plots.training import layer_weights_in_training
 from layerbridge.report.run_folders import RunFolder
-from layerbridge.report.settings import Settings, evaluate_commands, joined, settings
-from layerbridge.report.tables import Table, accuracy_table
+from layerbridge.report.tables.accuracies import accuracy_table
 from layerbridge.report.tokens import TokenMap
-from layerbridge.tasks.languages import corpus_of
-from layerbridge.version import __version__
+from layerbridge.tasks.languages import corpus_of, names, script
 
 if TYPE_CHECKING:
     from layerbridge.models.inference import LayerWeights
 
-
-@dataclass(frozen=True)
-class Report:
-    """Everything on the page.
-
-    Attributes:
-        title: of the page.
-        results: as they were read, floors first.
-        rows: test rows a language, fewest and most.
-        chance: one over the number of labels.
-        notes: the summary's sentences.
-        table: of accuracies, a row a method.
-        lines: the same, a row a language.
-        by_seed: a row for every result.
-        against: the method that the others are compared with.
-        comparisons: with it; empty where there is nothing to compare.
-        numbers: of methods, among colours and markers; floors have none.
-        weights: mean weight of each layer, lowest first, by method; encoders of different depth
-            apart.
-        pictures: by section: ``accuracy``, ``gains``, ``weights``, ``training``.
-        token_maps: of texts.
-        corpus: name and source of the encoder's pretraining data, where known.
-        settings: of each method.
-        folders: the runs' own.
-        commands: that make the results again.
-        versions: of packages; where results differ, with commas.
-        created: the results' first date and their last.
-        made: when, ISO 8601, UTC.
-        version: of this library.
-    """
-
-    title: str
-    results: tuple[Result, ...]
-    rows: tuple[int, int]
-    chance: float
-    notes: tuple[str, ...]
-    table: Table
-    lines: tuple[Line, ...]
-    by_seed: Table
-    against: str
-    comparisons: tuple[Comparison, ...]
-    numbers: dict[str, int]
-    weights: tuple[dict[str, tuple[float, ...]], ...]
-    pictures: dict[str, list[Drawing]]
-    token_maps: tuple[TokenMap, ...]
-    corpus: tuple[str, str] | None
-    settings: tuple[Settings, ...]
-    folders: tuple[RunFolder, ...]
-    commands: tuple[str, ...]
-    versions: dict[str, str]
-    created: tuple[str, str]
-    made: str
-    version: str = __version__
+_ABSENT = "–"
 
 
 def gather(
@@ -86,75 +33,107 @@ def gather(
     against: str = "last",
     title: str | None = None,
     sentences: Sequence[tuple[str, LayerWeights]] = (),
-    now: datetime | None = None,
-) -> Report:
-    """Count, compare and draw.
+) -> dict[str, Any]:
+    """Compares the results, draws the figures and returns the variables of the template.
 
     Args:
         results: of one task, split and protocol, on the same rows.
-        folders: the runs' own.
-        against: the method that the others are compared with.
-        title: of the page; None says what was evaluated.
+        folders: of the runs.
+        against: the method to compare with; nothing is compared if no result is of it.
+        title: of the page; None names the task and counts methods and languages.
         sentences: titles and weights of texts to show token by token.
-        now: when the report is made; None looks at the clock.
 
     Raises:
-        ResultError: there are no results, they cannot be compared, or a language code is no text.
+        ResultError: there are no results, they cannot be compared, or a language code is not
+            printable.
     """
     for result in results:
         check_codes(result)
-    results = in_order(results, against)
-    methods = {result.method for result in results}
-    found = compare(results, against) if against in methods and len(methods) > 1 else []
-    table = accuracy_table(results, comparisons=found)
-    drawings = Drawings(results, found, against)
-    weights = drawings.mean_weights()
-    sizes = [entry.n for result in results for entry in result.languages.values()]
-    created = sorted(result.created for result in results)
-    corpus = corpus_of(encoder_of(results))
-    return Report(
-        title=title or _title(table, results[0].task),
-        results=tuple(results),
-        rows=(min(sizes), max(sizes)),
-        chance=chance(results),
-        notes=notes(table, found, results, weights),
-        table=table,
-        lines=lines(table),
-        by_seed=accuracy_table(results, by_seed=True),
-        against=against,
-        comparisons=tuple(found),
-        numbers=drawings.marked(),
-        weights=tuple(weights),
-        pictures={
-            "accuracy": drawings.accuracy(),
-            "gains": drawings.gains(),
-            "weights": drawings.weights(),
-            "training": drawings.training(folders),
-        },
-        token_maps=tuple(TokenMap.of(text, weights) for text, weights in sentences),
-        corpus=(corpus.name, corpus.source) if corpus else None,
-        settings=settings(results),
-        folders=tuple(folders),
-        commands=evaluate_commands(results, folders),
-        versions=joined([result.versions for result in results]),
-        created=(created[0], created[-1]),
-        made=(now or datetime.now(UTC)).isoformat(timespec="minutes"),
-    )
+    results = sorted(results, key=lambda result: _rank(result, against))
+    methods = by_method(results)
+    comparisons = compare(results, against) if against in methods and len(methods) > 1 else []
+    palette = drawings.palette_of(results)
+    table = accuracy_table(results, comparisons=comparisons)
+    weights = drawings.draw_weights(results, palette)
+    return {
+        "title": title,
+        "results": results,
+        "row_counts": [entry.n for result in results for entry in result.languages.values()],
+        "chance": chance_level(results),
+        "table": table,
+        "by_seed": accuracy_table(results, by_seed=True),
+        "names": names(table.languages),
+        "scripts": {code: script(code) for code in table.languages},
+        "seeds": {name: len({run.seed for run in runs}) for name, runs in methods.items()},
+        "baselines": {run.method for run in results if run.protocol == CLASSIFIER},
+        "against": against,
+        "comparisons": comparisons,
+        "palette": palette,
+        "accuracy": drawings.draw(
+            "accuracy-by-language", accuracy_by_language, results, palette=palette
+        ),
+        "gains": drawings.draw_gains(results, comparisons, against, palette),
+        "weights": weights,
+        "heaviest": [*_heaviest(weights)],
+        "training": [*_training(folders)],
+        "token_maps": [TokenMap.of(text, weights) for text, weights in sentences],
+        "corpus": corpus_of(encoder_of(results)),
+        "settings": {name: joined(map(_flat, runs)) for name, runs in methods.items()},
+        "folders": folders,
+        "commands": run_commands(results, folders),
+        "versions": joined(result.versions for result in results),
+        "created": sorted(result.created for result in results),
+        "now": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
 
 
-def in_order(results: Sequence[Result], against: str) -> list[Result]:
-    """Floors, then what else is no bridge, then what is compared with, then the rest."""
+def joined(mappings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns one mapping of several; different values of a key are joined with commas."""
+    mappings = list(mappings)
+    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    return {
+        key: ", ".join(dict.fromkeys(_text(mapping.get(key, _ABSENT)) for mapping in mappings))
+        for key in keys
+    }
 
-    def place(result: Result) -> tuple[bool, bool, bool]:
-        bridge = "bridge" in result.settings
-        return result.protocol != CLASSIFIER, bridge, bridge and result.method != against
 
-    return sorted(results, key=place)
+def _rank(result: Result, against: str) -> tuple[bool, bool, bool]:
+    """Sorts baselines first, then what else is not a bridge, the reference, and the rest."""
+    bridge = "bridge" in result.settings
+    return result.protocol != CLASSIFIER, bridge, bridge and result.method != against
 
 
-def _title(table: Table, task: str) -> str:
-    methods, languages = len({row.labels[0] for row in table.rows}), len(table.languages)
-    return (
-        f"{task}: {methods} method{'s' * (methods > 1)} "
-        f"in {languages} language{'s' * (languages > 1)}"
-    )
+def _training(folders: Sequence[RunFolder]) -> Iterator[tuple[RunFolder, drawings.Drawing]]:
+    for number, run in enumerate(folders):
+        if run.weights:
+            plot, name = layer_weights_in_training, f"training-{number}"
+            yield run, drawings.draw(name, plot, run.weights, title=run.name)
+
+
+def _heaviest(weights: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for encoder in weights:
+        for method, means in encoder["means"].items():
+            largest = max(means)
+            # A weight of 1 was not learned, and uniform weights have no largest one.
+            if largest - min(means) > 1e-6 and largest < 1:
+                layer = means.index(largest) + 1
+                yield f"{method} {layer} of {encoder['depth']} ({largest:.2f})"
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    """The settings of a result, one level deep: ``bridge.fusion`` of its ``bridge``."""
+    flat = {"protocol": result.protocol, "seed": result.seed, "run": result.run or _ABSENT}
+    for key, value in result.settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,141 +1,138 @@
-"""The page: what a report says, as HTML. One file, nothing fetched, every word escaped."""
+"""The page: one HTML file that fetches nothing, with all text escaped."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from layerbridge.errors import OutputError
-from layerbridge.report.plots.output import PAGE_COLOURS
-from layerbridge.report.plots.style import clean, colour, marker
-from layerbridge.report.settings import quoted
+from layerbridge.evaluation import results
+from layerbridge.report import contents
+from layerbridge.report.commands import report_command
+from layerbridge.report.plots import output as plot_output
+from layerbridge.report.plots import style
+from layerbridge.report.run_folders import run_folders
+from layerbridge.report.tables.grid import signed
 from layerbridge.report.tokens import TokenMap
-from layerbridge.report.words import interval, percent, points, probability
+from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from layerbridge.report.contents import Report
+    from layerbridge.models.inference import LayerWeights
 
 SUFFIXES = (".html", ".htm")
 
-# matplotlib's markers as paths in a box of 16.
-_SHAPES = {
-    "o": "M8 3a5 5 0 1 0 .01 0z",
-    "s": "M3.5 3.5h9v9h-9z",
-    "D": "M8 2l6 6-6 6-6-6z",
-    "^": "M8 2.5l5.5 10h-11z",
-    "v": "M8 13.5l5.5-10h-11z",
-    "P": "M6 2.5h4v3.5h3.5v4h-3.5v3.5h-4v-3.5h-3.5v-4h3.5z",
-    "X": "M4.5 2.5L8 5.5l3.5-3 2 2L10.5 8l3 3.5-2 2L8 10.5l-3.5 3-2-2L5.5 8l-3-3.5z",
-}
 
-
-def checked(path: str | Path) -> Path:
-    """The path of a page.
-
-    Raises:
-        OutputError: it has another ending than a page's, or is a folder.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"a page cannot be written to {path}", allowed=", ".join(SUFFIXES))
-    if path.is_dir():
-        raise OutputError(f"{str(path)!r} is a folder", allowed="a file")
-    return path
-
-
-def render(report: Report, command: str) -> str:
-    """The page of a report."""
-    return _page("report.html", report=report, command=command, title=report.title)
-
-
-def render_tokens(maps: Sequence[TokenMap], title: str) -> str:
-    """A page of token maps alone."""
-    return _page("tokens.html", maps=maps, title=title, version=__version__)
-
-
-def command(
-    runs: Sequence[Path],
-    output: Path,
+def write(
+    runs: str | Path | Iterable[str | Path],
+    output: str | Path,
     *,
     against: str = "last",
     title: str | None = None,
-    sentences: Sequence[str] = (),
-    bridge: str | None = None,
-) -> str:
-    """The command line that makes a report like this one."""
-    words = [quoted(run) for run in runs] + ["-o", quoted(output)]
-    words += ["--against", quoted(against)] if against != "last" else []
-    words += ["--title", shlex.quote(title)] if title is not None else []
-    words += [f"--sentence {shlex.quote(text)}" for text in sentences]
-    words += ["--bridge", quoted(bridge)] if bridge is not None else []
-    return " ".join(["layerbridge report", *words])
+    sentences: Sequence[tuple[str, LayerWeights]] = (),
+    command: str | None = None,
+) -> Path:
+    """Writes the report of some runs, atomically, and returns its path.
 
+    Args:
+        runs: result files, or folders that contain some, with the recipes and weight logs of runs.
+        output: the page; an existing file is replaced.
+        against: the method to compare with; nothing is compared if no result is of it.
+        title: of the page; None names the task and counts methods and languages.
+        sentences: titles and weights of texts to show token by token.
+        command: the command line shown as the one that wrote the report; None makes one up.
 
-def _page(template: str, **values: Any) -> str:
-    script = _file("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template(template)
-        .render(style=_file("page.css"), script=script, script_digest=digest, **values)
+    Raises:
+        ResultError: there are no results, they cannot be compared, or a file is damaged.
+        OutputError: the page cannot be written.
+    """
+    output = check_path(output)
+    paths = [Path(runs)] if isinstance(runs, (str, Path)) else [Path(path) for path in runs]
+    values = contents.gather(
+        results.find(paths), run_folders(paths), against=against, title=title, sentences=sentences
     )
+    command = command or report_command(paths, output, against=against, title=title)
+    return atomic_write(render(values, command), output)
 
 
-def _file(name: str) -> str:
-    return resources.files("layerbridge.report").joinpath("templates", name).read_text("utf-8")
+def write_tokens(
+    sentences: Sequence[tuple[str, LayerWeights]], output: str | Path, *, title: str
+) -> Path:
+    """Writes a page of token maps, in the browser's fonts, atomically, and returns its path.
+
+    Args:
+        sentences: titles of texts and their weights, as ``bridge.layer_weights`` returns them.
+        output: the page; an existing file is replaced.
+        title: of the page.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    output = check_path(output)
+    maps = [TokenMap.of(text, weights) for text, weights in sentences]
+    return atomic_write(_render("tokens.html", token_maps=maps, title=title), output)
+
+
+def check_path(path: str | Path) -> Path:
+    """Returns the path of a page.
+
+    Raises:
+        OutputError: its suffix is not one of ``SUFFIXES``, or it is a folder.
+    """
+    return plot_output.check_path(path, "page", SUFFIXES)
+
+
+def render(values: Mapping[str, Any], command: str) -> str:
+    """Returns the page of a report: what ``contents.gather`` returned, and its command line."""
+    return _render("report.html", command=command, **values)
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(version=__version__, **values)
 
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("layerbridge.report"),
-        autoescape=True,
+        # The style sheet and the script are ours.
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_written,
+        finalize=_clean,
     )
-    filters: dict[str, Any] = {
-        "percent": percent,
-        "points": points,
-        "probability": probability,
-        "transposed": _transposed,
-        # What is drawn here, or lies beside this file, is no stranger's.
-        "trusted": Markup,
-        "mark": _mark,
+    environment.filters |= {
+        "percent": lambda proportion: f"{100 * proportion:.1f}",
+        "points": _points,
+        "labeled": _labeled,
+        "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
+        "transposed": lambda rows: list(zip(*rows, strict=True)),
     }
-    environment.filters.update(filters)
-    environment.globals["interval"] = interval
+    environment.globals |= {"style": style, "page_colors": plot_output.PAGE_COLORS}
     return environment
 
 
-def _written(value: Any) -> Any:
+def _clean(value: Any) -> Any:
     """Text without what no page may hold; markup is ours."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return style.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _transposed(rows: Iterable[Sequence[float]]) -> list[tuple[float, ...]]:
-    return list(zip(*rows, strict=True))
+def _points(value: float) -> str:
+    text = signed(value)
+    return "0.0" if text == "+0.0" else text
 
 
-def _mark(number: int) -> Markup:
-    """A method's colour and marker, as the pictures have them."""
-    variable = PAGE_COLOURS.get(colour(number))
-    fill = f"var({variable})" if variable else colour(number)
-    return Markup(
-        '<svg class="mark" viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">'
-        f'<path d="{_SHAPES[marker(number)]}" style="fill: {fill}"></path></svg>'
-    )
+def _labeled(svg: str, label: str, kind: str) -> Markup:
+    """An ``<svg>`` element of ours with a label for screen readers and a class."""
+    start = Markup('<svg role="img" aria-label="{}" class="{}"').format(style.clean(label), kind)
+    return start + Markup(svg.removeprefix("<svg"))

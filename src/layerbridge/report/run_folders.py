@@ -1,4 +1,4 @@
-"""What runs leave in their folders beside result files: the recipe, and the log of weights."""
+"""What runs leave in their folders beside result files: the recipe and the weight log."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from layerbridge.errors import ConfigError
 from layerbridge.training import recipe, weight_log
 from layerbridge.training.weight_log import WeightLog
 
-# More than this is no recipe.
-_LONGEST = 64 * 1024
+# Bytes of a recipe that a page shows.
+_MAX_RECIPE = 64 * 1024
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder.
+    """The folder of one run.
 
     Attributes:
         path: of the folder.
-        recipe: the text of ``recipe.yaml``, if there is one.
-        weights: the log of layer weights, if there is one.
+        recipe: text of ``recipe.yaml``; None if there is none.
+        weights: log of the layer weights; None if there is none.
     """
 
     path: Path
@@ -30,32 +30,32 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What a picture calls it: the last part of its path."""
+        """The last part of its path."""
         return self.path.resolve().name
 
 
 def run_folders(paths: Iterable[str | Path]) -> list[RunFolder]:
-    """The run folders among these paths and in the folders below them; files are passed over.
+    """Returns the run folders among and below these paths; files are ignored.
 
     Raises:
         ConfigError: a recipe cannot be read.
-        ResultError: a log of weights is damaged.
+        ResultError: a weight log is damaged.
     """
     folders: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for name in (recipe.FILE, weight_log.FILE) if path.is_dir() else ():
-            for file in sorted(path.rglob(name)):
+        for name in (recipe.FILE, weight_log.FILE):
+            for file in sorted(path.rglob(name)) if path.is_dir() else ():
                 folders.setdefault(file.parent.resolve(), file.parent)
     return [_read(folder) for folder in folders.values()]
 
 
 def _read(folder: Path) -> RunFolder:
-    text, log = folder / recipe.FILE, folder / weight_log.FILE
-    written = None
-    if text.is_file():
+    path, log = folder / recipe.FILE, folder / weight_log.FILE
+    text = None
+    if path.is_file():
         try:
-            with text.open(encoding="utf-8", errors="replace") as file:
-                written = file.read(_LONGEST)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                text = file.read(_MAX_RECIPE)
         except OSError as error:
-            raise ConfigError(f"the recipe {str(text)!r} cannot be read ({error})") from None
-    return RunFolder(folder, written, weight_log.read(log) if log.is_file() else None)
+            raise ConfigError(f"cannot read the recipe {str(path)!r} ({error})") from None
+    return RunFolder(folder, text, weight_log.read(log) if log.is_file() else None)

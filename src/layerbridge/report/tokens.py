@@ -1,78 +1,60 @@
-"""A text's tokens and the layers they drew on, as the cells of an HTML table.
-
-A table and no picture: the browser's fonts have every script, and a reader can select the words.
-"""
+"""Token maps: the layer weights of a text, as colored cells for HTML and the terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from layerbridge.models.inference import LayerWeights
 
 
-@dataclass(frozen=True)
-class TokenCell:
-    """One token's weight on one layer.
+class TokenCell(NamedTuple):
+    """The weight of one layer for one token.
 
     Attributes:
         percent: the weight.
-        colour: of the cell, ``#RRGGBB``.
-        dark: whether that colour is a dark one.
+        color: background color of the cell, ``#RRGGBB``.
+        dark: whether that color is dark.
     """
 
     percent: str
-    colour: str
+    color: str
     dark: bool
 
 
-@dataclass(frozen=True)
-class TokenMap:
-    """The cells of one text.
+class TokenMap(NamedTuple):
+    """The layer weights of one text.
 
     Attributes:
-        title: over the table.
+        title: of the text.
         layers: their numbers.
-        rows: token and its cells, the lowest layer first.
+        rows: each token with its cells, the first layer first.
     """
 
     title: str
     layers: range
-    rows: tuple[tuple[str, tuple[TokenCell, ...]], ...]
+    rows: Sequence[tuple[str, Sequence[TokenCell]]]
 
     @classmethod
     def of(cls, title: str, weights: LayerWeights) -> TokenMap:
-        """The cells for the weights of one text."""
+        """Returns the map of a text, from what ``bridge.layer_weights`` returns for it."""
         rows = weights.weights.tolist()
-        return cls.of_numbers(title, weights.tokens, rows, first_layer=weights.first_layer)
-
-    @classmethod
-    def of_numbers(
-        cls,
-        title: str,
-        tokens: Sequence[str],
-        rows: Sequence[Sequence[float]],
-        *,
-        first_layer: int = 1,
-    ) -> TokenMap:
-        """The same for plain numbers: a row a token, the layer of number ``lowest`` first."""
-        highest = max(max(row) for row in rows)
-        cells = tuple(
-            (token, tuple(_cell(weight, highest) for weight in row))
-            for token, row in zip(tokens, rows, strict=True)
-        )
-        return cls(title, range(first_layer, len(rows[0]) + first_layer), cells)
+        largest = max(map(max, rows))
+        cells = [[_cell(weight, largest) for weight in row] for row in rows]
+        layers = range(weights.first_layer, weights.first_layer + len(rows[0]))
+        return cls(title, layers, [*zip(weights.tokens, cells, strict=True)])
 
 
-def _cell(weight: float, highest: float) -> TokenCell:
+def _cell(weight: float, largest: float) -> TokenCell:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    # By the square root, as the pictures of training and of sentences have it.
-    colour = colormaps["cividis"](math.sqrt(max(0.0, weight) / (highest or 1.0)))
-    red, green, blue, _ = colour
-    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return TokenCell(f"{100 * weight:.0f}", to_hex(colour), light < 0.45)
+    from layerbridge.report.plots.heat_map import COLOR_MAP
+
+    # By the square root, as in the figures: one layer often has most of the weight.
+    color = colormaps[COLOR_MAP](math.sqrt(max(0.0, weight) / (largest or 1.0)))
+    red, green, blue, _ = color
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return TokenCell(f"{100 * weight:.0f}", to_hex(color), luminance < 0.45)

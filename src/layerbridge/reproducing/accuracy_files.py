@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from layerbridge.evaluation.comparison import Comparison, compare
 from layerbridge.evaluation.results import Result
 from layerbridge.report import contents, page
+from layerbridge.report.commands import report_command
 from layerbridge.report.run_folders import run_folders
 from layerbridge.report.tables import EffectTable, Table, accuracy_table, effect_table
 from layerbridge.report.tables.accuracies import Cell
@@ -90,7 +91,7 @@ def _report(request: Request, found: Sequence[tuple[Path, Result]], path: Path) 
     folders = run_folders(list(dict.fromkeys(file.parent.parent for file, _ in found)))
     title = f"{request.experiment.title} ({request.preset.name})"
     made = contents.gather([result for _, result in found], folders, against=AGAINST, title=title)
-    command = page.command([file for file, _ in found], path, against=AGAINST, title=title)
+    command = report_command([file for file, _ in found], path, against=AGAINST, title=title)
     return atomic_write(page.render(made, command), path)
 
 

@@ -1,13 +1,11 @@
-import re
-
 import pytest
+from svg_text import texts
 
 from layerbridge.errors import ConfigError, OutputError, ResultError
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result
 from layerbridge.report.plots import gain_by_language, style
-from layerbridge.report.plots.gains import figure, grouped
-from layerbridge.report.plots.output import save
+from layerbridge.report.plots.gains import grouped
 from layerbridge.tasks.languages import corpora
 
 ENCODER = {"bridge": {"encoder": "zoo:multilingual-e5-small"}}
@@ -28,22 +26,18 @@ BETTER = result("token-softmax", **{"en": 15, "si": 12, "as": 8, "bn": 9, "de": 
 
 
 @pytest.fixture(scope="module")
-def found():
+def comparisons():
     return compare([LAST, BETTER], draws=100)
-
-
-def texts(path):
-    return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text("utf-8"))
 
 
 def test_languages_by_script():
     groups = grouped(["en", "si", "as", "bn", "de", "sw", "am", "xx"], "script", None)
     assert groups == {
-        "language of training": ["en"],
+        "training language": ["en"],
         "Bangla": ["as", "bn"],
         "Latin": ["de", "sw"],
         "other scripts": ["am", "si"],
-        "not known": ["xx"],
+        "unknown": ["xx"],
     }
     # Nothing to group: no title that says so of each.
     assert grouped(["si", "ta"], "script", None) == {"scripts": ["si", "ta"]}
@@ -53,41 +47,43 @@ def test_languages_by_share():
     cc100, _ = corpora()
     groups = grouped(["en", "sw", "si", "ta", "vi", "de", "xx"], "share", cc100)
     assert groups == {
-        "language of training": ["en"],
+        "training language": ["en"],
         "above 1 %": ["vi", "de"],
         "0.1 to 1 %": ["ta", "si"],
         "below 0.1 %": ["sw"],
-        "not known": ["xx"],
+        "unknown": ["xx"],
     }
     assert grouped(["en", "sw"], "share", None) == {
-        "language of training": ["en"],
-        "not known": ["sw"],
+        "training language": ["en"],
+        "unknown": ["sw"],
     }
 
 
-def test_the_picture_by_script(tmp_path):
-    words = texts(gain_by_language([LAST, BETTER], tmp_path / "g.svg"))
+def test_the_figure_by_script(tmp_path, comparisons):
+    words = texts(gain_by_language([LAST, BETTER], tmp_path / "g.svg", comparisons=comparisons))
     assert {"token-softmax", "gain over last, points", "Bangla", "Latin"} <= set(words)
     assert {"Assamese", "Swahili", "Sinhala"} <= set(words)
     assert "last" not in words
 
 
-def test_the_picture_by_share(tmp_path, found):
-    words = texts(save(figure([LAST, BETTER], by="share", found=found), tmp_path / "g.svg"))
+def test_the_figure_by_share(tmp_path, comparisons):
+    words = texts(
+        gain_by_language([LAST, BETTER], tmp_path / "g.svg", by="share", comparisons=comparisons)
+    )
     assert {"Sinhala, 0.15 %", "English, 12 %", "0.1 to 1 %"} <= set(words)
     other = [
         Result(**{**vars(r), "settings": {"bridge": {"encoder": "x"}}}) for r in (LAST, BETTER)
     ]
-    words = texts(save(figure(other, by="share", found=found), tmp_path / "h.svg"))
-    assert {"Sinhala", "not known"} <= set(words)
+    words = texts(gain_by_language(other, tmp_path / "h.svg", by="share", comparisons=comparisons))
+    assert {"Sinhala", "unknown"} <= set(words)
 
 
-def test_marks_stand_where_the_differences_are(found):
-    (axes,) = figure([LAST, BETTER], found=found).axes
+def test_marks_stand_where_the_differences_are(comparisons):
+    (axes,) = gain_by_language.figure([LAST, BETTER], comparisons=comparisons).axes
     xs, ys = axes.containers[0].lines[0].get_data()
     labels = dict(zip(axes.get_yticks(), axes.get_yticklabels(), strict=True))
-    found = {labels[y].get_text(): x for x, y in zip(xs, ys, strict=True)}
-    assert found == pytest.approx(
+    marks = {labels[y].get_text(): x for x, y in zip(xs, ys, strict=True)}
+    assert marks == pytest.approx(
         {
             "English": 0,
             "Sinhala": 35,
@@ -99,39 +95,43 @@ def test_marks_stand_where_the_differences_are(found):
     )
 
 
-def test_a_mark_is_hollow_where_the_difference_may_be_chance():
+def test_a_mark_is_hollow_where_the_difference_is_not_significant():
     both = [result("last", si=0, de=9), result("token-softmax", si=20, de=10)]
-    (axes,) = figure(both, found=compare(both, draws=100)).axes
+    (axes,) = gain_by_language.figure(both, comparisons=compare(both, draws=100)).axes
     hollow = next(line for line in axes.lines if line.get_markerfacecolor() == style.PAPER)
     assert hollow.get_xdata() == pytest.approx([5])
 
 
 def test_bridges_are_drawn_beside_bridges():
-    floor = Result(**{**vars(BETTER), "method": "tf-idf", "protocol": "classifier", "settings": {}})
+    baseline = Result(
+        **{**vars(BETTER), "method": "tf-idf", "protocol": "classifier", "settings": {}}
+    )
     alone = Result(**{**vars(BETTER), "method": "LM alone", "settings": {}})
-    found = compare([floor, alone, LAST, BETTER], draws=100)
-    (axes,) = figure([floor, alone, LAST, BETTER], found=found).axes
+    comparisons = compare([baseline, alone, LAST, BETTER], draws=100)
+    (axes,) = gain_by_language.figure([baseline, alone, LAST, BETTER], comparisons=comparisons).axes
     assert axes.get_figure().legends[0].get_texts()[0].get_text() == "token-softmax"
     assert len(axes.containers) == 1
     other = Result(**{**vars(alone), "method": "another LM"})
-    found = compare([alone, other], "LM alone", draws=100)
-    (axes,) = figure([alone, other], against="LM alone", found=found).axes
+    comparisons = compare([alone, other], "LM alone", draws=100)
+    (axes,) = gain_by_language.figure(
+        [alone, other], against="LM alone", comparisons=comparisons
+    ).axes
     assert len(axes.containers) == 1
 
 
 def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(ConfigError) as error:
-        gain_by_language([LAST, BETTER], tmp_path / "g.svg", by="colour")
-    assert str(error.value) == "unknown group 'colour'; allowed: script, share"
+        gain_by_language([LAST, BETTER], tmp_path / "g.svg", by="color")
+    assert str(error.value) == "unknown grouping 'color'; allowed: script, share"
     with pytest.raises(ResultError, match="there is nothing to compare with last"):
         gain_by_language([LAST], tmp_path / "g.svg")
-    floor = Result(**{**vars(BETTER), "method": "tf-idf", "protocol": "classifier"})
+    baseline = Result(**{**vars(BETTER), "method": "tf-idf", "protocol": "classifier"})
     with pytest.raises(ResultError) as error:
-        gain_by_language([LAST, floor], tmp_path / "g.svg")
+        gain_by_language([LAST, baseline], tmp_path / "g.svg")
     assert str(error.value) == (
-        "there is no other bridge to draw beside last; "
-        "next: layerbridge compare tells of floors and language models alone"
+        "there is no other bridge to compare with last; "
+        "next: use layerbridge compare for baselines and language models alone"
     )
-    with pytest.raises(OutputError, match="a picture cannot be written to"):
+    with pytest.raises(OutputError, match="cannot write a figure to"):
         gain_by_language([LAST, BETTER], tmp_path / "g.gif")
     assert list(tmp_path.iterdir()) == []

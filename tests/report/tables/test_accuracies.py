@@ -149,8 +149,8 @@ def test_seeds_of_different_languages_stay_apart():
 # Ten rows: none against all is p = 2/2**10, three against six is three alone, p = 1/4.
 MARKED = [result("last", si=3, ta=5, en=9), result("token", si=6, ta=5, en=0)]
 LEGEND = (
-    "▲ better, ▼ worse than last, p < 0.05: a language after Holm's correction, "
-    "the average over languages too."
+    "▲ better, ▼ worse than last (p < 0.05). Languages: Holm-corrected. "
+    "Average: holds for other languages too."
 )
 
 
@@ -177,8 +177,8 @@ def test_marks_in_latex():
     assert "token & 0.0\\textsuperscript{$-$} & 60.0 & 50.0 & 55.0 (" in text
     assert text.endswith(
         "\\end{tabular}\n\\par\\smallskip{\\footnotesize \\textsuperscript{+} better, "
-        "\\textsuperscript{$-$} worse than last, p $<$ 0.05: a language after Holm's correction, "
-        "the average over languages too.}\n"
+        "\\textsuperscript{$-$} worse than last (p $<$ 0.05). Languages: Holm-corrected. "
+        "Average: holds for other languages too.}\n"
     )
 
 

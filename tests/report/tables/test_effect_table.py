@@ -32,8 +32,8 @@ def test_markdown():
     assert lines[6].startswith("| a\\|b & c | 1 | other languages too | +50.0▲ |")
     assert lines[7:] == [
         "",
-        "Percentage points over last; ▲ better, ▼ worse: p < 0.05, in a language after Holm's "
-        "correction. won / lost: rows. Of a method with one seed, other seeds are not covered.",
+        "Percentage points over last. ▲ better, ▼ worse (p < 0.05; Holm-corrected in a language). "
+        "won / lost: rows. With one seed of a method, other seeds are not covered.",
     ]
 
 
@@ -79,7 +79,7 @@ def test_seeds_and_what_the_legend_says_of_them():
     assert "| token | 2 | si |" in text
     assert "other seeds" not in text
     text = table(pairs, other_seeds=False).markdown()
-    assert text.endswith(" These runs alone: other seeds are not covered.\n")
+    assert text.endswith(" The effects are those of these runs alone, not of other seeds.\n")
     apart = [*pairs[:2], *seeds("token", MORE, LAST, LESS, first=5)]
     assert "| token | 3 / 2 | si |" in table(apart).markdown()
 

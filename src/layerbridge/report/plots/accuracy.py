@@ -1,122 +1,114 @@
-"""Accuracy by language: the accuracy table as a picture, a mark a row of it, English apart."""
+"""Accuracy by language: the accuracy table as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
-from layerbridge.report.tables import Table, TableRow, accuracy_table
+from layerbridge.report.plots.output import Plot
+from layerbridge.report.tables.accuracies import Cell, Table, TableRow, accuracy_table
 from layerbridge.tasks.languages import names
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def figure(
+@Plot
+def accuracy_by_language(
     results: Sequence[Result],
     *,
     width: float = style.WIDE,
-    numbers: Mapping[str, int] | None = None,
+    palette: Mapping[str, int] | None = None,
 ) -> Figure:
-    """As ``plots.accuracy_by_language`` says.
+    """Draws each method's accuracy in each language with its 95 % interval.
+
+    Each row of the accuracy table is a mark, so several seeds of a method share one. Languages are
+    sorted by mean accuracy, English set apart. Baselines (protocol ``classifier``) are grey ticks,
+    chance level (one over the number of labels) is a dotted line.
 
     Args:
         results: of one task, split and protocol, on the same rows.
         width: in inches.
-        numbers: method → its number among colours and markers; None counts those drawn here.
+        palette: index of each method's color and marker; None counts the methods drawn.
 
     Raises:
         ResultError: there are no results, or they cannot be compared.
     """
     table = accuracy_table(results)
-    floors = {result.method for result in results if result.protocol == CLASSIFIER}
-    drawn = [row for row in table.rows if row.labels[0] not in floors]
-    ticks = [row for row in table.rows if row.labels[0] in floors]
-    place = _places(table, drawn or ticks)
-    # Rows of one method, where its seeds are apart, need colours of their own.
-    alone = len({row.labels[0] for row in drawn}) == len(drawn)
-
-    height = 1.35 + (0.17 + 0.07 * max(1, len(drawn))) * (len(place) + 0.5)
-    with style.settings():
-        made, axes = style.figure(width, height)
-        _languages_axis(axes, place, f"({results[0].task}, {results[0].split} rows)")
-        axes.axvline(
-            100 * chance(results), color=style.GREY, lw=1.2, ls=":", label="chance", zorder=1
+    baselines = {result.method for result in results if result.protocol == CLASSIFIER}
+    drawn = [row for row in table.rows if row.labels[0] not in baselines]
+    ticks = [row for row in table.rows if row.labels[0] in baselines]
+    positions = _positions(table, drawn or ticks)
+    height = 1.35 + (0.17 + 0.07 * max(1, len(drawn))) * (len(positions) + 0.5)
+    figure, axes = style.figure(width, height)
+    style.rows(axes, positions, names(positions))
+    axes.set_ylim(max(positions.values()) + 0.6, -0.6)
+    for y in [*positions.values()][1::2]:
+        axes.axhspan(y - 0.5, y + 0.5, color=style.BAND, zorder=0, lw=0)
+    if "en" in positions and len(positions) > 1:
+        axes.axhline(0.72, color=style.GREY, lw=0.8)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(style.label(f"accuracy, % ({results[0].task}, {results[0].split} rows)"))
+    axes.axvline(
+        100 * chance_level(results), color=style.GREY, lw=1.2, ls=":", label="chance", zorder=1
+    )
+    for row in ticks:
+        cells = _cells(row, table)
+        axes.plot(
+            [100 * cell.accuracy for cell in cells.values()],
+            [positions[code] for code in cells],
+            ls="none",
+            marker="|",
+            ms=16,
+            mew=2,
+            color=style.GREY,
+            label=_label(row, table),
         )
-        for row in ticks:
-            shown = [(cell, code) for cell, code in _cells(row, table)]
-            axes.plot(
-                [100 * cell.accuracy for cell, _ in shown],
-                [place[code] for _, code in shown],
-                ls="none",
-                marker="|",
-                ms=16,
-                mew=2,
-                color=style.GREY,
-                label=_label(row, table),
-            )
-        step = min(0.22, 0.7 / max(1, len(drawn)))
-        for count, row in enumerate(drawn):
-            shift = (count - (len(drawn) - 1) / 2) * step
-            number = count if numbers is None or not alone else numbers[row.labels[0]]
-            bars = [
-                (place[code] + shift, 100 * cell.accuracy, 100 * cell.low, 100 * cell.high)
-                for cell, code in _cells(row, table)
-            ]
-            style.bars(axes, bars, number=number, label=_label(row, table))
-        style.legend(made, axes, last=[*(_label(row, table) for row in ticks), "chance"])
-    return made
+    # If seeds have rows of their own, a method has several rows, which need different colors.
+    unique = len({row.labels[0] for row in drawn}) == len(drawn)
+    for index, (row, offset) in enumerate(zip(drawn, style.offsets(len(drawn)), strict=True)):
+        points = [
+            (positions[code] + offset, 100 * cell.accuracy, 100 * cell.low, 100 * cell.high)
+            for code, cell in _cells(row, table).items()
+        ]
+        color = palette[row.labels[0]] if palette and unique else index
+        style.error_bars(axes, points, index=color, label=_label(row, table))
+    style.legend(axes, last=[*(_label(row, table) for row in ticks), "chance"])
+    return figure
 
 
-def chance(results: Iterable[Result]) -> float:
-    """One over the number of labels that there are."""
-    labels = {
-        answer.label
-        for result in results
-        for entry in result.languages.values()
-        for answer in entry.predictions
+def chance_level(results: Sequence[Result]) -> float:
+    """Returns one over the number of labels in the results."""
+    entries = [entry for result in results for entry in result.languages.values()]
+    return 1 / len({answer.label for entry in entries for answer in entry.predictions})
+
+
+def _positions(table: Table, rows: Sequence[TableRow]) -> dict[str, float]:
+    """The vertical position of each language: the highest mean accuracy of the rows on top."""
+    cells = [_cells(row, table) for row in rows]
+    means = {
+        code: fmean([of_row[code].accuracy for of_row in cells if code in of_row] or [0.0])
+        for code in table.languages
     }
-    return 1 / len(labels)
+    order = sorted(table.languages, key=lambda code: (code != "en", -means[code]))
+    # English is set apart: methods are trained on it.
+    apart = 0.45 if order[0] == "en" else 0.0
+    return {code: i + (apart if i else 0.0) for i, code in enumerate(order)}
 
 
-def _places(table: Table, rows: Sequence[TableRow]) -> dict[str, float]:
-    """Where each language stands: by the mean accuracy of the rows, the best on top."""
-
-    def mean(code: str) -> float:
-        found = [cell.accuracy for row in rows for cell, of in _cells(row, table) if of == code]
-        return style.mean(found) if found else 0.0
-
-    english = ["en"] if "en" in table.languages else []
-    others = [code for code in table.languages if code != "en"]
-    order = english + sorted(others, key=mean, reverse=True)
-    # English stands apart: the methods were trained on it.
-    return {code: i + (0.45 if code != "en" and english else 0) for i, code in enumerate(order)}
-
-
-def _cells(row: TableRow, table: Table) -> list:
-    pairs = zip(row.cells, table.languages, strict=True)
-    return [(cell, code) for cell, code in pairs if cell is not None]
+def _cells(row: TableRow, table: Table) -> dict[str, Cell]:
+    pairs = zip(table.languages, row.cells, strict=True)
+    return {code: cell for code, cell in pairs if cell is not None}
 
 
 def _label(row: TableRow, table: Table) -> str:
-    """A row's labels as a legend tells them: ``last (3 seeds)``, or ``last, seed 0``."""
-    method, *others = row.labels
-    name = style.words(method)
+    """The legend entry of a row: ``last (3 seeds)``, or ``last, seed 0``."""
+    method, *values = row.labels
+    method = style.label(method)
     if table.labels == ("method", "seeds"):
-        return name if others == ["1"] else f"{name} ({others[0]} seeds)"
-    told = [f"{what} {value}" for what, value in zip(table.labels[1:], others, strict=True)]
-    return style.words(", ".join([name, *told]))
-
-
-def _languages_axis(axes: Axes, place: dict[str, float], what: str) -> None:
-    style.rows(axes, place, names(place))
-    axes.set_ylim(max(place.values()) + 0.6, -0.6)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel(style.words(f"accuracy, % {what}"))
-    for y in list(place.values())[1::2]:
-        axes.axhspan(y - 0.5, y + 0.5, color=style.BAND, zorder=0, lw=0)
-    if "en" in place and len(place) > 1:
-        axes.axhline(0.72, color=style.GREY, lw=0.8)
+        return method if values == ["1"] else f"{method} ({values[0]} seeds)"
+    pairs = zip(table.labels[1:], values, strict=True)
+    return style.label(", ".join([method, *(f"{name} {value}" for name, value in pairs)]))

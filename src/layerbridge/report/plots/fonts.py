@@ -1,92 +1,65 @@
-"""Fonts for text in any script: which installed ones have the letters, and what to write instead.
+"""Fonts for text in any script.
 
-No font comes with this library; matplotlib brings one, which has Latin, Greek, Cyrillic and little
-else.
+matplotlib comes with one font, which covers Latin, Greek, Cyrillic and little else.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 DEFAULT = "DejaVu Sans"
 
-# They have a box for every letter that there is.
+# Fonts with a placeholder glyph for every character.
 _PLACEHOLDERS = ("lastresort", "last resort", "blank", "tofu")
-# Code points of one token that a label has room for.
-_SHOWN = 4
+# Code points that a label has room for.
+_MAX_CODE_POINTS = 4
 
 
-def needed(texts: Iterable[str]) -> set[str]:
-    """The characters that need a glyph: neither blanks nor controls nor joiners."""
-    return {
-        character
-        for text in texts
-        for character in text
-        if unicodedata.category(character)[0] not in "ZC"
-    }
-
-
-def covering(characters: set[str]) -> tuple[list[str], set[str]]:
-    """Installed font families that have the characters, and the characters that none has.
-
-    Returns:
-        Families in the order to try them, matplotlib's own first; and what is left over.
-    """
-    families, left = [DEFAULT], set(characters) - _own()
-    if not left:
-        return families, left
-    for family, has in _installed():
-        if left & has:
+def covering(texts: Iterable[str]) -> tuple[list[str], set[str]]:
+    """Returns installed font families that cover the texts, and the characters that none covers."""
+    # Separators, controls and joiners need no glyph.
+    missing = {c for text in texts for c in text if unicodedata.category(c)[0] not in "ZC"}
+    families = []
+    for family, characters in _installed():
+        if family == DEFAULT or missing & characters:
             families.append(family)
-            left -= has
-        if not left:
+            missing -= characters
+        if not missing:
             break
-    return families, left
+    return families, missing
 
 
-def readable(tokens: Sequence[str], missing: set[str]) -> list[str]:
-    """The tokens, those with a missing character as code points: ``U+0D9A U+0DD2``."""
-    return [_code_points(token) if missing & set(token) else token for token in tokens]
-
-
-def _code_points(token: str) -> str:
-    shown = " ".join(f"U+{ord(character):04X}" for character in token[:_SHOWN])
-    return shown if len(token) <= _SHOWN else f"{shown} …"
-
-
-def _own() -> set[str]:
-    from matplotlib.font_manager import findfont, get_font
-
-    return _characters(get_font(findfont(DEFAULT)))
+def readable(text: str, missing: set[str]) -> str:
+    """Returns the text, or its code points if it has a missing character: ``U+0D9A U+0DD2``."""
+    if not missing & set(text):
+        return text
+    points = " ".join(f"U+{ord(character):04X}" for character in text[:_MAX_CODE_POINTS])
+    return points if len(text) <= _MAX_CODE_POINTS else f"{points} …"
 
 
 def _installed() -> Iterator[tuple[str, set[str]]]:
-    """Families and their characters: upright and of normal weight first, then those without serif.
+    """Families and their characters: the default, then upright, regular and sans-serif first."""
+    from matplotlib.font_manager import findfont, findSystemFonts, fontManager
 
-    The system is asked as well as matplotlib's list, which does not know what was installed since
-    it was made.
-    """
-    from matplotlib.font_manager import findSystemFonts, fontManager, get_font
-
-    known = {entry.fname for entry in fontManager.ttflist}
-    found = []
-    for path in sorted(known | set(findSystemFonts())):
-        try:
-            font = get_font(path)
-        except (OSError, RuntimeError):
-            continue  # broken, or of a kind that FreeType does not read
-        name = font.family_name
-        # A font of bitmaps alone, as those for emoji are, cannot be drawn at our size.
-        if font.scalable and not any(word in name.lower() for word in _PLACEHOLDERS):
-            plain = "regular" in font.style_name.lower() or "book" in font.style_name.lower()
-            found.append(((not plain, "sans" not in name.lower(), name, path), font))
-    for (_, _, name, path), font in sorted(found, key=lambda pair: pair[0]):
-        if path not in known:
+    yield DEFAULT, _characters(findfont(DEFAULT))
+    # matplotlib's list is cached: it lacks fonts that were installed since.
+    for path in sorted({*findSystemFonts()} - {entry.fname for entry in fontManager.ttflist}):
+        with suppress(OSError, RuntimeError):  # broken, or not supported by FreeType
             fontManager.addfont(path)
-        yield name, _characters(font)
+    # Bitmap fonts, such as those of emoji, cannot be scaled to our size.
+    entries = [entry for entry in fontManager.ttflist if entry.size == "scalable"]
+    for entry in sorted(
+        entries,
+        key=lambda e: (e.style != "normal", e.weight != 400, "sans" not in e.name.lower(), e.name),
+    ):
+        if not any(word in entry.name.lower() for word in _PLACEHOLDERS):
+            with suppress(OSError, RuntimeError):
+                yield entry.name, _characters(entry.fname)
 
 
-def _characters(font: Any) -> set[str]:
-    return {chr(code) for code in font.get_charmap()}
+def _characters(path: str) -> set[str]:
+    from matplotlib.font_manager import get_font
+
+    return set(map(chr, get_font(path).get_charmap()))

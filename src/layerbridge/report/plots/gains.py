@@ -1,4 +1,4 @@
-"""What each method gains over one of them, language by language, with paired intervals."""
+"""The gain of each method over one of them, language by language."""
 
 from __future__ import annotations
 
@@ -6,133 +6,126 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layerbridge.errors import ConfigError, ResultError
-from layerbridge.evaluation.comparison import Comparison, LanguageEffect, compare
+from layerbridge.evaluation.comparison import Comparison, compare
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
+from layerbridge.report.plots.output import Plot
 from layerbridge.tasks.languages import Corpus, corpus_of, names, script
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GROUPS = ("script", "share")
+GROUPINGS = ("script", "share")
 
-TRAINED, OTHERS, UNKNOWN = "language of training", "other scripts", "not known"
-# Upper ends of the shares of a corpus, and what they are called.
-_SHARES = ((0.001, "below 0.1 %"), (0.01, "0.1 to 1 %"), (1.0, "above 1 %"))
-# Rows that a group's title and the gap above it take.
+TRAINING, UNKNOWN = "training language", "unknown"
+OTHER_SCRIPTS, ALL_SCRIPTS = "other scripts", "scripts"
+# Upper bounds of the shares of a corpus, from the largest down.
+_SHARES = {"above 1 %": 1.0, "0.1 to 1 %": 0.01, "below 0.1 %": 0.001}
+# Height of a group's title and of the gap above it, in rows.
 _TITLE, _GAP = 0.85, 0.35
 
 
-def figure(
+@Plot
+def gain_by_language(
     results: Sequence[Result],
     *,
     against: str = "last",
     by: str = "script",
     width: float = style.WIDE,
-    numbers: Mapping[str, int] | None = None,
-    found: Sequence[Comparison] | None = None,
+    palette: Mapping[str, int] | None = None,
+    comparisons: Sequence[Comparison] | None = None,
 ) -> Figure:
-    """As ``plots.gain_by_language`` says.
+    """Draws the gain of each method over one of them in points, with its 95 % interval.
+
+    Effects are those of ``compare``. A hollow mark is a difference that is not significant.
 
     Args:
         results: of one task, split and protocol, on the same rows.
-        against: the method that the others are compared with.
-        by: one of ``GROUPS``.
+        against: the method to compare with.
+        by: how languages are grouped: ``"script"``, or ``"share"`` of the encoder's pretraining
+            data, where that is known.
         width: in inches.
-        numbers: method → its number among colours and markers; None counts those drawn here.
-        found: the comparisons, where they are known already.
+        palette: index of each method's color and marker; None counts the methods drawn.
+        comparisons: of these results; None computes them.
 
     Raises:
         ResultError: there is nothing to compare, or the results cannot be compared.
-        ConfigError: an unknown ``by``.
+        ConfigError: unknown ``by``.
     """
-    if by not in GROUPS:
-        raise ConfigError(f"unknown group {by!r}", allowed=GROUPS)
-    found = [gain for gain in found or compare(results, against) if alike(gain, results)]
-    if not found:
+    if by not in GROUPINGS:
+        raise ConfigError(f"unknown grouping {by!r}", allowed=GROUPINGS)
+    gains = same_kind(comparisons or compare(results, against), results)
+    if not gains:
         raise ResultError(
-            f"there is no other bridge to draw beside {against}",
-            hint="layerbridge compare tells of floors and language models alone",
+            f"there is no other bridge to compare with {against}",
+            hint="use layerbridge compare for baselines and language models alone",
         )
-    codes = list(dict.fromkeys(code for gain in found for code in gain.languages))
+    codes = list(dict.fromkeys(code for gain in gains for code in gain.languages))
     corpus = corpus_of(encoder_of(results))
     groups = grouped(codes, by, corpus)
-    place, titles, end = _places(groups)
-    with style.settings():
-        made, axes = style.figure(width, 1.2 + (0.17 + 0.06 * len(found)) * (end + 1))
-        _axes(axes, place, titles, end)
-        style.rows(axes, place, _labels(groups, by, corpus))
-        axes.set_xlabel(style.words(f"gain over {against}, points"))
-        step = min(0.22, 0.7 / len(found))
-        for count, gain in enumerate(found):
-            shift = (count - (len(found) - 1) / 2) * step
-            number = count if numbers is None else numbers[gain.method]
-            _points(axes, gain, {code: y + shift for code, y in place.items()}, number)
-        style.legend(made, axes)
-    return made
+    positions, titles, end = _positions(groups)
+    figure, axes = style.figure(width, 1.2 + (0.17 + 0.06 * len(gains)) * (end + 1))
+    _set_axes(axes, positions, titles, end)
+    style.rows(axes, positions, _labels(groups, by, corpus))
+    axes.set_xlabel(style.label(f"gain over {against}, points"))
+    for index, (gain, offset) in enumerate(zip(gains, style.offsets(len(gains)), strict=True)):
+        shifted = {code: y + offset for code, y in positions.items()}
+        _draw_points(axes, gain, shifted, palette[gain.method] if palette else index)
+    style.legend(axes)
+    return figure
 
 
 def grouped(codes: Sequence[str], by: str, corpus: Corpus | None) -> dict[str, list[str]]:
-    """Languages by script, or by their share of the corpus, from the largest group or share down.
+    """Groups languages by script, or by their share of the corpus, the largest first.
 
-    English is a group of its own: the methods were trained on it. So are scripts of one language.
+    English, which methods are trained on, is a group of its own; scripts of a single language share
+    one.
     """
-    groups: dict[str, list[str]] = {}
-    for code in codes:
-        groups.setdefault(_group(code, by, corpus), []).append(code)
-    trained = groups.pop(TRAINED, [])
-    unknown = groups.pop(UNKNOWN, [])
-    if by == "script":
-        alone = [title for title, members in groups.items() if len(members) == 1]
-        single = sorted((code for title in alone for code in groups.pop(title)), key=_name)
-        order = sorted(groups, key=lambda title: (-len(groups[title]), title))
-        groups = {title: sorted(groups[title], key=_name) for title in order}
-        # Where nothing is shared, a title over each language would say nothing.
-        groups |= {OTHERS if groups else "scripts": single}
-    else:
-        shares = {code: corpus.share(code) or 0.0 for code in codes} if corpus else {}
-        groups = {
-            title: sorted(groups[title], key=lambda code: -shares[code])
-            for _, title in reversed(_SHARES)
-            if title in groups
+    if by == "share":
+        shares = {code: corpus.share(code) if corpus else None for code in codes}
+        known = {code: share for code, share in shares.items() if share is not None}
+        labels = {
+            code: next(title for title, end in reversed(_SHARES.items()) if share <= end)
+            for code, share in known.items()
         }
-    groups = {TRAINED: trained, **groups, UNKNOWN: unknown}
+        order = sorted(codes, key=lambda code: -known.get(code, 0.0))
+        titles = list(_SHARES)
+    else:
+        labels = {code: title for code in codes if (title := script(code)) and code != "en"}
+        sizes = {title: [*labels.values()].count(title) for title in labels.values()}
+        shared = sorted((t for t in sizes if sizes[t] > 1), key=lambda t: (-sizes[t], t))
+        # Without a shared script, a title that says "other" would be odd.
+        rest = OTHER_SCRIPTS if shared else ALL_SCRIPTS
+        labels = {code: t if t in shared else rest for code, t in labels.items()}
+        order = sorted(codes, key=names(codes).__getitem__)
+        titles = [*shared, rest]
+    labels["en"] = TRAINING
+    groups: dict[str, list[str]] = {title: [] for title in (TRAINING, *titles, UNKNOWN)}
+    for code in order:
+        groups[labels.get(code, UNKNOWN)].append(code)
     return {title: members for title, members in groups.items() if members}
 
 
 def encoder_of(results: Sequence[Result]) -> str | None:
-    """The encoder behind the results, as their settings name it; None if it is not one."""
-    named: set[str] = set()
-    for result in results:
-        bridge = result.settings.get("bridge")
-        if isinstance(bridge, dict) and isinstance(bridge.get("encoder"), str):
-            named.add(bridge["encoder"])
-    return named.pop() if len(named) == 1 else None
+    """Returns the encoder named in the results' settings; None if there is not exactly one."""
+    bridges = [result.settings.get("bridge") for result in results]
+    encoders = [bridge.get("encoder") for bridge in bridges if isinstance(bridge, dict)]
+    unique = {encoder for encoder in encoders if isinstance(encoder, str)}
+    return unique.pop() if len(unique) == 1 else None
 
 
-def alike(gain: Comparison, results: Sequence[Result]) -> bool:
-    """Whether a method is of the kind that it is compared with: bridges are drawn beside bridges.
+def same_kind(comparisons: Sequence[Comparison], results: Sequence[Result]) -> list[Comparison]:
+    """Returns the comparisons of like with like: bridges with bridges.
 
-    The distance to a floor, or to a language model alone, would leave no room on the scale for what
-    tells bridges apart.
+    The distance to a baseline, or to a language model alone, would leave no room on the scale for
+    the differences between bridges.
     """
-    of = {
+    kind = {
         result.method: (result.protocol == CLASSIFIER, "bridge" in result.settings)
         for result in results
     }
-    return of[gain.method] == of[gain.against]
-
-
-def _group(code: str, by: str, corpus: Corpus | None) -> str:
-    if code == "en":
-        return TRAINED
-    if by == "script":
-        return script(code) or UNKNOWN
-    share = corpus.share(code) if corpus else None
-    if share is None:
-        return UNKNOWN
-    return next(title for end, title in _SHARES if share <= end)
+    return [gain for gain in comparisons if kind[gain.method] == kind[gain.against]]
 
 
 def _labels(groups: Mapping[str, Sequence[str]], by: str, corpus: Corpus | None) -> dict[str, str]:
@@ -141,35 +134,30 @@ def _labels(groups: Mapping[str, Sequence[str]], by: str, corpus: Corpus | None)
         for code in members:
             if by == "share" and corpus and (share := corpus.share(code)) is not None:
                 labels[code] += f", {100 * share:.2g} %"
-            elif title in (OTHERS, "scripts") and (written := script(code)) != labels[code]:
-                labels[code] += f" ({written})"
+            elif title in (OTHER_SCRIPTS, ALL_SCRIPTS) and script(code) != labels[code]:
+                labels[code] += f" ({script(code)})"
     return labels
 
 
-def _name(code: str) -> str:
-    return names([code])[code]
-
-
-def _places(
+def _positions(
     groups: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, float], dict[str, float], float]:
-    """Where each language and each group's title stands, and where the last one ends."""
-    place: dict[str, float] = {}
+    """The vertical position of each language, of each group's title, and of the last row."""
+    positions: dict[str, float] = {}
     titles: dict[str, float] = {}
     y = 0.0
     for title, codes in groups.items():
         titles[title] = y
-        y += _TITLE
-        for code in codes:
-            place[code] = y
-            y += 1
-        y += _GAP
-    return place, titles, y - _GAP - 1
+        positions |= {code: y + _TITLE + row for row, code in enumerate(codes)}
+        y += _TITLE + len(codes) + _GAP
+    return positions, titles, y - _GAP - 1
 
 
-def _axes(axes: Axes, place: Mapping[str, float], titles: Mapping[str, float], end: float) -> None:
+def _set_axes(
+    axes: Axes, positions: Mapping[str, float], titles: Mapping[str, float], end: float
+) -> None:
     axes.set_ylim(end + 0.6, -0.6)
-    for y in place.values():
+    for y in positions.values():
         axes.axhspan(y - 0.46, y + 0.46, color=style.BAND, zorder=0, lw=0)
     for title, y in titles.items():
         axes.annotate(
@@ -185,22 +173,16 @@ def _axes(axes: Axes, place: Mapping[str, float], titles: Mapping[str, float], e
     axes.axvline(0, color=style.GREY, lw=1.2, zorder=1)
 
 
-def _points(axes: Axes, gain: Comparison, place: Mapping[str, float], number: int) -> None:
-    effects: list[tuple[float, LanguageEffect]] = [
-        (place[code], effect) for code, effect in gain.languages.items()
-    ]
-    bars = [(y, effect.effect, effect.low, effect.high) for y, effect in effects]
-    style.bars(axes, bars, number=number, label=style.words(gain.method))
-    doubtful = [(y, effect.effect) for y, effect in effects if not effect.significant]
-    # Hollow: the difference may be chance.
+def _draw_points(axes: Axes, gain: Comparison, positions: Mapping[str, float], index: int) -> None:
+    effects = [(positions[code], effect) for code, effect in gain.languages.items()]
+    points = [(y, effect.effect, effect.low, effect.high) for y, effect in effects]
+    style.error_bars(axes, points, index=index, label=style.label(gain.method))
+    insignificant = [(y, effect.effect) for y, effect in effects if not effect.significant]
+    hollow = {"mfc": style.PAPER, "mec": style.color(index), "mew": 1.2}
     axes.plot(
-        [middle for _, middle in doubtful],
-        [y for y, _ in doubtful],
+        [value for _, value in insignificant],
+        [y for y, _ in insignificant],
         ls="none",
-        marker=style.marker(number),
-        ms=5.5,
-        mec=style.colour(number),
-        mew=1.2,
-        mfc=style.PAPER,
         zorder=4,
+        **style.marks(index) | hollow,
     )

@@ -1,4 +1,4 @@
-"""Effects below each other: each method against one other, a row a language."""
+"""The effect table: each method compared with one other, a row per language."""
 
 from __future__ import annotations
 
@@ -26,112 +26,109 @@ class EffectTable:
     """Effects in percentage points with 95 % intervals and p-values.
 
     Attributes:
-        comparisons: one or more, all against the same method.
+        comparisons: one or more, all with the same method.
     """
 
     comparisons: tuple[Comparison, ...]
 
     def markdown(self) -> str:
-        """A GitHub table and its legend."""
+        """Returns a GitHub table and its legend."""
         return self._grid().markdown()
 
     def csv(self) -> str:
-        """A line a method and language.
+        """Returns a line per method and language.
 
-        The mean over languages is ``average_fixed`` in these languages, and ``average`` if it is
-        to hold in others too.
+        The average over these languages is called ``average_fixed``, the one that holds for other
+        languages too ``average``.
         """
         out = io.StringIO()
         write = csv.writer(out, lineterminator="\n").writerow
         write(_COLUMNS)
-        for found in self.comparisons:
-            seeds = (len(found.seeds), len(found.against_seeds), str(found.paired_seeds).lower())
-            for code, effect in found.languages.items():
-                numbers = [*_ends(effect), _number(effect.p), _number(effect.p_holm)]
-                rows = [effect.mark or "", effect.n, *effect.discordant]
-                write([found.method, found.against, *seeds, code, *numbers, *rows])
-            for name in ("average_fixed", "average"):
-                average = getattr(found, name)
-                if average:
-                    numbers = [*_ends(average), _number(average.p), "", average.mark or ""]
-                    write([found.method, found.against, *seeds, name, *numbers, "", "", ""])
+        for comparison in self.comparisons:
+            seeds = len(comparison.seeds), len(comparison.against_seeds)
+            paired = str(comparison.paired_seeds).lower()
+            key = [comparison.method, comparison.against, *seeds, paired]
+            effects: dict[str, LanguageEffect | AverageEffect | None] = {
+                **comparison.languages,
+                "average_fixed": comparison.average_fixed,
+                "average": comparison.average,
+            }
+            for name, effect in effects.items():
+                if effect is None:
+                    continue
+                numbers = [f"{value:.2f}" for value in (effect.effect, effect.low, effect.high)]
+                p_holm = ""
+                rows: tuple[object, ...] = ("", "", "")
+                if isinstance(effect, LanguageEffect):
+                    p_holm, rows = f"{effect.p_holm:.3g}", (effect.n, *effect.discordant)
+                write([*key, name, *numbers, f"{effect.p:.3g}", p_holm, effect.mark or "", *rows])
         return out.getvalue()
 
     def latex(self) -> str:
-        """A booktabs tabular, without a float around it."""
+        """Returns a booktabs tabular without a float."""
         return self._grid().latex()
 
     def rich(self) -> rich.console.Group:
-        """For the terminal: a table a method, which fits 80 columns."""
+        """Returns one table per method, each at most 80 columns wide."""
         from rich.console import Group
         from rich.text import Text
 
-        grids = [
+        tables = [
             Grid(
                 list(_HEAD[2:]),
-                list(_lines(found)),
+                list(_rows(comparison)),
                 1,
-                title=f"{found.method} over {found.against}, seeds: {_seeds(found)}",
-            )
-            for found in self.comparisons
+                title=f"{comparison.method} over {comparison.against}, seeds: {_seeds(comparison)}",
+            ).rich()
+            for comparison in self.comparisons
         ]
-        return Group(*(grid.rich() for grid in grids), Text(self._legend()))
+        return Group(*tables, Text(self._legend()))
 
     def _grid(self) -> Grid:
         body = [
-            [found.method, _seeds(found), *cells]
-            for found in self.comparisons
-            for cells in _lines(found)
+            [comparison.method, _seeds(comparison), *row]
+            for comparison in self.comparisons
+            for row in _rows(comparison)
         ]
         return Grid(list(_HEAD), body, 3, self._legend())
 
     def _legend(self) -> str:
         legend = (
-            f"Percentage points over {self.comparisons[0].against}; {MARKS['better']} better, "
-            f"{MARKS['worse']} worse: p < {ALPHA}, in a language after Holm's correction. "
+            f"Percentage points over {self.comparisons[0].against}. {MARKS['better']} better, "
+            f"{MARKS['worse']} worse (p < {ALPHA}; Holm-corrected in a language). "
             "won / lost: rows."
         )
         if not self.comparisons[0].other_seeds:
-            legend += " These runs alone: other seeds are not covered."
-        elif any(min(len(c.seeds), len(c.against_seeds)) == 1 for c in self.comparisons):
-            legend += " Of a method with one seed, other seeds are not covered."
+            return f"{legend} The effects are those of these runs alone, not of other seeds."
+        if any(min(len(c.seeds), len(c.against_seeds)) == 1 for c in self.comparisons):
+            return f"{legend} With one seed of a method, other seeds are not covered."
         return legend
 
 
 def effect_table(comparisons: Sequence[Comparison]) -> EffectTable:
-    """Put what ``compare`` found below each other."""
+    """Puts the comparisons below each other."""
     return EffectTable(tuple(comparisons))
 
 
-def _lines(found: Comparison) -> Iterator[list[str]]:
-    for code, effect in found.languages.items():
-        rows = "{} / {}".format(*effect.discordant)
-        yield [code, *_shown(effect), _p(effect.p_holm), rows]
-    if found.average_fixed:
-        name = f"average of {len(found.average_fixed.languages)}"
-        yield [name, *_shown(found.average_fixed), ABSENT, ABSENT]
-    if found.average:
-        yield ["other languages too", *_shown(found.average), ABSENT, ABSENT]
+def _rows(comparison: Comparison) -> Iterator[list[str]]:
+    for code, effect in comparison.languages.items():
+        yield [code, *_text(effect), _p(effect.p_holm), "{} / {}".format(*effect.discordant)]
+    if fixed := comparison.average_fixed:
+        yield [f"average of {len(fixed.languages)}", *_text(fixed), ABSENT, ABSENT]
+    if comparison.average:
+        yield ["other languages too", *_text(comparison.average), ABSENT, ABSENT]
 
 
-def _shown(effect: LanguageEffect | AverageEffect) -> tuple[str, str, str]:
-    low, high = signed(effect.low), signed(effect.high)
-    return signed(effect.effect) + MARKS[effect.mark], f"{low} to {high}", _p(effect.p)
+def _text(effect: LanguageEffect | AverageEffect) -> tuple[str, str, str]:
+    interval = f"{signed(effect.low)} to {signed(effect.high)}"
+    return signed(effect.effect) + MARKS[effect.mark], interval, _p(effect.p)
 
 
-def _seeds(found: Comparison) -> str:
-    """How many: one number where they are pairs."""
-    counts = len(found.seeds), len(found.against_seeds)
-    return str(counts[0]) if found.paired_seeds else "{} / {}".format(*counts)
+def _seeds(comparison: Comparison) -> str:
+    """The number of seeds: one number for pairs, two otherwise."""
+    counts = len(comparison.seeds), len(comparison.against_seeds)
+    return str(counts[0]) if comparison.paired_seeds else "{} / {}".format(*counts)
 
 
 def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "<0.001"
-
-
-def _ends(effect: LanguageEffect | AverageEffect) -> list[str]:
-    return [f"{value:.2f}" for value in (effect.effect, effect.low, effect.high)]
-
-
-def _number(p: float) -> str:
-    return f"{p:.3g}"

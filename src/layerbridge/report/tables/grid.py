@@ -1,4 +1,4 @@
-"""Cells of text in rows and columns, as Markdown, LaTeX, or a table for the terminal."""
+"""A table of formatted cells, printed as Markdown, LaTeX or for the terminal."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _LATEX = str.maketrans(
 
 
 def signed(points: float) -> str:
-    """A difference in points, one decimal: with its sign, and with a minus and no hyphen."""
-    # Adding 0.0 takes the minus off a zero.
+    """Returns a difference in points with its sign and one decimal: ``+1.5``, ``−0.3``."""
+    # Adding 0.0 turns -0.0 into 0.0.
     return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table whose cells are text already.
+    """A table of formatted cells.
 
     Attributes:
-        head: names of the columns.
-        body: a row each, as wide as the head.
-        left: how many columns hold words and stand to the left; the others hold numbers.
-        legend: one line below, or nothing.
-        title: one line above, in the terminal.
+        head: column names.
+        body: rows, each as long as the head.
+        left: number of leading text columns, aligned left; the rest are numbers, aligned right.
+        legend: one line below the table.
+        title: one line above it, in the terminal only.
     """
 
     head: list[str]
@@ -53,36 +53,34 @@ class Grid:
     title: str | None = None
 
     def markdown(self) -> str:
-        """A GitHub table, and the legend as a paragraph."""
-        lines = [self.head, ["---"] * self.left + ["---:"] * (len(self.head) - self.left)]
-        lines += self.body
-        table = "".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
-        )
-        return table + (f"\n{self.legend}\n" if self.legend else "")
+        """Returns a GitHub table, followed by the legend as a paragraph."""
+        rule = ["---"] * self.left + ["---:"] * (len(self.head) - self.left)
+        lines = [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n"
+            for row in (self.head, rule, *self.body)
+        ]
+        return "".join(lines) + (f"\n{self.legend}\n" if self.legend else "")
 
     def latex(self) -> str:
-        """A booktabs tabular, without a float around it, and the legend as a paragraph."""
+        """Returns a booktabs tabular without a float, followed by the legend as a paragraph."""
         columns = "l" * self.left + "r" * (len(self.head) - self.left)
-        head, *body = [
-            " & ".join(cell.translate(_LATEX) for cell in line) + r" \\"
-            for line in [self.head, *self.body]
-        ]
-        lines = [
-            rf"\begin{{tabular}}{{{columns}}}",
-            *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
-            r"\end{tabular}",
-        ]
+        head, *body = (
+            " & ".join(cell.translate(_LATEX) for cell in row) + r" \\"
+            for row in (self.head, *self.body)
+        )
+        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body]
+        lines += [r"\bottomrule", r"\end{tabular}"]
         if self.legend:
             lines.append(rf"\par\smallskip{{\footnotesize {self.legend.translate(_LATEX)}}}")
         return "\n".join(lines) + "\n"
 
     def rich(self) -> rich.table.Table:
-        """A table for the terminal."""
+        """Returns a table for the terminal."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
+        # Text rather than str throughout: method names may contain rich markup.
         table = Table(
             box=box.SIMPLE_HEAD,
             pad_edge=False,
@@ -91,16 +89,15 @@ class Grid:
             caption=Text(self.legend) if self.legend else None,
             caption_justify="left",
         )
-        for position, name in enumerate(self.head):
+        for index, name in enumerate(self.head):
             table.add_column(
-                Text(name), justify="left" if position < self.left else "right", overflow="fold"
+                Text(name), justify="left" if index < self.left else "right", overflow="fold"
             )
-        for line in self.body:
-            # Text and not str: a method's name may hold what rich reads as markup.
-            table.add_row(*(Text(cell) for cell in line))
+        for row in self.body:
+            table.add_row(*map(Text, row))
         return table
 
-    def turned(self) -> Grid:
-        """Rows as columns."""
-        head, *body = [list(line) for line in zip(self.head, *self.body, strict=True)]
+    def transposed(self) -> Grid:
+        """Returns the grid with rows and columns swapped."""
+        head, *body = map(list, zip(self.head, *self.body, strict=True))
         return Grid(head, body, 1, self.legend, self.title)

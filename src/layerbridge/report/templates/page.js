@@ -4,23 +4,23 @@
   const button = document.getElementById("theme");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => {
-    // A page from a file may be forbidden to remember anything.
+    // A browser may deny storage to a page from a file.
     try { return localStorage.getItem("layerbridge-theme"); } catch { return null; }
   };
   const shown = () => root.dataset.theme || (dark.matches ? "dark" : "light");
-  const tell = () => button.setAttribute("aria-pressed", String(shown() === "dark"));
+  const update = () => button.setAttribute("aria-pressed", String(shown() === "dark"));
   const before = stored();
   if (before === "dark" || before === "light") root.dataset.theme = before;
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = shown() === "dark" ? "light" : "dark";
     try { localStorage.setItem("layerbridge-theme", root.dataset.theme); } catch { /* as above */ }
-    tell();
+    update();
   });
-  dark.addEventListener("change", tell);
-  tell();
+  dark.addEventListener("change", update);
+  update();
 
-  // What is folded away would not be printed.
+  // Browsers do not print closed details.
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];

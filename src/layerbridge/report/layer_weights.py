@@ -1,0 +1,71 @@
+"""Layer weights in result files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from layerbridge.errors import ResultError
+from layerbridge.evaluation.results import Result
+
+
+def by_method(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Returns the results of each method, in order of appearance."""
+    methods: dict[str, list[Result]] = {}
+    for result in results:
+        methods.setdefault(result.method, []).append(result)
+    return methods
+
+
+def weights_of(result: Result) -> dict[str, Sequence[float]]:
+    """Returns the layer weights of a result by language; empty if it has none."""
+    entries = result.languages.items()
+    return {code: entry.layer_weights for code, entry in entries if entry.layer_weights is not None}
+
+
+def mean_weights(result: Result) -> list[float]:
+    """Returns the layer weights of a result, each language counting the same."""
+    return column_means([*weights_of(result).values()])
+
+
+def column_means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Returns the mean of each column."""
+    return [fmean(column) for column in zip(*rows, strict=True)]
+
+
+def first_layer_of(results: Sequence[Result]) -> int:
+    """Returns the number of the first layer: 0 if the embedding layer is fused as well, else 1."""
+    bridge = results[0].settings.get("bridge")
+    return 0 if isinstance(bridge, dict) and bridge.get("embedding_layer") else 1
+
+
+def depth_of(results: Sequence[Result]) -> int:
+    """Returns the number of layers that all the weights have.
+
+    Raises:
+        ResultError: no result has layer weights, their numbers of layers differ, or a weight is not
+            a finite number.
+    """
+    depths: dict[int, str] = {}
+    for result in results:
+        for code, weights in weights_of(result).items():
+            # Python reads NaN and Infinity from JSON.
+            if not weights or not all(map(math.isfinite, weights)):
+                raise ResultError(
+                    f"the layer weights of {result.method} in {code} are not all finite numbers",
+                    hint="evaluate it again",
+                )
+            depths[len(weights)] = result.method
+    if not depths:
+        raise ResultError(
+            "no result has layer weights",
+            hint="evaluate a bridge whose fusion has them, such as global-softmax",
+        )
+    if len(depths) > 1:
+        numbers = " and ".join(f"{depth} ({method})" for depth, method in sorted(depths.items()))
+        raise ResultError(
+            f"the results have different numbers of layers: {numbers}",
+            allowed="results of one encoder",
+        )
+    return next(iter(depths))
