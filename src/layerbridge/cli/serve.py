@@ -129,13 +129,14 @@ def serve(
 def _with_vllm(engine: str) -> bool:
     if engine != "auto":
         return engine == "vllm"
-    from layerbridge.serving.vllm_engine import problem
+    from layerbridge.serving.vllm_launch import unavailable_reason
 
-    return problem() is None
+    return unavailable_reason() is None
 
 
 def _vllm(load: Any, settings: dict[str, Any], on_batch: OnBatch) -> Engine:
-    from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
+    from layerbridge.serving.vllm_engine import VLLMEngine
+    from layerbridge.serving.vllm_launch import VLLMSettings
 
     return VLLMEngine(load, VLLMSettings(**settings), on_batch)
 

@@ -1,4 +1,4 @@
-"""Routes: one file for each kind of request; ``routers`` has them all."""
+"""Routes: one module per kind of request; ``routers`` has them all."""
 
 from layerbridge.serving.routes import (
     chat,

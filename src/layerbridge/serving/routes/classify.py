@@ -1,4 +1,4 @@
-"""POST /v1/classify, which is not OpenAI's: a text's answer among options."""
+"""POST /v1/classify, not in OpenAI's API: chooses among options."""
 
 from __future__ import annotations
 
@@ -6,41 +6,34 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.serving.handlers import while_client_waits
-from layerbridge.serving.limits import in_time
+from layerbridge.serving.handlers import run_limited
 from layerbridge.serving.requests import Question
 from layerbridge.serving.responses import ClassifyReply, OptionScore
-from layerbridge.serving.routes.refusals import REFUSALS
+from layerbridge.serving.routes.error_responses import ERROR_RESPONSES
 from layerbridge.serving.schema import ClassifyRequest
-from layerbridge.serving.service import Service, service_of
+from layerbridge.serving.service import ServiceDependency
 
 router = APIRouter()
 
 
-@router.post("/v1/classify", response_model=ClassifyReply, responses=REFUSALS)
-async def classify(asked: ClassifyRequest, request: Request) -> Response:
-    """Ranks options by how likely the language model is to answer them."""
-    service = service_of(request)
-    service.check_model(asked.model)
-    service.limits.check_text(asked.text, "text")
-    service.limits.check_text(asked.instruction, "instruction")
-    service.limits.check_options(asked.options)
-    return await while_client_waits(request, _classify(service, asked))
-
-
-async def _classify(service: Service, asked: ClassifyRequest) -> Response:
+@router.post("/v1/classify", response_model=ClassifyReply, responses=ERROR_RESPONSES)
+async def classify(body: ClassifyRequest, request: Request, service: ServiceDependency) -> Response:
+    """Scores options by their likelihood as the language model's answer."""
+    service.check_model(body.model)
+    service.limits.check_text(body.text, "text")
+    service.limits.check_text(body.instruction, "instruction")
+    service.limits.check_options(body.options)
     question = Question(
-        bridge=asked.model,
-        text=asked.text,
-        options=None if asked.options is None else tuple(asked.options),
-        instruction=asked.instruction,
-        normalize=asked.normalize,
+        bridge=body.model,
+        text=body.text,
+        options=None if body.options is None else tuple(body.options),
+        instruction=body.instruction,
+        normalize=body.normalize,
     )
-    async with in_time(service.limits.timeout_s), service.gate.admit():
-        found = await service.engine.classify(question)
+    result = await run_limited(request, service, lambda: service.engine.classify(question))
     scores = [
-        OptionScore(option=option, score=score, probability=found.probabilities[option])
-        for option, score in found.scores.items()
+        OptionScore(option=option, score=score, probability=result.probabilities[option])
+        for option, score in result.scores.items()
     ]
-    reply = ClassifyReply(model=asked.model, choice=found.choice, options=scores)
+    reply = ClassifyReply(model=body.model, choice=result.choice, options=scores)
     return JSONResponse(reply.model_dump())
