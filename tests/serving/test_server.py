@@ -4,7 +4,7 @@ from fake_engine import FakeEngine
 from layerbridge.errors import BackboneError, LayerBridgeError
 from layerbridge.serving.app import create_app
 from layerbridge.serving.engine import EngineDownError
-from layerbridge.serving.server import Address, serve
+from layerbridge.serving.server import serve
 from layerbridge.serving.supervised import Supervised
 
 
@@ -31,7 +31,7 @@ class Unstartable(FakeEngine):
 def test_an_engine_that_does_not_start_ends_the_server_with_the_reason(error, kind, caplog):
     engine = Supervised(Unstartable(error))
     with pytest.raises(kind) as told:
-        serve(create_app(engine), engine, Address(port=0))
+        serve(create_app(engine), engine, port=0)
     assert str(told.value) == str(error)
     # In one line, which is the user's to read: no traceback.
     (record,) = [found for found in caplog.records if "failed to start:" in found.message]

@@ -8,7 +8,7 @@ from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
-from layerbridge.serving.torch_engine import TorchEngine, TorchSettings
+from layerbridge.serving.torch_engine import TorchEngine
 
 TEXTS = [
     "The market rose",
@@ -33,9 +33,7 @@ def running(bridges):
     def run(body, *, load=lambda: bridges, **settings):
         async def whole():
             batches = []
-            engine = TorchEngine(
-                load, TorchSettings(**settings), lambda kind, rows: batches.append((kind, rows))
-            )
+            engine = TorchEngine(load, lambda kind, rows: batches.append((kind, rows)), **settings)
             await engine.start()
             try:
                 return await asyncio.wait_for(body(engine, batches), 60)

@@ -148,11 +148,7 @@ async def _disconnected(request: Request, error: Exception) -> Response:
 
 
 class HeadersMiddleware:
-    """ASGI middleware that adds security headers.
-
-    Args:
-        app: the next ASGI app.
-    """
+    """ASGI middleware that adds security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -171,12 +167,7 @@ class HeadersMiddleware:
 
 
 class CheckMiddleware:
-    """ASGI middleware that checks requests before their bodies are read.
-
-    Args:
-        app: the next ASGI app.
-        check: raises an ``ApiError`` to refuse a request.
-    """
+    """ASGI middleware whose ``check`` may refuse a request with an ``ApiError``."""
 
     def __init__(self, app: ASGIApp, check: Callable[[Scope], None]) -> None:
         self._app = app

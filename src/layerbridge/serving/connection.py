@@ -18,11 +18,7 @@ T = TypeVar("T")
 
 
 async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits the work, and cancels it as soon as the client disconnects.
-
-    Args:
-        receive: of a request whose body has been read.
-        work: done for the client.
+    """Awaits the work for a request whose body has been read; cancels it on a disconnect.
 
     Raises:
         ClientDisconnect: the client disconnected.

@@ -20,9 +20,6 @@ class TokenDecoder:
     """Tokens → text that no later token can change.
 
     The parts together are ``tokenizer.decode(ids, skip_special_tokens=True)``.
-
-    Args:
-        vocabulary: the language model's.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -75,11 +72,7 @@ class TokenDecoder:
 
 
 class StopStrings:
-    """Cuts text before the stop string that is completed first, however the text is split.
-
-    Args:
-        stops: the strings.
-    """
+    """Cuts text before the stop string that is completed first, however the text is split."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -111,7 +104,7 @@ class Detokenizer:
     """The text of one completion as it is generated.
 
     Args:
-        vocabulary: the language model's.
+        vocabulary: decodes the tokens.
         stops: strings that end the completion and are not part of it.
         strip: remove white space at the beginning.
 

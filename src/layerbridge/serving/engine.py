@@ -23,12 +23,7 @@ class EngineDownError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """An engine's load.
-
-    Attributes:
-        waiting: requests not yet started.
-        running: requests in progress.
-    """
+    """The number of requests not yet started, and of those in progress."""
 
     waiting: int
     running: int
@@ -89,12 +84,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Base of the engines that load the bridges in this process.
-
-    Args:
-        load: loads the bridges.
-        on_batch: called with every batch.
-    """
+    """Base of the engines, which load the bridges in this process."""
 
     def __init__(self, load: Callable[[], Bridges], on_batch: OnBatch | None) -> None:
         self._load_bridges = load

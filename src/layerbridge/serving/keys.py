@@ -23,11 +23,8 @@ OPEN_FOLDER = "/page/"
 class Keys:
     """API keys, kept as digests. All are compared, each in constant time.
 
-    Args:
-        keys: at least one.
-
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no key.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:

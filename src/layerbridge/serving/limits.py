@@ -96,11 +96,7 @@ def _check_count(count: int, maximum: int, unit: str, param: str) -> None:
 
 
 class Gate:
-    """Admits as many completions as may run at once; others wait in order of arrival.
-
-    Args:
-        limits: ``concurrency`` and ``queue``.
-    """
+    """Admits as many completions as may run at once; others wait in order of arrival."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -181,12 +177,7 @@ async def time_limit(timeout_s: float) -> AsyncIterator[None]:
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware that reads the body up to a limit and passes it on in one piece.
-
-    Args:
-        app: the next ASGI app.
-        limits: ``max_body_bytes`` and ``body_timeout_s``.
-    """
+    """ASGI middleware that reads the body up to a limit and passes it on in one piece."""
 
     # A client that sends everything before it reads would miss an earlier response, so up to this
     # many times the limit is read and discarded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -42,33 +42,34 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
 
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
-        ) -> Histogram:
-            full = f"layerbridge_{name}"
-            return Histogram(full, text, labels, buckets=buckets, registry=self.registry)
-
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(f"layerbridge_{name}", text, labels, registry=self.registry)
-
-        self.requests = counter("requests", "Finished requests.", ("route", "status"))
-        self.request_seconds = histogram(
-            "request_seconds", "Time from request to end of response.", _SECONDS, ("route",)
+        self._common: dict[str, Any] = {"namespace": "layerbridge", "registry": self.registry}
+        common = self._common
+        self.requests = Counter("requests", "Finished requests.", ("route", "status"), **common)
+        self.errors = Counter("errors", "Errors by code.", ("code",), **common)
+        self.prompt_tokens = Counter("prompt_tokens", "Positions of prompts.", **common)
+        self.generated_tokens = Counter("generated_tokens", "Generated tokens.", **common)
+        self.batch_rows = Histogram(
+            "batch_rows", "Rows of each batch of the engine.", ("kind",), buckets=_ROWS, **common
         )
-        self.errors = counter("errors", "Errors by code.", ("code",))
-        self.batch_rows = histogram(
-            "batch_rows", "Rows of each batch of the engine.", _ROWS, ("kind",)
+        self.request_seconds = Histogram(
+            "request_seconds",
+            "Time from request to end of response.",
+            ("route",),
+            buckets=_SECONDS,
+            **common,
         )
-        self.first_token_seconds = histogram(
-            "time_to_first_token_seconds", "Time from request to first token.", _SECONDS
+        self.first_token_seconds = Histogram(
+            "time_to_first_token_seconds",
+            "Time from request to first token.",
+            buckets=_SECONDS,
+            **common,
         )
-        self.token_seconds = histogram(
+        self.token_seconds = Histogram(
             "time_per_output_token_seconds",
             "Mean time between the tokens of a completion.",
-            _TOKEN_SECONDS,
+            buckets=_TOKEN_SECONDS,
+            **common,
         )
-        self.prompt_tokens = counter("prompt_tokens", "Positions of prompts.")
-        self.generated_tokens = counter("generated_tokens", "Generated tokens.")
 
     def on_batch(self, kind: str, rows: int) -> None:
         """Counts a batch (an ``engine.OnBatch``); callable from any thread."""
@@ -83,8 +84,7 @@ class Metrics:
             ("gate_running", "Completions with a slot.", lambda: gate.running),
             ("ready", "Whether the engine is ready.", lambda: float(engine.state == "ready")),
         ):
-            gauge = Gauge(f"layerbridge_{name}", text, registry=self.registry)
-            gauge.set_function(value)
+            Gauge(name, text, **self._common).set_function(value)
 
     def text(self) -> bytes:
         """Returns all metrics in Prometheus' format."""
@@ -92,12 +92,7 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """ASGI middleware that counts requests by route and status.
-
-    Args:
-        app: the next ASGI app.
-        metrics: where to count.
-    """
+    """ASGI middleware that counts requests by route and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

@@ -11,12 +11,7 @@ _KEY = "key"
 
 
 def openapi_document(app: FastAPI, *, keys: bool) -> dict[str, Any]:
-    """Returns the document of an app.
-
-    Args:
-        app: with its routes.
-        keys: whether ``/v1`` needs an API key.
-    """
+    """Returns the document of an app; with ``keys``, ``/v1`` needs an API key."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     for path, methods in document["paths"].items():
         for operation in methods.values():

@@ -69,11 +69,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Started:
-    """Generation has started.
-
-    Attributes:
-        prompt_tokens: positions of the language model's input, soft prompt included.
-    """
+    """Generation has started; the prompt is counted with its soft prompt."""
 
     prompt_tokens: int
 
@@ -95,11 +91,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Finished:
-    """Generation has ended.
-
-    Attributes:
-        reason: ``"stop"`` at an end token, ``"length"`` at ``max_tokens`` or the context limit.
-    """
+    """Generation has ended at an end token, ``max_tokens`` or the context limit."""
 
     reason: FinishReason
 

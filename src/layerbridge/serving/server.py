@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -26,53 +25,47 @@ POLL_S = 0.05
 GRACE_S = 5
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens.
+def listen(host: str, port: int) -> socket.socket:
+    """Opens a port; 0 for a free one.
 
-    Attributes:
-        host: loopback by default, as the API is open to everyone who reaches the port.
-        port: 0 for a free one.
+    Raises:
+        ConfigError: it is not available.
     """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-
-    def listen(self) -> socket.socket:
-        """Opens the port.
-
-        Raises:
-            ConfigError: it is not available.
-        """
-        try:
-            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-            return socket.create_server((self.host, self.port), family=family, backlog=2048)
-        except (OSError, OverflowError) as error:
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if number and number > 0 else str(error)
-            raise ConfigError(
-                f"cannot listen on {self.host}:{self.port} ({reason})",
-                allowed="a host of this machine and a free port",
-                hint="use --port 0 for a free one",
-            ) from None
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({reason})",
+            allowed="a host of this machine and a free port",
+            hint="use --port 0 for a free one",
+        ) from None
 
 
 def serve(
-    app: FastAPI, engine: Supervised, address: Address | None = None, *, drain_s: float = 30.0
+    app: FastAPI,
+    engine: Supervised,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    drain_s: float = 30.0,
 ) -> None:
     """Serves until a signal or until the engine fails to start.
 
     Args:
         app: of ``create_app``.
         engine: the app's.
-        address: where to listen.
+        host: loopback by default, as the API is open to everyone who reaches the port.
+        port: 0 for a free one.
         drain_s: how long running requests may take to finish.
 
     Raises:
         ConfigError: the port is not available.
         LayerBridgeError: the engine failed to start.
     """
-    listening = (address or Address()).listen()
+    listening = listen(host, port)
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     say(f"{url} · loading the models …")

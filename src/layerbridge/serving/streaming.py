@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from layerbridge.serving.detokenizer import Detokenizer
@@ -90,12 +89,7 @@ class CompletionStream:
         ]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,7 +132,7 @@ class CompletionStream:
 
     async def _generate(self, index: int, prompt: Prompt, detokenizer: Detokenizer) -> None:
         tokens: list[OffsetToken] = []
-        times = _TokenTimes(self._metrics, self._arrived)
+        times: list[float] = []
         reason: FinishReason | None = None
         text = ""
         events = self._engine.generate(prompt)
@@ -150,8 +144,7 @@ class CompletionStream:
                         self._metrics.prompt_tokens.inc(event.prompt_tokens)
                         self._queue.put_nowait(Delta(index, is_start=True))
                     case Token():
-                        times.record()
-                        self.completion_tokens += 1
+                        self._count_token(times)
                         tokens.append(OffsetToken(event, detokenizer.decoded))
                         text = detokenizer.push(event.id)
                         if detokenizer.stopped:
@@ -164,7 +157,9 @@ class CompletionStream:
                     case Finished():
                         reason = event.reason
         finally:
-            times.finish()
+            if len(times) > 1:
+                mean = (times[-1] - times[0]) / (len(times) - 1)
+                self._metrics.token_seconds.observe(mean)
             close = getattr(events, "aclose", None)
             if close is not None:
                 await close()
@@ -176,27 +171,12 @@ class CompletionStream:
         reason = "stop" if detokenizer.stopped else reason
         self._queue.put_nowait(Delta(index, text, rest, reason))
 
-
-class _TokenTimes:
-    """Measures the times of a completion's tokens."""
-
-    def __init__(self, metrics: Metrics, arrived: float) -> None:
-        self._metrics = metrics
-        self._arrived = arrived
-        self._first = self._last = 0.0
-        self._count = 0
-
-    def record(self) -> None:
-        self._last = perf_counter()
-        if not self._count:
-            self._first = self._last
-            self._metrics.first_token_seconds.observe(self._first - self._arrived)
-        self._count += 1
+    def _count_token(self, times: list[float]) -> None:
+        times.append(perf_counter())
+        if len(times) == 1:
+            self._metrics.first_token_seconds.observe(times[0] - self._arrived)
         self._metrics.generated_tokens.inc()
-
-    def finish(self) -> None:
-        if self._count > 1:
-            self._metrics.token_seconds.observe((self._last - self._first) / (self._count - 1))
+        self.completion_tokens += 1
 
 
 def _take(tokens: list[OffsetToken], emitted: int) -> tuple[OffsetToken, ...]:

@@ -62,9 +62,7 @@ class Supervised:
         """Starts the engine and its supervision."""
         try:
             await self.engine.start()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.error = error
             raise
         self._task = asyncio.create_task(self._supervise())

@@ -23,11 +23,7 @@ _Entry = tuple[Prompt, "asyncio.Future[Tensor]"]
 
 
 class TextEncoder:
-    """The one thread that runs torch for vLLM. Legend: T LM tokens, D LM width.
-
-    Args:
-        on_batch: called with every batch.
-    """
+    """The one thread that runs torch for vLLM. Legend: T LM tokens, D LM width."""
 
     def __init__(self, on_batch: OnBatch) -> None:
         self.bridges: Bridges | None = None

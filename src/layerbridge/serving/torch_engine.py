@@ -27,26 +27,12 @@ from layerbridge.serving.requests import Event, Finished, Prompt, Question, Star
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TorchSettings:
-    """Batching of the engine.
-
-    Attributes:
-        max_batch: maximum rows.
-        wait_ms: how long an idle engine waits for more requests to batch.
-    """
-
-    max_batch: int = 32
-    wait_ms: float = 3.0
-
-
 @dataclass(eq=False)
 class _Job:
     """A request, and the queue for its results."""
 
     request: Any
     queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    abandoned: bool = False  # whether nobody reads the queue any more
     generated: int = 0  # tokens so far
     max_tokens: int = 0
 
@@ -64,8 +50,9 @@ class TorchEngine(LocalEngine):
 
     Args:
         load: loads the bridges; called by ``start`` in the engine's thread.
-        settings: batching.
         on_batch: called with every batch.
+        max_batch: maximum rows.
+        wait_ms: how long an idle engine waits for more requests to batch.
     """
 
     name = "torch"
@@ -73,11 +60,14 @@ class TorchEngine(LocalEngine):
     def __init__(
         self,
         load: Callable[[], Bridges],
-        settings: TorchSettings | None = None,
         on_batch: OnBatch | None = None,
+        *,
+        max_batch: int = 32,
+        wait_ms: float = 3.0,
     ) -> None:
         super().__init__(load, on_batch)
-        self.settings = settings or TorchSettings()
+        self._max_batch = max_batch
+        self._wait_s = wait_ms / 1000
         self._prompts: deque[_Job] = deque()
         self._queries: deque[_Job] = deque()  # classifications and layer weights
         self._open: set[_Job] = set()  # jobs that somebody waits for
@@ -179,7 +169,6 @@ class TorchEngine(LocalEngine):
         return job
 
     def _abandon(self, job: _Job) -> None:
-        job.abandoned = True
         with self._changed:
             self._open.discard(job)
 
@@ -224,8 +213,8 @@ class TorchEngine(LocalEngine):
             while not (self.load.waiting or self._stopping):
                 self._changed.wait(self._heap.when_idle())
             # More requests may arrive at the same moment.
-            deadline = time.monotonic() + self.settings.wait_ms / 1000
-            while not self._stopping and self.load.waiting < self.settings.max_batch:
+            deadline = time.monotonic() + self._wait_s
+            while not self._stopping and self.load.waiting < self._max_batch:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
@@ -237,13 +226,13 @@ class TorchEngine(LocalEngine):
         with self._changed:
             while queue and len(jobs) < limit:
                 job = queue.popleft()
-                if not job.abandoned:
+                if job in self._open:
                     jobs.append(job)
         return jobs
 
     def _run_queries(self) -> None:
         """Runs classifications and layer weights, those of the same kind as one batch."""
-        jobs = self._take(self._queries, self.settings.max_batch)
+        jobs = self._take(self._queries, self._max_batch)
         groups: dict[Any, list[_Job]] = defaultdict(list)
         for job in jobs:
             groups[_batch_key(job.request)].append(job)
@@ -270,7 +259,7 @@ class TorchEngine(LocalEngine):
 
     def _admit(self) -> None:
         """Prefills as many waiting prompts as there are free rows."""
-        waiting = self._take(self._prompts, self.settings.max_batch - self._rows)
+        waiting = self._take(self._prompts, self._max_batch - self._rows)
         if not waiting:
             return
         self._on_batch("encode", len(waiting))
@@ -319,7 +308,7 @@ class TorchEngine(LocalEngine):
         kept = []
         tokens = batch.decoding.sample()
         for index, (job, token) in enumerate(zip(batch.jobs, tokens, strict=True)):
-            if job.abandoned:
+            if job not in self._open:
                 continue
             if token.id in stop_ids and not job.request.sampling.ignore_eos:
                 events.append((job, Finished("stop")))

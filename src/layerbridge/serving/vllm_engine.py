@@ -77,8 +77,7 @@ class VLLMEngine(LocalEngine):
         self._trimming: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self._request_ids: set[str] = set()  # of the requests in vLLM
-        self._waiting = 0
-        self._running = 0
+        self._started: dict[int, bool] = {}  # by request
 
     @property
     def state(self) -> State:
@@ -90,7 +89,8 @@ class VLLMEngine(LocalEngine):
     @property
     def load(self) -> Load:
         """The number of waiting and running requests."""
-        return Load(self._waiting, self._running)
+        running = sum(self._started.values())
+        return Load(len(self._started) - running, running)
 
     async def start(self) -> None:
         """Loads the bridges, unless they are loaded already, and starts vLLM.
@@ -230,21 +230,12 @@ class VLLMEngine(LocalEngine):
     @contextmanager
     def _counted(self) -> Iterator[Callable[[], None]]:
         """Counts a request as waiting and, once the yielded function is called, as running."""
-        started = False
-
-        def count_started() -> None:
-            nonlocal started
-            started = True
-            self._waiting, self._running = self._waiting - 1, self._running + 1
-
-        self._waiting += 1
+        number = next(self._numbers)
+        self._started[number] = False
         try:
-            yield count_started
+            yield lambda: self._started.update({number: True})
         finally:
-            if started:
-                self._running -= 1
-            else:
-                self._waiting -= 1
+            del self._started[number]
 
     def _max_new_tokens(self, prompt_tokens: int) -> int:
         """Returns how many tokens fit after a prompt.

@@ -15,11 +15,7 @@ _BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 class Vocabulary:
-    """The language model's tokenizer, as far as decoding needs it.
-
-    Args:
-        tokenizer: the language model's.
-    """
+    """The language model's tokenizer, as far as decoding needs it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -29,11 +25,9 @@ class Vocabulary:
         self._backend = tokenizer.backend_tokenizer if self.windowed else None
 
     def decode(self, ids: Sequence[int], *, clean: bool = False) -> str:
-        """Decodes tokens and skips special ones.
+        """Decodes tokens without special ones.
 
-        Args:
-            ids: in order.
-            clean: remove spaces as ``tokenizer.decode`` does when so configured.
+        ``clean`` removes spaces if ``tokenizer.decode`` is configured to.
         """
         text: str
         if self._backend is not None and not clean:

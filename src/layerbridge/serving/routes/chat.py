@@ -51,12 +51,7 @@ async def chat(body: ChatRequest, request: Request, service: ServiceDependency) 
 
 
 class ChatFormat:
-    """Writes completions as chat messages.
-
-    Args:
-        body: the request.
-        vocabulary: the language model's.
-    """
+    """Writes completions as chat messages."""
 
     def __init__(self, body: ChatRequest, vocabulary: Vocabulary) -> None:
         self._logprobs_requested = body.logprobs

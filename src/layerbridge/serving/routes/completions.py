@@ -46,12 +46,7 @@ async def completions(
 
 
 class CompletionFormat:
-    """Writes completions as plain text.
-
-    Args:
-        body: the request.
-        vocabulary: the language model's.
-    """
+    """Writes completions as plain text."""
 
     def __init__(self, body: CompletionRequest, vocabulary: Vocabulary) -> None:
         self._logprobs_requested = body.logprobs is not None
