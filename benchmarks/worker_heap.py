@@ -30,8 +30,8 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.progress import say
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.heap import KERNEL_CACHE, WorkerHeap
-from layerbridge.serving.requests import Ask
-from layerbridge.serving.vllm_engine import VLLMSettings, launch
+from layerbridge.serving.requests import Prompt
+from layerbridge.serving.vllm_launch import VLLMSettings, launch
 
 CLIENTS = 64
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -47,7 +47,7 @@ class WatchedHeap(WorkerHeap):
     def heap(self, tidy: bool) -> dict[str, int]:
         """Bytes."""
         if tidy:
-            self.tidy_heap()
+            self.trim_heap()
         ask = ctypes.CDLL(None).mallinfo2
         ask.restype = _Told
         told = ask()
@@ -63,7 +63,7 @@ async def watch(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The heap, every 20 seconds."""
     bridges = Bridges.load([arguments.run], LoadOptions("float32"), weights=False)
     (name,) = bridges
-    rows = bridges.embeds([Ask(name, text) for text in texts(400)])
+    rows = bridges.embeds([Prompt(name, text) for text in texts(400)])
     extra = {"worker_extension_cls": "worker_heap.WatchedHeap"}
     llm, _ = launch(VLLMSettings(enforce_eager=True, extra=extra).arguments(bridges))
     draw = random.Random(0)

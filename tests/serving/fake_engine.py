@@ -11,8 +11,8 @@ from layerbridge.hub.sources import Source
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.inference import LayerWeights, classification
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDown, Load
-from layerbridge.serving.requests import Begun, Finished, Token
+from layerbridge.serving.engine import EngineDownError, Load
+from layerbridge.serving.requests import Finished, Started, Token
 
 TOKENIZER = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
 OPTIONS = ["country", "currency"]
@@ -45,7 +45,7 @@ def echo(ask):
 
 class FakeEngine:
     """Args:
-    write: Ask → the text it answers, or the token ids.
+    write: Prompt → the text it answers, or the token ids.
     pause_s: before each token.
     start_s: until it is ready.
     fails: token number → what is raised in its place; -1 is before it begins.
@@ -91,7 +91,7 @@ class FakeEngine:
             written = self.write(ask)
             ids = ids_of(written) if isinstance(written, str) else written
             most = ask.sampling.max_tokens
-            yield Begun(prompt_tokens=len(ask.text) + 1)
+            yield Started(prompt_tokens=len(ask.text) + 1)
             for place, id in enumerate(ids[:most]):
                 await asyncio.sleep(self.pause_s)
                 self._fail(place)
@@ -113,7 +113,7 @@ class FakeEngine:
         await self._work()
         options = question.options or OPTIONS
         if len(set(options)) != len(options):
-            raise DataError("an option is there twice", allowed="each option once")
+            raise DataError("duplicate option", allowed="each option once")
         return classification(options, -torch.arange(1.0, len(options) + 1))
 
     async def layer_weights(self, bridge, text):
@@ -136,6 +136,6 @@ class FakeEngine:
     def _fail(self, place):
         if place in self.fails:
             error = self.fails[place]
-            if error is EngineDown:
+            if error is EngineDownError:
                 self.state = "down"
-            raise error("/secret/path" if error is EngineDown else "secret")
+            raise error("/secret/path" if error is EngineDownError else "secret")

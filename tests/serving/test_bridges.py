@@ -8,7 +8,7 @@ from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.packing import pack
 from layerbridge.serving.bridges import Bridges, names
-from layerbridge.serving.requests import Ask
+from layerbridge.serving.requests import Prompt
 
 FLOAT32 = LoadOptions(dtype="float32")
 TEXTS = ["The market rose", "ශ්‍රී ලංකාව", "a"]
@@ -51,10 +51,10 @@ def test_embeds_are_the_librarys_row_by_row(saved):
         [saved("token"), saved("last", fusion="last", instruction="Say:")], FLOAT32
     )
     asks = [
-        Ask("token", TEXTS[0]),
-        Ask("last", TEXTS[1]),
-        Ask("token", TEXTS[2]),
-        Ask("last", TEXTS[0], instruction="Answer at once:"),
+        Prompt("token", TEXTS[0]),
+        Prompt("last", TEXTS[1]),
+        Prompt("token", TEXTS[2]),
+        Prompt("last", TEXTS[0], instruction="Answer at once:"),
     ]
     for ask, found in zip(asks, bridges.embeds(asks), strict=True):
         bridge = bridges[ask.bridge]
@@ -64,15 +64,15 @@ def test_embeds_are_the_librarys_row_by_row(saved):
 
 def test_on_a_cpu_rows_of_about_one_length_go_together(saved, monkeypatch):
     bridges = Bridges.load([saved("token")], FLOAT32)
-    assert bridges.passes([7]) == [[0]]
-    assert bridges.passes([5, 9, 4, 8]) == [[1, 3, 0, 2]]
+    assert bridges.batches([7]) == [[0]]
+    assert bridges.batches([5, 9, 4, 8]) == [[1, 3, 0, 2]]
     monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 18)
-    assert bridges.passes([5, 9, 4, 8, 30]) == [[4], [1, 3], [0, 2]]
+    assert bridges.batches([5, 9, 4, 8, 30]) == [[4], [1, 3], [0, 2]]
     reads = []
     bridge = bridges["token"]
     encode = bridge.encode
     monkeypatch.setattr(bridge, "encode", lambda texts: reads.append(texts) or encode(texts))
-    asks = [Ask("token", text * times) for times in (1, 3) for text in TEXTS]
+    asks = [Prompt("token", text * times) for times in (1, 3) for text in TEXTS]
     together = bridges.embeds(asks)
     assert len(reads) > 1
     for ask, found in zip(asks, together, strict=True):
@@ -84,12 +84,12 @@ def test_room_is_what_the_language_model_can_read(make_bridge, folder):
     bridges = Bridges({"b": bridge}, resolve(str(folder("llama"))))
     most = bridge.language_model.max_tokens
     assert most is not None
-    assert bridges.room(most - 1) == 1
+    assert bridges.max_new_tokens(most - 1) == 1
     with pytest.raises(DataError) as caught:
-        bridges.room(most)
+        bridges.max_new_tokens(most)
     assert str(caught.value) == (
-        f"text and instruction come to {most} tokens; allowed: fewer than {most}, what the "
-        "language model can read"
+        f"text and instruction come to {most} tokens; allowed: fewer than {most}, the "
+        "language model's context length"
     )
 
 
@@ -119,7 +119,8 @@ def test_names(runs, expected):
 
 def test_names_that_cannot_be_told_apart():
     with pytest.raises(
-        ConfigError, match=r"'a' and 'b/x' would both be called 'x'; next: NAME=RUN"
+        ConfigError,
+        match=r"'a' and 'b/x' would both be named 'x'; next: give one a name",
     ):
         names(["x=a", "b/x"])
     with pytest.raises(ConfigError, match=r"no run to serve; allowed: layerbridge serve RUN"):

@@ -2,7 +2,7 @@ import pytest
 
 from layerbridge.errors import ConfigError
 from layerbridge.serving.conversation import ChatMapping
-from layerbridge.serving.errors import BadRequestError
+from layerbridge.serving.errors import ApiError
 from layerbridge.serving.schema import Message
 
 CHAT = [
@@ -43,9 +43,9 @@ def test_a_system_that_says_nothing_leaves_the_bridge_its_instruction(system):
 
 
 def test_the_user_must_say_something():
-    with pytest.raises(BadRequestError) as caught:
+    with pytest.raises(ApiError) as caught:
         read(ChatMapping(), [("system", "a"), ("assistant", "b")])
-    assert str(caught.value) == "messages: none of them is the user's; allowed: one at least"
+    assert str(caught.value) == "messages: no user message; allowed: at least one"
     assert caught.value.param == "messages"
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fake_engine import FakeEngine
 
-from layerbridge.serving.connection import EventStream, while_connected
+from layerbridge.serving.connection import EventStream, run_while_connected
 from layerbridge.serving.limits import Limits
 
 BODIES = {
@@ -132,9 +132,9 @@ def test_work_is_over_before_its_end_is_told():
                 raise result
             return result
 
-        assert await while_connected(receive, work(5)) == 5
+        assert await run_while_connected(receive, work(5)) == 5
         with pytest.raises(KeyError):
-            await while_connected(receive, work(KeyError("a")))
+            await run_while_connected(receive, work(KeyError("a")))
 
     asyncio.run(run())
 

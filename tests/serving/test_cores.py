@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from layerbridge.serving import cores
-from layerbridge.serving.cores import Cores, keep_to, own_cores, shared
+from layerbridge.serving.cores import Cores, available_cores, bind_thread, split_cores
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells")
 
@@ -20,12 +20,12 @@ linux = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux t
     ],
 )
 def test_each_gets_cores_of_its_own(all_, language_model, encoder):
-    assert shared(all_) == Cores(language_model, encoder)
+    assert split_cores(all_) == Cores(language_model, encoder)
 
 
 @pytest.mark.parametrize("all_", [[], [3]])
 def test_one_core_is_not_shared_out(all_):
-    assert shared(all_) is None
+    assert split_cores(all_) is None
 
 
 @pytest.fixture
@@ -47,22 +47,22 @@ def system(tmp_path, monkeypatch):
 
 def test_threads_of_one_core_count_once(system):
     system({0: "0,2\n", 1: "1,3\n", 2: "0,2\n", 3: "1,3\n"}, [0, 1, 2, 3])
-    assert own_cores() == [0, 1]
+    assert available_cores() == [0, 1]
 
 
 def test_cores_of_others_are_left_to_them(system):
     system({0: "0,2\n", 1: "1,3\n", 2: "0,2\n", 3: "1,3\n"}, [2, 3])
-    assert own_cores() == [2, 3]
+    assert available_cores() == [2, 3]
 
 
 def test_where_the_system_tells_no_cores_each_processor_is_one(system):
     system({}, [4, 5])
-    assert own_cores() == [4, 5]
+    assert available_cores() == [4, 5]
 
 
 def test_two_memories_are_left_to_vllm(system):
     system({0: "0", 1: "1"}, [0, 1], nodes=2)
-    assert own_cores() == []
+    assert available_cores() == []
 
 
 @linux
@@ -72,7 +72,7 @@ def test_a_thread_keeps_to_its_cores_and_others_do_not():
     found = []
 
     def body():
-        keep_to([one])
+        bind_thread([one])
         found.extend([os.sched_getaffinity(0), torch.get_num_threads()])
 
     thread = threading.Thread(target=body)

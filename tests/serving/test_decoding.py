@@ -25,7 +25,7 @@ def alone(lm, prompt, sampling, steps):
     decoding = Decoding(lm, [prompt], [Row(sampling)])
     found = []
     for _ in range(steps):
-        (token,) = decoding.choose()
+        (token,) = decoding.sample()
         found.append(token)
         decoding.advance([token.id])
     return found
@@ -41,7 +41,7 @@ def test_greedy_tokens_are_those_of_transformers(prompts, name):
     decoding = Decoding(lm, rows, [Row(Sampling()) for _ in rows])
     found = [[] for _ in rows]
     for _ in range(6):
-        chosen = decoding.choose()
+        chosen = decoding.sample()
         for row, token in zip(found, chosen, strict=True):
             row.append(token.id)
         decoding.advance(ids(chosen))
@@ -68,14 +68,14 @@ def test_company_changes_nothing(prompts, name):
     places = [0, 1]
 
     def step(decoding, places):
-        chosen = decoding.choose()
+        chosen = decoding.sample()
         for place, token in zip(places, chosen, strict=True):
             found[place].append(token)
         decoding.advance(ids(chosen))
 
     step(decoding, places)
     step(decoding, places)
-    if decoding.joins:
+    if decoding.can_join:
         decoding.join(late)
         places = [0, 1, 2, 3]
     step(decoding, places)
@@ -105,7 +105,7 @@ def test_what_leaves_takes_its_padding_along(prompts):
 def test_logprobs_are_the_models_own_whatever_is_drawn(prompts):
     lm, rows = prompts("llama")
     sampling = Sampling(temperature=2.0, top_p=0.9, seed=1, logprobs=3)
-    (token,) = Decoding(lm, rows[:1], [Row(sampling)]).choose()
+    (token,) = Decoding(lm, rows[:1], [Row(sampling)]).sample()
     logits = lm.model(inputs_embeds=rows[0][None]).logits[0, -1].log_softmax(-1)
     assert token.logprob == pytest.approx(float(logits[token.id]), abs=1e-5)
     assert [at for at, _ in token.top] == logits.topk(3).indices.tolist()
@@ -120,7 +120,7 @@ def test_top_p_keeps_the_fewest_tokens_that_have_so_much(prompts, top_p, allowed
     decoding = Decoding(lm, rows[:1], [row])
     probabilities = torch.tensor([[0.3, 0.05, 0.5, 0.1, 0.05]])
     decoding.logits = probabilities.log()
-    drawn = {decoding.choose()[0].id for _ in range(400)}
+    drawn = {decoding.sample()[0].id for _ in range(400)}
     assert drawn == (allowed or {0, 1, 2, 3, 4})
 
 
@@ -129,7 +129,7 @@ def test_draws_follow_the_probabilities_and_the_temperature(prompts):
     for temperature, expected in ((1.0, 0.8), (2.0, 2 / 3)):
         decoding = Decoding(lm, rows[:1], [Row(Sampling(temperature=temperature, seed=0))])
         decoding.logits = torch.tensor([[0.8, 0.2]]).log()
-        draws = [decoding.choose()[0].id for _ in range(2000)]
+        draws = [decoding.sample()[0].id for _ in range(2000)]
         assert draws.count(0) / 2000 == pytest.approx(expected, abs=0.035)
 
 

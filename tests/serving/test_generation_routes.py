@@ -6,9 +6,9 @@ import pytest
 from fake_engine import TOKENIZER, FakeEngine, ids_of
 
 from layerbridge.serving.conversation import ChatMapping
-from layerbridge.serving.engine import EngineDown
+from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.limits import Limits
-from layerbridge.serving.requests import Ask, Finished, Sampling
+from layerbridge.serving.requests import Finished, Prompt, Sampling
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -96,7 +96,7 @@ def test_chat(client):
         },
     }
     sampling = Sampling(max_tokens=200)
-    assert engine.asks == [Ask("demo", SINHALA, None, sampling)]
+    assert engine.asks == [Prompt("demo", SINHALA, None, sampling)]
 
 
 def test_chat_streamed(client):
@@ -234,7 +234,7 @@ def test_sampling_reaches_the_engine(client, path):
     }
     client.post(path, json=body(path, **settings))
     sampling = Sampling(5, 0.7, 0.9, 2**63 - 1, None, True)
-    assert engine.asks == [Ask("demo", "abc", "Go.", sampling)]
+    assert engine.asks == [Prompt("demo", "abc", "Go.", sampling)]
     # An empty nucleus is the most likely token.
     client.post(path, json=body(path, top_p=0, temperature=1))
     assert engine.asks[1].sampling == Sampling()
@@ -326,8 +326,8 @@ def test_logprobs_without_others(client):
 @pytest.mark.parametrize(
     ("error", "message", "code"),
     [
-        (EngineDown, "the engine is down; try again", "engine_down"),
-        (RuntimeError, "the server made a mistake; it is in its log", "internal_error"),
+        (EngineDownError, "the engine is down; try again", "engine_down"),
+        (RuntimeError, "internal server error; see the server log", "internal_error"),
     ],
 )
 def test_an_engine_that_fails_in_the_middle(client, path, error, message, code):

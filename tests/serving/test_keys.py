@@ -7,7 +7,7 @@ from layerbridge.serving import keys as keys_module
 from layerbridge.serving.keys import Keys
 
 REFUSED = {
-    "message": "an API key is needed; send it as 'Authorization: Bearer KEY'",
+    "message": "missing or invalid API key; send it as 'Authorization: Bearer KEY'",
     "type": "invalid_request_error",
     "param": None,
     "code": "invalid_api_key",
@@ -56,12 +56,12 @@ def test_a_file_without_keys(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: FileNotFoundError"):
         Keys.from_file(file)
     file.write_text("# none\n\n")
-    with pytest.raises(ConfigError, match="has no key; allowed: one key a line"):
+    with pytest.raises(ConfigError, match="has no key; allowed: one key per line"):
         Keys.from_file(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read: UnicodeDecodeError"):
         Keys.from_file(file)
-    with pytest.raises(ConfigError, match="there is no API key"):
+    with pytest.raises(ConfigError, match="no API key; allowed: at least one"):
         Keys([])
 
 

@@ -4,8 +4,8 @@ import pytest
 from fake_engine import FakeEngine
 
 from layerbridge.errors import ConfigError
-from layerbridge.serving.errors import HttpError
-from layerbridge.serving.limits import BodyLimit, Gate, Limits, in_time
+from layerbridge.serving.errors import ApiError, ErrorMiddleware
+from layerbridge.serving.limits import BodyLimitMiddleware, Gate, Limits, time_limit
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "a"}]}
 
@@ -123,7 +123,7 @@ def test_body_size(client, chunked):
     assert error(reply) == (
         413,
         {
-            "message": "the request's body is too long; allowed: at most 100 bytes",
+            "message": "the request body is too long; allowed: at most 100 bytes",
             "type": "invalid_request_error",
             "param": None,
             "code": "request_too_large",
@@ -157,7 +157,8 @@ class Sender:
         async def app(scope, receive, send):
             self.body = await receive()
 
-        asyncio.run(BodyLimit(app, limits)(self.scope, self.receive, self.send))
+        middleware = ErrorMiddleware(BodyLimitMiddleware(app, limits))
+        asyncio.run(middleware(self.scope, self.receive, self.send))
         return self.sent[0]["status"] if self.sent else None
 
 
@@ -226,7 +227,7 @@ def test_the_gate_refuses_what_cannot_wait():
             waiting = asyncio.create_task(gate.admit(2).__aenter__())
             await asyncio.sleep(0)
             assert (gate.running, gate.waiting) == (1, 2)
-            with pytest.raises(HttpError) as caught:
+            with pytest.raises(ApiError) as caught:
                 await gate.admit().__aenter__()
             assert caught.value.status == 429
             waiting.cancel()
@@ -259,12 +260,12 @@ def test_the_gate_forgets_who_leaves_as_it_is_let_in():
 
 def test_in_time_tells_its_own_timeout_from_others():
     async def run():
-        with pytest.raises(HttpError) as caught:
-            async with in_time(0.001):
+        with pytest.raises(ApiError) as caught:
+            async with time_limit(0.001):
                 await asyncio.sleep(1)
         assert (caught.value.status, str(caught.value)) == (504, "no answer within 0.001 seconds")
         with pytest.raises(TimeoutError, match="the work's own"):
-            async with in_time(1):
+            async with time_limit(1):
                 raise TimeoutError("the work's own")
 
     asyncio.run(run())

@@ -7,7 +7,7 @@ import pytest
 from fake_engine import FakeEngine
 
 from layerbridge.serving.app import HEADERS
-from layerbridge.serving.routes.models import shown
+from layerbridge.serving.routes.models import public_name
 from layerbridge.version import __version__
 
 ASK = {"model": "demo", "text": "a"}
@@ -42,7 +42,7 @@ def test_an_engine_that_cannot_start(client, eventually, caplog):
     assert "no such folder: /secret" in caplog.text
     reply = client.post("/v1/classify", json=ASK)
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "30")
-    assert reply.json()["error"]["message"] == "the engine could not be started"
+    assert reply.json()["error"]["message"] == "the engine failed to start"
     assert client.get("/healthz").status_code == 200
 
 
@@ -75,7 +75,7 @@ def test_drain(client):
     assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
     reply = client.post("/v1/classify", json=ASK)
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
-    assert reply.json()["error"]["message"] == "the server is about to stop"
+    assert reply.json()["error"]["message"] == "the server is shutting down"
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.css", "/v1/models", "/no/such", "/metrics"])
@@ -168,13 +168,13 @@ def test_models(client):
     ],
 )
 def test_no_folder_is_shown(source, expected):
-    assert shown(source) == expected
+    assert public_name(source) == expected
 
 
 def test_a_folder_here_that_looks_like_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "models" / "mt5").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert shown("models/mt5") == "mt5"
+    assert public_name("models/mt5") == "mt5"
 
 
 def test_openapi(client):

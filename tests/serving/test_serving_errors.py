@@ -8,8 +8,8 @@ from fake_engine import FakeEngine
 from starlette.exceptions import HTTPException
 
 from layerbridge.errors import BackboneError
-from layerbridge.serving.engine import EngineDown
-from layerbridge.serving.errors import ErrorMiddleware, ErrorResponse, as_http
+from layerbridge.serving.engine import EngineDownError
+from layerbridge.serving.errors import ErrorMiddleware, to_api_error
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -63,7 +63,7 @@ def shared():
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages[0].content",
             "messages[0].content: Input should be a valid string; "
-            "messages[0].content[0]: a part of type image_url is not supported; allowed: text",
+            "messages[0].content[0]: unsupported content type image_url; allowed: text",
         ),
         (
             CHAT,
@@ -93,7 +93,7 @@ def shared():
             "temperature: Input should be less than or equal to 2",
         ),
         (CHAT, {"temperature": "0"}, "temperature", "temperature: Input should be a valid number"),
-        (CHAT, {"top_logprobs": 3}, "top_logprobs", "top_logprobs: it needs logprobs to be true"),
+        (CHAT, {"top_logprobs": 3}, "top_logprobs", "top_logprobs: requires logprobs: true"),
         (CHAT, {"n": 0}, "n", "n: Input should be greater than or equal to 1"),
         (CHAT, {"seed": 2**63}, "seed", f"seed: Input should be less than {2**63}"),
         (
@@ -137,7 +137,7 @@ def shared():
             "normalize",
             "normalize: Input should be 'sum' or 'mean'",
         ),
-        ("/v1/classify", {"options": ["a", "a"]}, None, "an option is there twice; allowed: each"),
+        ("/v1/classify", {"options": ["a", "a"]}, None, "duplicate option; allowed: each"),
         ("/v1/layer_weights", {"text": "-"}, "text", "text: Field required"),
     ],
 )
@@ -180,12 +180,12 @@ def test_what_asks_for_nothing_is_let_through(shared, body):
         (
             b'{"model": "demo", "text": "\\ud800"}',
             "application/json",
-            "text: half of a surrogate pair",
+            "text: invalid Unicode: unpaired surrogate",
         ),
         (
             b'{"model": "\\ud800", "text": "a"}',
             "application/json",
-            "model: half of a surrogate pair",
+            "model: invalid Unicode: unpaired surrogate",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_model_that_there_is_not(shared, path):
     reply = post(shared, path, {"model": "gpt-4"})
     assert reply.status_code == 404
     assert reply.json()["error"] == {
-        "message": "there is no model 'gpt-4'; allowed: demo, runs/two",
+        "message": "unknown model 'gpt-4'; allowed: demo, runs/two",
         "type": "invalid_request_error",
         "param": "model",
         "code": "model_not_found",
@@ -225,7 +225,7 @@ def test_other_paths_and_methods(shared):
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_engine_that_is_down(client, path, stream):
-    engine = FakeEngine(fails={-1: EngineDown})
+    engine = FakeEngine(fails={-1: EngineDownError})
     client = client(engine)
     for message in ("the engine is down; try again",) * 2:
         reply = post(client, path, {"stream": stream})
@@ -242,7 +242,7 @@ def test_our_own_mistakes_are_logged_and_not_told(client, path, caplog):
         reply = post(client, path, {})
     assert reply.status_code == 500
     assert reply.json()["error"] == {
-        "message": "the server made a mistake; it is in its log",
+        "message": "internal server error; see the server log",
         "type": "server_error",
         "param": None,
         "code": "internal_error",
@@ -252,11 +252,11 @@ def test_our_own_mistakes_are_logged_and_not_told(client, path, caplog):
 
 
 def test_what_else_may_be_raised():
-    found = as_http(BackboneError("a", hint="b"))
+    found = to_api_error(BackboneError("a", hint="b"))
     assert (found.status, str(found)) == (400, "a; next: b")
-    found = as_http(HTTPException(418, headers={"A": "b"}))
+    found = to_api_error(HTTPException(418, headers={"A": "b"}))
     assert (found.status, found.headers) == (418, {"A": "b"})
-    assert ErrorResponse(KeyError("a")).status_code == 500
+    assert to_api_error(KeyError("a")).status == 500
 
 
 def test_a_reply_that_has_begun_is_not_begun_again(caplog):

@@ -2,7 +2,7 @@ import re
 
 from fake_engine import FakeEngine
 
-from layerbridge.serving.engine import EngineDown
+from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.metrics import Metrics
 
 CHAT = "/v1/chat/completions"
@@ -54,7 +54,7 @@ def test_numbers(client):
 
 
 def test_errors_before_and_in_the_middle_of_a_stream(client):
-    engine = FakeEngine(fails={2: EngineDown})
+    engine = FakeEngine(fails={2: EngineDownError})
     client = client(engine)
     assert chat(client, stream=True).status_code == 200
     assert chat(client).status_code == 503

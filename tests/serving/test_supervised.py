@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from layerbridge.errors import BackboneError
-from layerbridge.serving.engine import EngineDown, Load
+from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.supervised import Supervised
 
 
@@ -34,7 +34,7 @@ class Fragile:
 
     async def classify(self, question):
         if self.state != "ready":
-            raise EngineDown("down")
+            raise EngineDownError("down")
         return question
 
 
@@ -46,10 +46,10 @@ async def until(true):
     raise AssertionError("it did not come true")
 
 
-def run(body, *failures, pauses_s=(0.0,)):
+def run(body, *failures, delays_s=(0.0,)):
     async def whole():
         engine = Fragile(failures)
-        supervised = Supervised(engine, check_s=0.001, pauses_s=pauses_s)
+        supervised = Supervised(engine, check_s=0.001, delays_s=delays_s)
         return await body(engine, supervised)
 
     return asyncio.run(whole())
@@ -61,7 +61,7 @@ def test_what_goes_down_is_stopped_and_started_again():
         assert await supervised.classify("q") == "q"
         for restarts in (1, 2):
             engine.state = "down"
-            with pytest.raises(EngineDown):
+            with pytest.raises(EngineDownError):
                 await supervised.classify("q")
             await until(lambda: supervised.state == "ready")
             assert supervised.restarts == restarts
@@ -81,7 +81,7 @@ def test_it_tries_until_it_starts_and_waits_longer_each_time():
         return supervised.restarts, clock() - began
 
     wrong = RuntimeError("not yet")
-    restarts, seconds = run(body, None, wrong, wrong, wrong, pauses_s=(0.0, 0.01, 0.05))
+    restarts, seconds = run(body, None, wrong, wrong, wrong, delays_s=(0.0, 0.01, 0.05))
     assert restarts == 4
     assert seconds >= 0.11  # the last pause is for all that follow
 
@@ -118,4 +118,4 @@ def test_an_end_while_it_waits_to_try_again():
         await asyncio.wait_for(supervised.stop(), 5)
         return engine.calls
 
-    assert run(body, pauses_s=(60.0,)) == ["start", "stop"]
+    assert run(body, delays_s=(60.0,)) == ["start", "stop"]

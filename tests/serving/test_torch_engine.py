@@ -6,9 +6,9 @@ import pytest
 from layerbridge.errors import BackboneError, DataError
 from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDown, Load
-from layerbridge.serving.requests import Ask, Begun, Finished, Question, Sampling, Token
-from layerbridge.serving.torch_engine import TorchEngine, TorchSettings
+from layerbridge.serving.engine import EngineDownError, Load
+from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.torch_engine import TorchEngine
 
 TEXTS = [
     "The market rose",
@@ -33,9 +33,7 @@ def running(bridges):
     def run(body, *, load=lambda: bridges, **settings):
         async def whole():
             batches = []
-            engine = TorchEngine(
-                load, TorchSettings(**settings), lambda kind, rows: batches.append((kind, rows))
-            )
+            engine = TorchEngine(load, lambda kind, rows: batches.append((kind, rows)), **settings)
             await engine.start()
             try:
                 return await asyncio.wait_for(body(engine, batches), 60)
@@ -64,7 +62,7 @@ def expected(bridge, text, count, instruction=None):
 
 
 def ask(bridge, text, count=6, **settings):
-    return Ask(bridge, text, sampling=Sampling(max_tokens=count, ignore_eos=True, **settings))
+    return Prompt(bridge, text, sampling=Sampling(max_tokens=count, ignore_eos=True, **settings))
 
 
 def test_tokens_are_the_librarys_alone_and_under_load(running, bridges):
@@ -89,7 +87,7 @@ def test_tokens_are_the_librarys_alone_and_under_load(running, bridges):
     }
     for one, events in zip(asks, together, strict=True):
         begun, *tokens, finished = events
-        assert isinstance(begun, Begun)
+        assert isinstance(begun, Started)
         assert finished == Finished("length")
         wanted = whole[one.bridge, one.text][: one.sampling.max_tokens]
         assert [token.id for token in tokens] == wanted
@@ -103,7 +101,7 @@ def test_an_end_token_ends_it_and_is_not_told(running, bridges):
     lm = bridges.language_model
     before, lm.eos_id = lm.eos_id, ids[3]
     try:
-        events = running(lambda engine, _: told(engine, Ask("token", TEXTS[0])))
+        events = running(lambda engine, _: told(engine, Prompt("token", TEXTS[0])))
     finally:
         lm.eos_id = before
     first = ids.index(ids[3])
@@ -114,8 +112,8 @@ def test_an_end_token_ends_it_and_is_not_told(running, bridges):
 def test_the_prompt_is_counted(running, bridges):
     bridge = bridges["last"]
     events = running(lambda engine, _: told(engine, ask("last", TEXTS[1], 1)))
-    (prompt,) = bridges.embeds([Ask("last", TEXTS[1])])
-    assert events[0] == Begun(len(prompt))
+    (prompt,) = bridges.embeds([Prompt("last", TEXTS[1])])
+    assert events[0] == Started(len(prompt))
     assert len(events) == 3
     assert bridge.config.instruction == "Say:"
 
@@ -185,7 +183,7 @@ def test_what_is_wrong_with_one_question_is_told_to_it_alone(running):
             engine.classify(Question("token", "a", ("x", "x"))),
             engine.classify(Question("token", "a")),
             engine.classify(Question("token", "a", OPTIONS)),
-            told(engine, Ask("token", "a", instruction="word " * 2000)),
+            told(engine, Prompt("token", "a", instruction="word " * 2000)),
             told(engine, ask("token", "a", 2)),
             return_exceptions=True,
         )
@@ -201,7 +199,7 @@ def test_what_is_wrong_with_one_question_is_told_to_it_alone(running):
 
 def test_no_more_tokens_than_the_model_can_read(running, bridges):
     lm = bridges.language_model
-    (prompt,) = bridges.embeds([Ask("token", "a")])
+    (prompt,) = bridges.embeds([Prompt("token", "a")])
     before, lm.max_tokens = lm.max_tokens, len(prompt) + 3
     try:
         events = running(lambda engine, _: told(engine, ask("token", "a", 50)))
@@ -282,7 +280,7 @@ def test_long_and_short_prompts_are_read_in_passes_of_their_own(running, bridges
 
 def test_rows_that_cannot_join_are_read_together(running, bridges, monkeypatch):
     monkeypatch.setattr("layerbridge.serving.bridges.CPU_TOKENS", 40)
-    monkeypatch.setattr("layerbridge.serving.decoding.Decoding.joins", False)
+    monkeypatch.setattr("layerbridge.serving.decoding.Decoding.can_join", False)
 
     async def twice(engine, batches):
         return [await read_at_once(engine, batches) for _ in range(2)]
@@ -312,7 +310,7 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
         )
         while engine.state != "down":
             await asyncio.sleep(0.001)
-        with pytest.raises(EngineDown):
+        with pytest.raises(EngineDownError):
             await engine.classify(Question("token", "a", OPTIONS))
         monkeypatch.setattr(bridges.language_model, "decode_step", real)
         await engine.stop()
@@ -320,7 +318,7 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
         return lost, await told(engine, ask("token", "a", 2))
 
     lost, events = running(body, load=load)
-    assert [type(error) for error in lost] == [EngineDown, EngineDown]
+    assert [type(error) for error in lost] == [EngineDownError, EngineDownError]
     assert str(lost[0]) == "the engine failed"
     assert events[-1] == Finished("length")
     assert loads == [1]  # the models are still there
@@ -340,7 +338,7 @@ def test_a_failure_before_anything_is_written_is_told_as_well(
             "classify": lambda: engine.classify(Question("token", "a", OPTIONS)),
             "layer_weights": lambda: engine.layer_weights("token", "a"),
         }
-        with pytest.raises(EngineDown, match="the engine failed"):
+        with pytest.raises(EngineDownError, match="the engine failed"):
             await asyncio.wait_for(asked[broken](), 20)
         return engine.load
 
@@ -354,7 +352,7 @@ def test_a_run_that_cannot_be_read():
     async def body():
         engine = TorchEngine(load)
         assert engine.state == "starting"
-        with pytest.raises(EngineDown):
+        with pytest.raises(EngineDownError):
             engine.bridges  # noqa: B018
         with pytest.raises(BackboneError, match="there is no such model"):
             await engine.start()
@@ -376,7 +374,7 @@ def test_stopping_tells_who_is_waiting(running):
 
     lost, seconds = running(body, max_batch=2)
     # Those that had the room for it may be done: the model reads no more than so many tokens.
-    assert {str(error) for error in lost if isinstance(error, EngineDown)} == {
+    assert {str(error) for error in lost if isinstance(error, EngineDownError)} == {
         "the engine was stopped"
     }
     assert seconds < 5

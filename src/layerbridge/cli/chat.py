@@ -114,24 +114,24 @@ class Chat:
             DataError: text and instruction are longer than the language model can read.
         """
         from layerbridge.serving.decoding import Decoding, Row
-        from layerbridge.serving.requests import Ask, Sampling
-        from layerbridge.serving.transcript import Transcript
+        from layerbridge.serving.detokenizer import Detokenizer
+        from layerbridge.serving.requests import Prompt, Sampling
 
         bridges = self._bridges
-        (prompt,) = bridges.embeds([Ask(self._name, text, self.instruction)])
-        room = bridges.room(len(prompt))
+        (prompt,) = bridges.embeds([Prompt(self._name, text, self.instruction)])
+        room = bridges.max_new_tokens(len(prompt))
         most = self.max_tokens if room is None else min(self.max_tokens, room)
         ends = set(bridges.language_model.stop_token_ids())
-        transcript = Transcript(self._vocabulary, strip=True)
+        detokenizer = Detokenizer(self._vocabulary, strip=True)
         decoding = Decoding(bridges.language_model, [prompt], [Row(Sampling(max_tokens=most))])
         for count in range(1, most + 1):
-            token = decoding.choose()[0].id
+            token = decoding.sample()[0].id
             if token in ends:
                 break
-            yield transcript.push(token)
+            yield detokenizer.push(token)
             if count < most:
                 decoding.advance([token])
-        yield transcript.finish()
+        yield detokenizer.finish()
 
     def hear(self, line: str) -> None:
         """A line that was typed: a text, or a command. Its mistakes and Ctrl-C end it alone."""

@@ -69,7 +69,6 @@ def serve(
     from layerbridge.serving.keys import Keys
     from layerbridge.serving.limits import Limits
     from layerbridge.serving.metrics import Metrics
-    from layerbridge.serving.server import Address
     from layerbridge.serving.server import serve as run
     from layerbridge.serving.supervised import Supervised
 
@@ -110,10 +109,9 @@ def serve(
         }
         made = _vllm(lambda: load(weights=False), parallel, metrics.on_batch)
     else:
-        from layerbridge.serving.torch_engine import TorchEngine, TorchSettings
+        from layerbridge.serving.torch_engine import TorchEngine
 
-        settings = TorchSettings(max_batch=max_batch)
-        made = TorchEngine(lambda: load(weights=True), settings, metrics.on_batch)
+        made = TorchEngine(lambda: load(weights=True), metrics.on_batch, max_batch=max_batch)
     supervised = Supervised(made)
     app = create_app(
         supervised,
@@ -123,19 +121,20 @@ def serve(
         metrics=metrics,
         cors_origins=cors_origin or (),
     )
-    run(app, supervised, Address(host, port), drain_s=drain)
+    run(app, supervised, host, port, drain_s=drain)
 
 
 def _with_vllm(engine: str) -> bool:
     if engine != "auto":
         return engine == "vllm"
-    from layerbridge.serving.vllm_engine import problem
+    from layerbridge.serving.vllm_launch import unavailable_reason
 
-    return problem() is None
+    return unavailable_reason() is None
 
 
 def _vllm(load: Any, settings: dict[str, Any], on_batch: OnBatch) -> Engine:
-    from layerbridge.serving.vllm_engine import VLLMEngine, VLLMSettings
+    from layerbridge.serving.vllm_engine import VLLMEngine
+    from layerbridge.serving.vllm_launch import VLLMSettings
 
     return VLLMEngine(load, VLLMSettings(**settings), on_batch)
 

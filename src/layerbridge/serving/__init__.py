@@ -1,6 +1,6 @@
-"""Serving: bridges over HTTP as language models are asked today, and a page to try them.
+"""Serving: bridges behind an OpenAI-compatible HTTP server, with a web page to try them.
 
-app     routes, limits, keys; knows engines by ``engine.Engine`` alone
-engine  what answers: ``torch_engine`` (embedded) or ``vllm_engine``
-bridges runs → LM input embeddings; the same for both engines
+``app`` holds routes, limits and keys and knows only the ``engine.Engine`` protocol, which
+``torch_engine`` (in process) and ``vllm_engine`` implement. ``bridges`` turns texts into language
+model input embeddings for both.
 """

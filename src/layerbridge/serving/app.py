@@ -1,16 +1,16 @@
-"""App: the HTTP server around an engine, which it knows by ``engine.Engine`` alone.
+"""App: the HTTP server around an engine.
 
-    counting · headers · CORS · keys · faults · readiness · body limit · routes
+    metrics · headers · CORS · errors · keys · readiness · body limit · routes
 
-From the outside in: what is refused is counted too, and nothing is read of a request that is not
-let in. No request leaves the machine, and nothing the app serves makes a browser send one.
+From the outside in: refused requests are counted too, and their bodies are not read. The server
+sends no request to other machines and neither does its page.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,16 +20,18 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.conversation import ChatMapping
-from layerbridge.serving.engine import Engine, EngineDown
-from layerbridge.serving.errors import ErrorMiddleware, ErrorResponse, HttpError, handle
-from layerbridge.serving.keys import KeyCheck, Keys
-from layerbridge.serving.limits import BodyLimit, Gate, Limits
-from layerbridge.serving.metrics import Counting, Metrics
-from layerbridge.serving.openapi import document
+from layerbridge.serving.engine import Engine, EngineDownError
+from layerbridge.serving.errors import ApiError, ErrorMiddleware, handle
+from layerbridge.serving.keys import Keys
+from layerbridge.serving.limits import BodyLimitMiddleware, Gate, Limits
+from layerbridge.serving.metrics import Metrics, MetricsMiddleware
+from layerbridge.serving.openapi import openapi_document
 from layerbridge.serving.routes import page, routers
 from layerbridge.serving.service import Service
 from layerbridge.version import __version__
@@ -55,19 +57,19 @@ def create_app(
     metrics: Metrics | None = None,
     cors_origins: Sequence[str] = (),
 ) -> FastAPI:
-    """An ASGI app that serves this engine, and starts and stops it with itself.
+    """Returns an ASGI app that serves this engine, and starts and stops it.
 
-    While the engine starts, ``/healthz`` and ``/readyz`` answer already. Set ``app.state.drain`` to
-    refuse new requests and let running ones end; ``app.state.service.gate.running`` says how many
-    those are.
+    While the engine starts, ``/healthz`` and ``/readyz`` already answer. Set ``app.state.drain``
+    to refuse new requests and let running ones finish; ``app.state.service.gate.running`` counts
+    those.
 
     Args:
-        engine: what answers; it has not been started.
-        limits: what it may be asked; None takes the defaults.
-        mapping: what becomes of chat messages; None takes the defaults.
-        keys: who may ask; None lets everyone.
-        metrics: what the engine was given the ``on_batch`` of; None makes one.
-        cors_origins: web pages of other origins that may ask; none by default.
+        engine: not started yet.
+        limits: of requests.
+        mapping: how chat messages are read.
+        keys: API keys; None lets everyone in.
+        metrics: whose ``on_batch`` the engine has; None for new ones.
+        cors_origins: origins of web pages that may call the API.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
@@ -76,7 +78,7 @@ def create_app(
     service = Service(engine, limits, mapping or ChatMapping(), metrics, gate, state)
     metrics.watch(engine, gate)
 
-    middleware = [Middleware(Counting, metrics=metrics), Middleware(Headers)]
+    middleware = [Middleware(MetricsMiddleware, metrics=metrics), Middleware(HeadersMiddleware)]
     if cors_origins:
         middleware.append(
             Middleware(
@@ -86,22 +88,22 @@ def create_app(
                 allow_headers=["*"],
             )
         )
+    middleware.append(Middleware(ErrorMiddleware))
     if keys is not None:
-        middleware.append(Middleware(KeyCheck, keys=keys))
+        middleware.append(Middleware(CheckMiddleware, check=keys.check))
     middleware += [
-        Middleware(ErrorMiddleware),
-        Middleware(Readiness, service=service),
-        Middleware(BodyLimit, limits=limits),
+        Middleware(CheckMiddleware, check=service.check_available),
+        Middleware(BodyLimitMiddleware, limits=limits),
     ]
-    told = (RequestValidationError, HTTPException, HttpError, LayerBridgeError, EngineDown)
+    errors = (RequestValidationError, HTTPException, ApiError, LayerBridgeError, EngineDownError)
     app = FastAPI(
         title="layerbridge",
         version=__version__,
-        # FastAPI's own pages for these load scripts from elsewhere.
+        # FastAPI's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         middleware=middleware,
-        exception_handlers=dict.fromkeys(told, handle),
+        exception_handlers={**dict.fromkeys(errors, handle), ClientDisconnect: _disconnected},
         lifespan=_lifespan,
     )
     app.state = state
@@ -112,7 +114,7 @@ def create_app(
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = document(app, keys=keys is not None)
+            app.openapi_schema = openapi_document(app, keys=keys is not None)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -134,58 +136,45 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _start(service: Service) -> None:
     try:
         await service.engine.start()
-    except (LayerBridgeError, EngineDown) as error:
-        # The user's to mend, and told in one line.
+    except Exception as error:
         service.failed = True
-        log.error("the engine could not be started: %s", error)
-    except Exception:
-        service.failed = True
-        log.exception("the engine could not be started")
+        # One line is enough for an error that the user can fix.
+        expected = isinstance(error, LayerBridgeError | EngineDownError)
+        log.error("the engine failed to start: %s", error, exc_info=None if expected else error)
 
 
-class Headers:
-    """ASGI: what browsers are to allow of whatever is served.
+async def _disconnected(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # as in nginx; nobody receives it
 
-    Args:
-        app: what serves.
-    """
+
+class HeadersMiddleware:
+    """ASGI middleware that adds security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
+        """Handles one request."""
 
-        async def adding(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, adding)
+        await self._app(scope, receive, send_with_headers)
 
 
-class Readiness:
-    """ASGI: refuses at once what cannot be answered now.
+class CheckMiddleware:
+    """ASGI middleware whose ``check`` may refuse a request with an ``ApiError``."""
 
-    Args:
-        app: what answers.
-        service: whose engine it is.
-    """
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, check: Callable[[Scope], None]) -> None:
         self._app = app
-        self._service = service
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
-        unavailable_reason = self._service.unavailable_reason
-        if (
-            scope["type"] == "http"
-            and scope["path"].startswith("/v1/")
-            and unavailable_reason is not None
-        ):
-            await ErrorResponse(unavailable_reason)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        """Handles one request."""
+        if scope["type"] == "http":
+            self._check(scope)
+        await self._app(scope, receive, send)

@@ -1,8 +1,7 @@
-"""Bridges: the runs that are served, by name, and what they make of a text.
+"""Bridges: the served runs by name, and the input embeddings they make of texts.
 
-All of them share one language model, and each encoder is in memory once. Both engines get their
-input here, so that both read the same numbers. It knows no HTTP and decodes nothing.
-Legend: B batch, T LM tokens, D LM width.
+The bridges share one language model, and each encoder is in memory once. Both engines get their
+input here. Legend: B batch, T LM tokens, D LM width.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,9 +25,10 @@ from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.packing import pack
 from layerbridge.serving.embedding_loader import load_embeddings
-from layerbridge.serving.requests import Ask
+from layerbridge.serving.requests import Prompt
 
-# A pass of a CPU, pads included. Rows as they come would be padded to three times their length.
+# Tokens of a batch on a CPU, padding included. Rows in order of arrival would be padded to three
+# times their length.
 CPU_TOKENS = 512
 
 
@@ -55,17 +54,17 @@ class Bridges(Mapping[str, LayerBridge]):
         device: str = "cpu",
         weights: bool = True,
     ) -> Bridges:
-        """The bridges of these runs.
+        """Loads the bridges of these runs.
 
         Args:
-            runs: folders or hub ids, each as it is or as ``NAME=RUN``.
-            options: how backbones are read.
-            device: where to.
-            weights: whether the language model is to answer here; else only its embeddings are
-                read, for an engine that has the rest.
+            runs: folders or hub ids, each optionally as ``NAME=RUN``.
+            options: how to load the backbones.
+            device: where to put them.
+            weights: load the whole language model; else only its embeddings, for an engine that
+                loads the rest itself.
 
         Raises:
-            ConfigError: two runs have one name, or they need different language models.
+            ConfigError: two runs have the same name, or need different language models.
             CheckpointError: a run is missing or damaged.
             BackboneError: a backbone cannot be found.
         """
@@ -84,24 +83,23 @@ class Bridges(Mapping[str, LayerBridge]):
                     allowed="bridges over one language model",
                     hint="start one server for each",
                 )
-        read = LanguageModel.load if weights else load_embeddings
-        language_model = read(source, options).to(device)
-        encoders: dict[tuple[Any, ...], Encoder] = {}
+        load_model = LanguageModel.load if weights else load_embeddings
+        language_model = load_model(source, options).to(device)
+        encoders: dict[tuple[str, str | None], Encoder] = {}
         bridges = {}
         for name, run in named.items():
             config = configs[name]
-            where = backbone_source(config, "encoder")
-            # Bridges that cut texts elsewhere, or want other layers, share the weights alone.
-            key = (where.path, where.revision)
-            encoder = encoders.get(key)
-            if encoder is None:
-                encoder = encoders[key] = Encoder.load(
-                    where, options, max_text_tokens=config.max_text_tokens
+            encoder_source = backbone_source(config, "encoder")
+            # Bridges with other truncation or layers share only the encoder's weights.
+            key = (encoder_source.path, encoder_source.revision)
+            if key not in encoders:
+                encoders[key] = Encoder.load(
+                    encoder_source, options, max_text_tokens=config.max_text_tokens
                 ).to(device)
             bridges[name] = LayerBridge.from_pretrained(
                 run,
                 device=device,
-                encoder=encoder.with_settings(
+                encoder=encoders[key].with_settings(
                     max_text_tokens=config.max_text_tokens, embedding_layer=config.embedding_layer
                 ),
                 language_model=language_model,
@@ -117,109 +115,112 @@ class Bridges(Mapping[str, LayerBridge]):
     def __len__(self) -> int:
         return len(self._bridges)
 
-    def embeds(self, asks: Sequence[Ask]) -> list[Float[Tensor, "T D"]]:
-        """What the language model reads of each, in its dtype: [BOS] · soft prompt · boundary ·
-        instruction. The texts of one bridge go through its encoder together, on a CPU those of
-        about one length.
+    def embeds(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "T D"]]:
+        """Returns the language model's input for each prompt, in its dtype.
+
+        Each is [BOS] · soft prompt · boundary · instruction.
 
         Raises:
-            DataError: one of them is longer than the language model can read.
+            DataError: a prompt exceeds the language model's context.
         """
-        found = dict(pair for made in self.embeds_by_pass(asks) for pair in made)
-        return [found[place] for place in range(len(asks))]
+        rows = dict(pair for batch in self.embed_batches(prompts) for pair in batch)
+        return [rows[index] for index in range(len(prompts))]
 
-    def embeds_by_pass(
-        self, asks: Sequence[Ask]
+    def embed_batches(
+        self, prompts: Sequence[Prompt]
     ) -> Iterator[list[tuple[int, Float[Tensor, "T D"]]]]:
-        """As ``embeds``: after each pass, the places of its asks with what is read of them.
+        """Yields, after each encoder batch, the indices of its prompts with their embeddings.
+
+        Prompts for the same bridge and instruction are batched together.
 
         Raises:
             DataError: as ``embeds``.
         """
         groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-        for place, ask in enumerate(asks):
-            groups[ask.bridge, ask.instruction].append(place)
+        for index, prompt in enumerate(prompts):
+            groups[prompt.bridge, prompt.instruction].append(index)
         for (name, instruction), group in groups.items():
             bridge = self[name]
-            texts = [asks[place].text for place in group]
-            parts = [list(range(len(texts)))]
-            if self._cuts:  # else nobody looks at the lengths
-                tokenized = bridge.encoder.tokenize(texts)
-                parts = self.passes(tokenized["attention_mask"].sum(1).tolist())
-            for own in parts:
-                places = [group[place] for place in own]
-                rows = _read(bridge, [asks[place].text for place in places], instruction)
-                yield list(zip(places, rows, strict=True))
+            batches = [list(range(len(group)))]
+            if self._groups_lengths:  # else the lengths do not matter
+                tokenized = bridge.encoder.tokenize([prompts[index].text for index in group])
+                batches = self.batches(tokenized["attention_mask"].sum(1).tolist())
+            for batch in batches:
+                indices = [group[position] for position in batch]
+                rows = _embed(bridge, [prompts[index].text for index in indices], instruction)
+                yield list(zip(indices, rows, strict=True))
 
     @property
-    def _cuts(self) -> bool:
+    def _groups_lengths(self) -> bool:
         return self.language_model.device.type == "cpu"
 
-    def passes(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Places of the rows that go through a model in one pass, by the rows' tokens.
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Splits rows of these lengths into batches of indices.
 
-        On a CPU those of about one length, up to ``CPU_TOKENS`` with pads; a GPU takes all at once.
+        On a CPU a batch has rows of similar length, up to ``CPU_TOKENS`` with padding; a GPU takes
+        all rows at once.
         """
-        places = range(len(lengths))
-        if not self._cuts:
-            return [list(places)]
-        return cut(sorted(places, key=lambda place: -lengths[place]), lengths, CPU_TOKENS)
+        indices = range(len(lengths))
+        if not self._groups_lengths:
+            return [list(indices)]
+        return cut(sorted(indices, key=lambda index: -lengths[index]), lengths, CPU_TOKENS)
 
-    def room(self, prompt_tokens: int) -> int | None:
-        """How many tokens an answer may have after such a prompt; None where nothing bounds it.
+    def max_new_tokens(self, prompt_tokens: int) -> int | None:
+        """Returns how many tokens fit after a prompt; None if the context is unbounded.
 
         Raises:
-            DataError: none.
+            DataError: none fit.
         """
-        most = self.language_model.max_tokens
-        if most is None:
+        limit = self.language_model.max_tokens
+        if limit is None:
             return None
-        if prompt_tokens >= most:
+        if prompt_tokens >= limit:
             raise DataError(
                 f"text and instruction come to {prompt_tokens} tokens",
-                allowed=f"fewer than {most}, what the language model can read",
+                allowed=f"fewer than {limit}, the language model's context length",
             )
-        return most - prompt_tokens
+        return limit - prompt_tokens
 
 
 def names(runs: Sequence[str]) -> dict[str, str]:
-    """Name → run: the name of ``NAME=RUN``, else as much of the path's end as tells runs apart.
+    """Maps names to runs: NAME of ``NAME=RUN``, else as much of the path's end as is unique.
 
     Raises:
-        ConfigError: two have one name, or there are none.
+        ConfigError: two runs have the same name, or there are no runs.
     """
     if not runs:
-        raise ConfigError("there is no run to serve", allowed="layerbridge serve RUN [RUN…]")
-    found: dict[str, str] = {}
+        raise ConfigError("no run to serve", allowed="layerbridge serve RUN [RUN…]")
+    named: dict[str, str] = {}
     unnamed = []
     for run in runs:
         name, mark, path = run.partition("=")
-        # A folder may have "=" in its name.
+        # A folder's name may contain "=".
         if mark and name and not Path(run).exists():
-            _add(found, name, path)
+            _add(named, name, path)
         else:
             unnamed.append(run)
     parts = {run: Path(run).parts for run in dict.fromkeys(unnamed)}
-    longest = max(map(len, parts.values()), default=1)
+    longest = max([1, *map(len, parts.values())])
     for count in range(1, longest + 1):
-        ends = ["/".join(own[-count:]) for own in parts.values()]
-        if len(set(ends)) == len(ends) or count == longest:
-            for run, end in zip(parts, ends, strict=True):
-                _add(found, end, run)
+        ends = {run: "/".join(path[-count:]) for run, path in parts.items()}
+        if len(set(ends.values())) == len(ends):
             break
-    return found
+    for run, end in ends.items():
+        _add(named, end, run)
+    return named
 
 
-def _add(found: dict[str, str], name: str, run: str) -> None:
-    if name in found:
+def _add(named: dict[str, str], name: str, run: str) -> None:
+    if name in named:
         raise ConfigError(
-            f"{found[name]!r} and {run!r} would both be called {name!r}", hint="NAME=RUN names one"
+            f"{named[name]!r} and {run!r} would both be named {name!r}",
+            hint="give one a name with NAME=RUN",
         )
-    found[name] = run
+    named[name] = run
 
 
 @torch.no_grad()
-def _read(
+def _embed(
     bridge: LayerBridge, texts: Sequence[str], instruction: str | None
 ) -> list[Float[Tensor, "T D"]]:
     packed = pack(bridge.prefix(bridge.encode(texts), instruction))

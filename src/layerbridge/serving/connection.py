@@ -1,7 +1,6 @@
-"""Connection: work that ends when the client leaves, and events sent one by one.
+"""Client connections: work that is cancelled when the client disconnects, and event streams.
 
-A server tells that a client left by one message, and only to whoever waits for it: nothing that
-is awaited otherwise would notice.
+An ASGI server reports a disconnect only to whoever awaits its next message.
 """
 
 from __future__ import annotations
@@ -11,32 +10,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
 
-class ClientGoneError(Exception):
-    """The client closed its connection; there is nobody to answer."""
-
-
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns or raises; it is cancelled as soon as the client leaves.
-
-    Args:
-        receive: of a request whose body has been read.
-        work: what is done for it.
+async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Awaits the work for a request whose body has been read; cancels it on a disconnect.
 
     Raises:
-        ClientGoneError: the client left.
+        ClientDisconnect: the client disconnected.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
+    leaving = asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientGoneError
+            raise ClientDisconnect
         return working.result()
     finally:
         for task in (working, leaving):
@@ -44,49 +36,33 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-class EventStream(Response):
+class EventStream(StreamingResponse):
     """Server-sent events.
 
     Args:
-        events: what is sent, as bytes.
-        close: called in any case, even if nothing could be sent.
-        timeout_s: a client that does not read cannot keep its place for longer.
+        events: encoded events.
+        close: called at the end in any case, even if nothing could be sent.
+        timeout_s: bounds how long a client that does not read can keep its slot.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self, events: AsyncIterator[bytes], close: Callable[[], Awaitable[None]], timeout_s: float
     ) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._events = events
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, headers=headers, media_type="text/event-stream")
         self._close = close
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
+        """Sends the events."""
         try:
-            with suppress(ClientGoneError):
-                await while_connected(receive, self._send(send))
+            with suppress(ClientDisconnect, TimeoutError):
+                async with asyncio.timeout(self._timeout_s):
+                    await run_while_connected(receive, self.stream_response(send))
         finally:
             await self._close()
-
-    async def _send(self, send: Send) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout_s):
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": self.status_code,
-                        "headers": self.raw_headers,
-                    }
-                )
-                async for event in self._events:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,7 +1,7 @@
-"""Conversation: chat messages → what the encoder reads, and what the language model is told.
+"""Conversation: chat messages → the encoder's text and the language model's instruction.
 
-A bridge was trained on one text at a time and knows no turns. So the last thing the user said is
-the text, and what the system says, in English, is the instruction; both can be set otherwise.
+A bridge is trained on single texts and knows no turns. So by default the last user message is the
+text and the system messages, in English, are the instruction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerbridge.errors import ConfigError
-from layerbridge.serving.errors import BadRequestError
+from layerbridge.serving.errors import ApiError
 from layerbridge.serving.schema import Message
 
 SYSTEMS = ("instruction", "ignore", "text")
@@ -20,42 +20,42 @@ HISTORIES = ("none", "text")
 
 @dataclass(frozen=True)
 class ChatMapping:
-    """What becomes of chat messages.
+    """How chat messages are read.
 
     Attributes:
-        system: system and developer messages are the language model's ``"instruction"``, or come
-            before the ``"text"`` the encoder reads, or are left out (``"ignore"``).
-        history: ``"none"`` reads the last user message alone; ``"text"`` reads all that user and
-            assistant said, one turn a line.
+        system: use system and developer messages as the ``"instruction"``, prepend them to the
+            ``"text"`` for the encoder, or ``"ignore"`` them.
+        history: ``"none"`` reads only the last user message, ``"text"`` all user and assistant
+            messages, one per line.
     """
 
     system: Literal["instruction", "ignore", "text"] = "instruction"
     history: Literal["none", "text"] = "none"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("system", self.system, SYSTEMS),
-            ("history", self.history, HISTORIES),
-        ):
+        for name, allowed in (("system", SYSTEMS), ("history", HISTORIES)):
+            value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
 
     def read(self, messages: Sequence[Message]) -> tuple[str, str | None]:
-        """Text for the encoder, and instruction; None leaves the bridge its own.
+        """Returns the text for the encoder, and the instruction; None for the bridge's own.
 
         Raises:
-            BadRequestError: the user says nothing.
+            ApiError: there is no user message.
         """
         system = [message.text for message in messages if message.role in ("system", "developer")]
         turns = [message for message in messages if message.role in ("user", "assistant")]
         users = [message.text for message in turns if message.role == "user"]
         if not users:
-            raise BadRequestError(
-                "messages: none of them is the user's", allowed="one at least", param="messages"
+            raise ApiError(
+                400,
+                "messages: no user message; allowed: at least one",
+                "invalid_value",
+                param="messages",
             )
         lines = [message.text for message in turns] if self.history == "text" else users[-1:]
-        told = "\n".join(text for text in system if text.strip())
-        if self.system == "text" and told:
-            lines = [told, *lines]
-        instruction = told if self.system == "instruction" and told else None
-        return "\n".join(lines), instruction
+        preamble = "\n".join(text for text in system if text.strip())
+        if self.system == "text" and preamble:
+            lines = [preamble, *lines]
+        return "\n".join(lines), preamble if self.system == "instruction" and preamble else None

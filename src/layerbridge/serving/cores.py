@@ -1,7 +1,7 @@
-"""Cores: on a CPU, which of them write answers and which read texts.
+"""CPU cores: which of them run vLLM and which run the encoder.
 
-vLLM binds its threads to all cores but one. An encoder that runs on the same cores takes turns with
-them, and each waits for the other's slowest thread. So both get cores of their own.
+vLLM binds its threads to all cores but one. An encoder on the same cores would make each wait for
+the other's slowest thread, so both get cores of their own.
 """
 
 from __future__ import annotations
@@ -13,51 +13,52 @@ from pathlib import Path
 
 import torch
 
-# Of the cores, one part in so many reads texts: with the demo's pair a text takes 28 ms of a core,
-# and 32 tokens of an answer to it 83.
-ENCODER_PART = 4
+# One core in four encodes: with the demo's models a text takes 28 ms of a core, and 32 tokens of
+# its completion take 83.
+ENCODER_FRACTION = 4
 SYSTEM = Path("/sys/devices/system")
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Processors, by the system's numbers.
+    """Processor numbers, one per core.
 
     Attributes:
-        language_model: one of each core that writes answers.
-        encoder: one of each core that reads texts.
+        language_model: cores for vLLM.
+        encoder: cores for the encoder.
     """
 
     language_model: tuple[int, ...]
     encoder: tuple[int, ...]
 
 
-def shared(cores: Sequence[int]) -> Cores | None:
-    """A part for each; None where there is no more than one."""
+def split_cores(cores: Sequence[int]) -> Cores | None:
+    """Splits the cores; None if there are fewer than two."""
     if len(cores) < 2:
         return None
-    most = len(cores) - max(1, len(cores) // ENCODER_PART)
-    return Cores(tuple(cores[:most]), tuple(cores[most:]))
+    count = len(cores) - max(1, len(cores) // ENCODER_FRACTION)
+    return Cores(tuple(cores[:count]), tuple(cores[count:]))
 
 
-def own_cores() -> list[int]:
-    """The first processor of each core that this process may use; none where the system does not
-    tell, or memory is nearer to some of them than to others.
+def available_cores() -> list[int]:
+    """Returns the first processor of each core this process may use.
+
+    Empty on several NUMA nodes, which are left to vLLM, and where the system has no affinities.
     """
     if not hasattr(os, "sched_getaffinity") or len(list(SYSTEM.glob("node/node[0-9]*"))) > 1:
         return []
-    first: dict[str, int] = {}
+    cores: dict[str, int] = {}
     for processor in sorted(os.sched_getaffinity(0)):
         siblings = SYSTEM / f"cpu/cpu{processor}/topology/thread_siblings_list"
         try:
-            first.setdefault(siblings.read_text(), processor)
+            cores.setdefault(siblings.read_text(), processor)
         except OSError:
-            first[str(processor)] = processor
-    return list(first.values())
+            cores[str(processor)] = processor
+    return list(cores.values())
 
 
-def keep_to(processors: Iterable[int]) -> None:
-    """What this thread computes, it computes there, on a thread for each at most."""
+def bind_thread(processors: Iterable[int]) -> None:
+    """Binds this thread and torch's helper threads to these processors."""
     processors = set(processors)
     torch.set_num_threads(min(torch.get_num_threads(), len(processors)))
     os.sched_setaffinity(0, processors)

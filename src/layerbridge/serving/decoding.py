@@ -1,7 +1,7 @@
-"""Decoding: rows that a language model continues together, each with its own settings.
+"""Batched decoding: rows with their own sampling settings share each step of the language model.
 
-Rows may come and go between steps, and none of them changes what another one is told. It knows
-prompts as embeddings, not whose they are. Legend: B rows, T LM tokens, D LM width, V vocabulary.
+Rows may join and leave between steps without affecting the other rows' tokens.
+Legend: B rows, T LM tokens, D LM width, V vocabulary, H heads, d head width.
 """
 
 from __future__ import annotations
@@ -17,52 +17,16 @@ from transformers.cache_utils import DynamicLayer
 
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import PackedInputs
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen.
-
-    Attributes:
-        max_tokens: of the answer, at most.
-        temperature: 0 takes the most likely token, whatever ``top_p`` and ``seed`` say.
-        top_p: the most likely tokens that have so much of the probability together.
-        seed: the same seed gives the same answer on the same engine, whatever else it is doing;
-            None draws afresh.
-        logprobs: how many of the most likely tokens to tell beside each token; None for none.
-        ignore_eos: go on to ``max_tokens``; for benchmarks.
-    """
-
-    max_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    logprobs: int | None = None
-    ignore_eos: bool = False
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The next token of a row.
-
-    Attributes:
-        id: in the vocabulary.
-        logprob: of the model itself, before temperature and top-p (nats); None if not asked for.
-        top: the most likely tokens and their log-probabilities, the likeliest first.
-    """
-
-    id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+from layerbridge.serving.requests import Sampling, Token
 
 
 @dataclass
 class Row:
-    """One answer that is being written.
+    """One completion in progress.
 
     Attributes:
         sampling: how its tokens are chosen.
-        generator: what its draws come from; its own, so that company does not change them.
+        generator: its own random state, so that other rows do not change its draws.
     """
 
     sampling: Sampling
@@ -76,15 +40,15 @@ class Row:
 
 
 class Decoding:
-    """Rows and what the language model remembers of them.
+    """A batch of rows and its KV cache; the constructor runs the prefill.
 
     Args:
-        language_model: that continues them.
-        prompts: [T, D] each; they are read here.
-        rows: one a prompt.
+        language_model: generates the tokens.
+        prompts: input embeddings of each row, [T, D].
+        rows: one per prompt.
 
     Attributes:
-        logits: [B, V], of what comes next in each row.
+        logits: next-token logits of each row, [B, V].
     """
 
     @torch.no_grad()
@@ -97,63 +61,57 @@ class Decoding:
         self.language_model = language_model
         self.rows = list(rows)
         width = max(map(len, prompts))
-        # On the left, where pads belong: rows end together.
+        # Left padding: the last position of every row is its newest token.
         embeds = torch.stack([F.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts])
         lengths = torch.tensor(list(map(len, prompts)), device=embeds.device)
-        real = torch.arange(width, device=embeds.device) >= width - lengths[:, None]
-        packed = PackedInputs(embeds, real.long())
-        self.mask: Int[Tensor, "B T"] = packed.attention_mask
-        self.logits, self.cache = language_model.prefill(packed)
+        mask = torch.arange(width, device=embeds.device) >= width - lengths[:, None]
+        self.mask: Int[Tensor, "B T"] = mask.long()
+        self.logits, self.cache = language_model.prefill(PackedInputs(embeds, self.mask))
 
     @property
-    def joins(self) -> bool:
-        """Whether its memory is keys and values alone, so that rows can be put beside others."""
+    def can_join(self) -> bool:
+        """Whether the cache holds only keys and values, so that other rows can be added."""
         layers = getattr(self.cache, "layers", None)
-        takes_positions = self.language_model.takes_positions
-        if not layers or not takes_positions:
+        if not layers or not self.language_model.takes_positions:
             return False
         return all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.no_grad()
-    def choose(self) -> list[Chosen]:
-        """The next token of every row."""
+    def sample(self) -> list[Token]:
+        """Chooses the next token of every row."""
         logits = self.logits.float()
         greedy = logits.argmax(-1).tolist()
-        most = max((row.sampling.logprobs or 0 for row in self.rows), default=0)
-        told = any(row.sampling.logprobs is not None for row in self.rows)
-        logprobs = logits.log_softmax(-1) if told else None
-        top = logprobs.topk(most) if logprobs is not None and most else None
-        chosen = []
-        for place, row in enumerate(self.rows):
-            how = row.sampling
-            token = greedy[place] if how.temperature == 0 else _drawn(logits[place], row)
-            if how.logprobs is None or logprobs is None:
-                chosen.append(Chosen(token))
+        counts = [row.sampling.logprobs for row in self.rows]
+        logprobs = logits.log_softmax(-1) if any(count is not None for count in counts) else None
+        tokens = []
+        for index, (row, count) in enumerate(zip(self.rows, counts, strict=True)):
+            sampled = row.sampling.temperature > 0
+            id = _draw(logits[index], row) if sampled else greedy[index]
+            if logprobs is None or count is None:
+                tokens.append(Token(id))
                 continue
-            likely: tuple[tuple[int, float], ...] = ()
-            if top is not None and how.logprobs:
-                ids, values = top.indices[place].tolist(), top.values[place].tolist()
-                likely = tuple(zip(ids, values, strict=True))[: how.logprobs]
-            chosen.append(Chosen(token, float(logprobs[place, token]), likely))
-        return chosen
+            values, ids = logprobs[index].topk(count)
+            top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+            tokens.append(Token(id, float(logprobs[index, id]), top))
+        return tokens
 
     @torch.no_grad()
-    def advance(self, tokens: Sequence[int]) -> None:
-        """Reads one token more in every row."""
-        ids = torch.tensor(tokens, device=self.mask.device)
+    def advance(self, token_ids: Sequence[int]) -> None:
+        """Appends one token to every row and computes the next logits."""
+        ids = torch.tensor(token_ids, device=self.mask.device)
         self.mask = F.pad(self.mask, (0, 1), value=1)
         self.logits, self.cache = self.language_model.decode_step(ids, self.mask, self.cache)
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Goes on with these rows alone."""
-        if list(places) == list(range(len(self.rows))):
+    def keep(self, indices: Sequence[int]) -> None:
+        """Drops all rows but these."""
+        if list(indices) == list(range(len(self.rows))):
             return
-        at = torch.tensor(list(places), device=self.mask.device, dtype=torch.long)
-        self.rows = [self.rows[place] for place in places]
+        at = torch.tensor(list(indices), device=self.mask.device, dtype=torch.long)
+        self.rows = [self.rows[index] for index in indices]
         self.mask, self.logits = self.mask[at], self.logits[at]
         self.cache.batch_select_indices(at)
-        if self.joins and len(at):
-            # The longest row may have gone: what is padding in all others goes too.
+        if self.can_join and len(at):
+            # If the longest row has left, the others share padding that can go too.
             width = int(self.mask.sum(1).max())
             self.mask = self.mask[:, -width:]
             for layer in self.cache.layers:
@@ -161,35 +119,36 @@ class Decoding:
                 layer.values = layer.values[:, :, -width:]
 
     def join(self, other: Decoding) -> None:
-        """Takes the other's rows as well, after its own; the other is of no use any more."""
-        assert self.joins, "rows of this language model cannot be put together"
-        assert other.joins, "rows of this language model cannot be put together"
+        """Appends the rows of another batch, which must not be used afterwards."""
+        assert self.can_join, "rows of this language model cannot be batched later"
+        assert other.can_join, "rows of this language model cannot be batched later"
         width = max(self.mask.shape[1], other.mask.shape[1])
         self.rows += other.rows
         self.logits = torch.cat([self.logits, other.logits])
-        self.mask = torch.cat(
-            [F.pad(it.mask, (width - it.mask.shape[1], 0)) for it in (self, other)]
-        )
-        for own, its in zip(self.cache.layers, other.cache.layers, strict=True):
-            own.keys = _stacked(own.keys, its.keys, width)
-            own.values = _stacked(own.values, its.values, width)
+        masks = (self.mask, other.mask)
+        self.mask = torch.cat([F.pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+        for ours, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            ours.keys = _concatenate(ours.keys, theirs.keys, width)
+            ours.values = _concatenate(ours.values, theirs.values, width)
 
 
-def _stacked(
-    own: Float[Tensor, "B H T d"], its: Float[Tensor, "B H T d"], width: int
+def _concatenate(
+    first: Float[Tensor, "B H T d"], second: Float[Tensor, "B H T d"], width: int
 ) -> Float[Tensor, "B H T d"]:
-    return torch.cat([F.pad(it, (0, 0, width - it.shape[2], 0)) for it in (own, its)])
+    return torch.cat([F.pad(part, (0, 0, width - part.shape[2], 0)) for part in (first, second)])
 
 
-def _drawn(logits: Float[Tensor, " V"], row: Row) -> int:
-    """A token out of the likeliest ones that have ``top_p`` of the probability together."""
-    how = row.sampling
-    # On the CPU, where a generator draws the same on every machine.
-    probabilities = (logits.cpu() / how.temperature).softmax(-1)
-    if how.top_p < 1:
+def _draw(logits: Float[Tensor, " V"], row: Row) -> int:
+    """Samples a token with temperature and top-p.
+
+    Not transformers' ``TopPLogitsWarper``: its sort is unstable, and bfloat16 logits have so many
+    ties that other tokens would be drawn from the same seed.
+    """
+    # On the CPU, where a seed gives the same draws on every machine.
+    probabilities = (logits.cpu() / row.sampling.temperature).softmax(-1)
+    if row.sampling.top_p < 1:
         values, order = probabilities.sort(descending=True, stable=True)
-        # The first one always stays.
-        beyond = values.cumsum(0) - values >= how.top_p
-        beyond[0] = False
-        probabilities = probabilities.index_fill(0, order[beyond], 0.0)
+        removed = values.cumsum(0) - values >= row.sampling.top_p
+        removed[0] = False
+        probabilities = probabilities.index_fill(0, order[removed], 0.0)
     return int(torch.multinomial(probabilities, 1, generator=row.generator))

@@ -1,105 +1,90 @@
-"""Engine: whatever answers. The app knows engines by this alone, and each engine knows no HTTP."""
+"""The engine interface: all that the app knows of an engine. Engines know nothing of HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.requests import Ask, Event, Question
+from layerbridge.serving.requests import Event, Prompt, Question
 
 State = Literal["starting", "ready", "down"]
 
-# Told of every pass: what kind ("encode", "prefill", "decode", "classify"), and how many rows.
+# Called with every batch: its kind ("encode", "prefill", "decode", "classify") and its rows.
 OnBatch = Callable[[str, int], None]
 
 
-class EngineDown(Exception):  # noqa: N818 - it is what happened, and no fault of the caller's
-    """The engine cannot answer now; what was running is lost. It may come back."""
+class EngineDownError(Exception):
+    """The engine is not available and running requests are lost. It may recover."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What an engine is doing.
-
-    Attributes:
-        waiting: asked, and not begun.
-        running: being answered.
-    """
+    """The number of requests not yet started, and of those in progress."""
 
     waiting: int
     running: int
 
 
 class Engine(Protocol):
-    """What answers.
+    """Generates completions and classifies.
 
-    An engine belongs to the event loop that started it. Any method may raise ``EngineDown``.
+    An engine belongs to the event loop that started it. Any method may raise ``EngineDownError``.
     """
 
     name: str
 
     @property
     def bridges(self) -> Bridges:
-        """What it serves."""
+        """The bridges it serves."""
         ...
 
     @property
     def state(self) -> State:
-        """Whether it answers."""
+        """Whether it is starting, ready or down."""
         ...
 
     @property
     def load(self) -> Load:
-        """How much it has to do."""
+        """The number of waiting and running requests."""
         ...
 
     async def start(self) -> None:
-        """Makes it ready to answer."""
+        """Loads the models."""
         ...
 
     async def stop(self) -> None:
-        """Ends it; what is still running raises ``EngineDown``."""
+        """Stops; requests that are still running raise ``EngineDownError``."""
         ...
 
-    def generate(self, ask: Ask) -> AsyncIterator[Event]:
-        """``Begun``, then each ``Token``, then ``Finished``.
+    def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
+        """Yields ``Started``, each ``Token``, then ``Finished``.
 
-        Closing the iterator, or cancelling the task that reads it, ends the work for it.
+        Closing the iterator or cancelling the task that reads it aborts the generation.
 
         Raises:
-            DataError: the prompt alone is longer than the language model can read.
-            EngineDown: it cannot answer now.
+            DataError: the prompt exceeds the language model's context.
         """
         ...
 
     async def classify(self, question: Question) -> Classification:
-        """Ranks the options, as ``LayerBridge.classify`` does.
+        """Scores the options as ``LayerBridge.classify`` does.
 
         Raises:
-            DataError: there are no options, or one is empty or there twice.
-            EngineDown: it cannot answer now.
+            DataError: no options, or one of them is empty or a duplicate.
         """
         ...
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
-        """Which encoder layers each token of the text drew on, as ``LayerBridge.layer_weights``.
-
-        Raises:
-            EngineDown: it cannot answer now.
-        """
+        """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does."""
         ...
 
 
 class LocalEngine:
-    """What engines have in common that read the bridges themselves.
-
-    Args:
-        load: reads the bridges.
-        on_batch: told of every pass.
-    """
+    """Base of the engines, which load the bridges in this process."""
 
     def __init__(self, load: Callable[[], Bridges], on_batch: OnBatch | None) -> None:
         self._load_bridges = load
@@ -109,23 +94,22 @@ class LocalEngine:
 
     @property
     def bridges(self) -> Bridges:
-        """What it serves."""
+        """The bridges it serves."""
         if self._bridges is None:
-            raise EngineDown("the models are still being read")
+            raise EngineDownError("the models are still loading")
         return self._bridges
 
     @property
     def state(self) -> State:
-        """Whether it answers."""
+        """Whether it is starting, ready or down."""
         return self._state
 
 
-def unless_done(call: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A future's ``set_result`` or ``set_exception``, passed over where whoever waited gave up."""
-    future = call.__self__  # type: ignore[attr-defined]
-
-    def set_it(value: Any) -> None:
-        if not future.done():
-            call(value)
-
-    return set_it
+def resolve(future: asyncio.Future[Any], outcome: Any) -> None:
+    """Sets a future's result or exception, unless its waiter has already gone."""
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,9 +1,8 @@
-"""Errors as a client is told of them: OpenAI's body, a status, and never a stack trace."""
+"""Errors as clients see them: a status and OpenAI's body, never a stack trace."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -13,49 +12,26 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
-from layerbridge.serving.engine import EngineDown
+from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.responses import ErrorBody, ErrorReply
 
 log = logging.getLogger(__name__)
 
-# Where an ErrorResponse leaves its code for whoever counts.
+# Where the scope of a failed request has the error's code, for the metrics.
 ERROR_CODE = "layerbridge.error_code"
 
-_MOST_TOLD = 3
+_MAX_PROBLEMS = 3
 
 
-class BadRequestError(LayerBridgeError):
-    """A request that its sender can mend.
-
-    Args:
-        problem: as in ``LayerBridgeError``.
-        allowed: likewise.
-        param: the field it is about.
-        code: what a program can tell it by.
-    """
-
-    def __init__(
-        self,
-        problem: str,
-        *,
-        allowed: str | Iterable[str] | None = None,
-        param: str | None = None,
-        code: str = "invalid_value",
-    ) -> None:
-        super().__init__(problem, allowed=allowed)
-        self.param = param
-        self.code = code
-
-
-class HttpError(Exception):
-    """What a client is told.
+class ApiError(Exception):
+    """An error for the client.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         message: one line.
-        code: what a program can tell it by.
+        code: identifies the error to programs.
         param: the field it is about.
-        headers: of the reply.
+        headers: of the response.
     """
 
     def __init__(
@@ -75,7 +51,7 @@ class HttpError(Exception):
 
     @property
     def body(self) -> ErrorReply:
-        """As OpenAI writes it."""
+        """The response body in OpenAI's format."""
         if self.status == 429:
             kind = "rate_limit_error"
         else:
@@ -85,164 +61,104 @@ class HttpError(Exception):
         )
 
 
-def unknown_model(name: str, known: Iterable[str]) -> HttpError:
-    """404: there is no such bridge."""
-    message = f"there is no model {name[:100]!r}; allowed: {', '.join(known)}"
-    return HttpError(404, message, "model_not_found", param="model")
+def unavailable(message: str, code: str, retry_after_s: int = 5) -> ApiError:
+    """503: the server cannot answer now."""
+    return ApiError(503, message, code, headers={"Retry-After": str(retry_after_s)})
 
 
-def unauthorized() -> HttpError:
-    """401: no API key, or a wrong one."""
-    return HttpError(
-        401,
-        "an API key is needed; send it as 'Authorization: Bearer KEY'",
-        "invalid_api_key",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
+def timed_out(timeout_s: float) -> ApiError:
+    """504: the request took too long."""
+    return ApiError(504, f"no answer within {timeout_s:g} seconds", "timeout")
 
 
-def too_large(most: int) -> HttpError:
-    """413: the body is too long."""
-    # What is left of the body would be read as the next request.
-    return HttpError(
-        413,
-        f"the request's body is too long; allowed: at most {most} bytes",
-        "request_too_large",
-        headers={"Connection": "close"},
-    )
-
-
-def too_slow() -> HttpError:
-    """408: the body does not arrive."""
-    return HttpError(
-        408,
-        "the request's body did not arrive in time",
-        "request_timeout",
-        headers={"Connection": "close"},
-    )
-
-
-def too_busy() -> HttpError:
-    """429: as many as can wait are waiting."""
-    return HttpError(
-        429, "the server is busy; try again", "rate_limit_exceeded", headers={"Retry-After": "1"}
-    )
-
-
-def unavailable(why: str, code: str, retry_after_s: int = 5) -> HttpError:
-    """503: not now."""
-    return HttpError(503, why, code, headers={"Retry-After": str(retry_after_s)})
-
-
-def took_too_long(timeout_s: float) -> HttpError:
-    """504: the answer did not come in time."""
-    return HttpError(504, f"no answer within {timeout_s:g} seconds", "timeout")
-
-
-def as_http(error: BaseException) -> HttpError:
-    """What a client is told of any exception; one that is nobody's mistake but ours is logged."""
+def to_api_error(error: BaseException) -> ApiError:
+    """Returns any exception as the client sees it, and logs unexpected ones."""
     match error:
-        case HttpError():
-            told = error
-        case BadRequestError():
-            told = HttpError(400, str(error), error.code, param=error.param)
+        case ApiError():
+            return error
         case LayerBridgeError():
-            told = HttpError(400, str(error), "invalid_value")
-        case EngineDown():
-            told = unavailable("the engine is down; try again", "engine_down")
+            return ApiError(400, str(error), "invalid_value")
+        case EngineDownError():
+            return unavailable("the engine is down; try again", "engine_down")
         case RequestValidationError():
-            told = _invalid(error.errors(), error.body)
+            return _validation_error(error)
         case HTTPException():
             headers = dict(error.headers or {})
-            told = HttpError(error.status_code, str(error.detail), "http_error", headers=headers)
-        case _:
-            log.error("a request failed", exc_info=error)
-            told = HttpError(500, "the server made a mistake; it is in its log", "internal_error")
-    return told
+            return ApiError(error.status_code, str(error.detail), "http_error", headers=headers)
+    log.error("a request failed", exc_info=error)
+    return ApiError(500, "internal server error; see the server log", "internal_error")
 
 
-class ErrorResponse(JSONResponse):
-    """An error as a reply.
-
-    Args:
-        error: the exception.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        told = as_http(error)
-        self._code = told.code
-        super().__init__(told.body.model_dump(), told.status, told.headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
-        scope[ERROR_CODE] = self._code
-        await super().__call__(scope, receive, send)
+async def handle(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's exception handler."""
+    return _response(request.scope, error)
 
 
-async def handle(request: Request, error: Exception) -> ErrorResponse:
-    """An exception handler, as Starlette wants it."""
-    return ErrorResponse(error)
+def _response(scope: Scope, error: Exception) -> JSONResponse:
+    api_error = to_api_error(error)
+    scope[ERROR_CODE] = api_error.code
+    return JSONResponse(api_error.body.model_dump(), api_error.status, api_error.headers)
 
 
 class ErrorMiddleware:
-    """ASGI: whatever the app below raises becomes a reply, if none has begun.
+    """ASGI middleware that turns exceptions into responses, unless one has been started.
 
-    Starlette's own place for this is outside of all middleware, and raises again.
+    Starlette's own is outside of all other middleware, and raises them again.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
-        begun = False
+        """Handles one request."""
+        started = False
 
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, watched_send)
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            reply = ErrorResponse(error)
-            if not begun:
-                await reply(scope, receive, send)
+            response = _response(scope, error)
+            if not started:
+                await response(scope, receive, send)
 
 
-def _invalid(problems: Sequence[Any], body: Any) -> HttpError:
-    """Pydantic's findings in one line, a field once however many types it might have had."""
-    found: dict[str, list[str]] = {}
-    for problem in problems:
-        found.setdefault(_field(problem, body), []).append(problem["msg"])
-    lines = [
-        f"{field}: {' or '.join(dict.fromkeys(said))}" if field else " or ".join(said)
-        for field, said in list(found.items())[:_MOST_TOLD]
-    ]
-    param = next(iter(found), "") or None
-    return HttpError(400, "; ".join(lines), "invalid_value", param=param)
+def _validation_error(error: RequestValidationError) -> ApiError:
+    """Puts pydantic's problems into one line; each field once, whatever types it may have."""
+    messages: dict[str, list[str]] = {}
+    for problem in error.errors():
+        messages.setdefault(_field(problem, error.body), []).append(problem["msg"])
+    lines = []
+    for field, texts in list(messages.items())[:_MAX_PROBLEMS]:
+        text = " or ".join(dict.fromkeys(texts))
+        lines.append(f"{field}: {text}" if field else text)
+    param = next(iter(messages), "") or None
+    return ApiError(400, "; ".join(lines), "invalid_value", param=param)
 
 
 def _field(problem: Any, body: Any) -> str:
-    """Where it is. Of a union, pydantic's place also names the type that was tried: left out."""
-    place = list(problem["loc"])
+    """Returns a problem's field as a path, without the names of a union's types."""
+    path = list(problem["loc"])
     if problem["type"] == "json_invalid":
         return ""
-    if place and place[0] in ("body", "path", "query"):
-        place = place[1:]
+    if path and path[0] in ("body", "path", "query"):
+        path = path[1:]
     field, value = "", body
-    for step in place:
-        if _has(value, step):
+    for step in path:
+        if _contains(value, step):
             value = value[step]
-        elif problem["type"] != "missing" or step != place[-1]:
+        elif problem["type"] != "missing" or step != path[-1]:
             continue
         field += f"[{step}]" if isinstance(step, int) else f".{step}"
     return field.lstrip(".")
 
 
-def _has(value: Any, step: int | str) -> bool:
+def _contains(value: Any, step: int | str) -> bool:
     if isinstance(value, list):
         return isinstance(step, int) and step < len(value)
     return isinstance(value, dict) and step in value

@@ -1,188 +1,203 @@
-"""Replying: one request for generation → one reply, or a stream of events.
-
-The two routes differ in how they write what is generated, which is their ``Form``; when a request
-waits, is refused, takes too long or is left by its client is the same for both.
-"""
+"""Handlers: one request → one response or event stream, within the server's limits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.serving.connection import ClientGoneError, EventStream, while_connected
-from layerbridge.serving.errors import as_http, took_too_long
-from layerbridge.serving.limits import in_time
-from layerbridge.serving.requests import Ask, Sampling
+from layerbridge.serving.connection import EventStream, run_while_connected
+from layerbridge.serving.detokenizer import Detokenizer
+from layerbridge.serving.errors import timed_out, to_api_error
+from layerbridge.serving.limits import time_limit
+from layerbridge.serving.requests import Prompt, Sampling
 from layerbridge.serving.responses import Usage
 from layerbridge.serving.schema import GenerationRequest
 from layerbridge.serving.service import Service
-from layerbridge.serving.streaming import Answer, Answers, Delta
-from layerbridge.serving.transcript import Transcript
+from layerbridge.serving.streaming import Completion, CompletionStream, Delta
+
+T = TypeVar("T")
 
 _INT64 = 2**63
-# How long a stream's last event may take to be sent.
-_LAST_WORDS_S = 5.0
+# Time to send a stream's last event after the deadline.
+_LAST_EVENT_S = 5.0
 
 
-class Form(Protocol):
-    """How a route writes what is generated."""
+class ResponseFormat(Protocol):
+    """How a route writes completions."""
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> BaseModel:
-        """All of it at once."""
+    def response(self, completions: Sequence[Completion], usage: Usage) -> BaseModel:
+        """Returns the body of a response that is not streamed."""
         ...
 
     def chunks(self, delta: Delta) -> Sequence[BaseModel]:
-        """What one answer grew by; it may be nothing worth sending."""
+        """Returns the stream events of a delta, if any."""
         ...
 
-    def last(self, usage: Usage) -> BaseModel:
-        """The usage at the end of a stream."""
+    def usage_chunk(self, usage: Usage) -> BaseModel:
+        """Returns the token counts at the end of a stream."""
         ...
+
+
+def response_head(prefix: str, model: str) -> dict[str, Any]:
+    """Returns the fields that a response and all chunks of a stream have in common."""
+    return {"id": f"{prefix}-{uuid4().hex}", "created": int(time.time()), "model": model}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request for generation, as it has been read.
+    """A checked request for completions.
 
     Attributes:
-        asked: the request.
-        texts: what the encoder reads; each is answered n times.
+        request: the body.
+        texts: input of the encoder; each gets n completions.
         instruction: for the language model.
-        max_tokens: of each answer.
+        max_tokens: of each completion.
         logprobs: as in ``Sampling``.
-        strip: whether answers begin with a visible character.
+        strip: remove white space at the beginning of completions.
     """
 
-    asked: GenerationRequest
+    request: GenerationRequest
     texts: Sequence[str]
     instruction: str | None
     max_tokens: int
     logprobs: int | None
     strip: bool
 
-    def asks(self) -> list[Ask]:
-        """One for each answer: all of the first text, then all of the next."""
+    def prompts(self) -> list[Prompt]:
+        """Returns one prompt per completion: all of the first text, then all of the next."""
         return [
-            Ask(self.asked.model, text, self.instruction, self._sampling(place))
+            Prompt(self.request.model, text, self.instruction, self._sampling(index))
             for text in self.texts
-            for place in range(self.asked.n)
+            for index in range(self.request.n)
         ]
 
-    def _sampling(self, place: int) -> Sampling:
-        asked = self.asked
-        # The nucleus of nothing is the most likely token, and engines refuse an empty one.
-        greedy = asked.top_p == 0
+    def _sampling(self, index: int) -> Sampling:
+        request = self.request
+        # Top-p 0 leaves only the most likely token; engines refuse the value.
+        greedy = request.top_p == 0
         return Sampling(
             max_tokens=self.max_tokens,
-            temperature=0.0 if greedy else asked.temperature,
-            top_p=1.0 if greedy else asked.top_p,
-            seed=None if asked.seed is None else (asked.seed + place) % _INT64,
+            temperature=0.0 if greedy else request.temperature,
+            top_p=1.0 if greedy else request.top_p,
+            seed=None if request.seed is None else (request.seed + index) % _INT64,
             logprobs=self.logprobs,
-            ignore_eos=asked.ignore_eos,
+            ignore_eos=request.ignore_eos,
         )
 
 
-async def reply(request: Request, service: Service, job: Job, form: Form) -> Response:
-    """The reply to a request for generation.
+async def run_limited(request: Request, service: Service, call: Callable[[], Awaitable[T]]) -> T:
+    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect.
 
     Raises:
-        HttpError: it is refused, or took too long.
-        EngineDown: the engine cannot answer.
-        LayerBridgeError: the engine refuses it.
+        ApiError: it timed out, or the queue is full.
+        ClientDisconnect: the client disconnected.
     """
-    generation = _Generation(service, job, form)
-    work = generation.stream() if job.asked.stream else generation.whole()
-    return await while_client_waits(request, work)
+
+    async def run() -> T:
+        async with time_limit(service.limits.timeout_s), service.gate.admit():
+            return await call()
+
+    return await run_while_connected(request.receive, run())
 
 
-async def while_client_waits(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """The work's reply; if the client leaves it is cancelled, and the reply is for nobody."""
-    try:
-        return await while_connected(request.receive, work)
-    except ClientGoneError:
-        return Response(status_code=499)
+async def respond(
+    request: Request, service: Service, job: Job, response_format: ResponseFormat
+) -> Response:
+    """Generates completions and returns them whole or as a stream.
+
+    Raises:
+        ApiError: it timed out, or the queue is full.
+        ClientDisconnect: the client disconnected.
+        EngineDownError: the engine cannot answer.
+        LayerBridgeError: the engine refuses the prompt.
+    """
+    generation = _Generation(service, job, response_format)
+    work = generation.stream() if job.request.stream else generation.response()
+    return await run_while_connected(request.receive, work)
 
 
 class _Generation:
-    def __init__(self, service: Service, job: Job, form: Form) -> None:
+    def __init__(self, service: Service, job: Job, response_format: ResponseFormat) -> None:
         self._service = service
         self._job = job
-        self._form = form
+        self._format = response_format
         self._timeout_s = service.limits.timeout_s
         self._deadline = asyncio.get_running_loop().time() + self._timeout_s
-        asks = job.asks()
-        transcripts = [
-            Transcript(service.vocabulary, job.asked.stops, strip=job.strip) for _ in asks
+        prompts = job.prompts()
+        detokenizers = [
+            Detokenizer(service.vocabulary, job.request.stops, strip=job.strip) for _ in prompts
         ]
-        self._weight = len(asks)
-        self._answers = Answers(
-            service.engine, asks, transcripts, service.metrics, arrived=perf_counter()
+        self._count = len(prompts)
+        self._stream = CompletionStream(
+            service.engine, prompts, detokenizers, service.metrics, arrived=perf_counter()
         )
 
-    async def whole(self) -> Response:
-        async with in_time(self._timeout_s), AsyncExitStack() as place:
-            await self._enter(place)
-            answers = await self._answers.whole()
-        return JSONResponse(self._form.whole(answers, self._usage()).model_dump())
+    async def response(self) -> Response:
+        async with time_limit(self._timeout_s), AsyncExitStack() as stack:
+            await self._enter(stack)
+            completions = await self._stream.completions()
+        return JSONResponse(self._format.response(completions, self._usage()).model_dump())
 
     async def stream(self) -> Response:
-        # Until the engine has begun, a refusal can still be a status.
-        async with in_time(self._timeout_s), AsyncExitStack() as place:
-            await self._enter(place)
-            first = await anext(self._answers)
-            kept = place.pop_all()
+        # Until the engine has started, an error can still be a status.
+        async with time_limit(self._timeout_s), AsyncExitStack() as stack:
+            await self._enter(stack)
+            first = await anext(self._stream)
+            kept = stack.pop_all()
         left = self._deadline - asyncio.get_running_loop().time()
-        return EventStream(self._events(first), kept.aclose, left + _LAST_WORDS_S)
+        return EventStream(self._events(first), kept.aclose, left + _LAST_EVENT_S)
 
-    async def _enter(self, place: AsyncExitStack) -> None:
-        await place.enter_async_context(self._service.gate.admit(self._weight))
-        await place.enter_async_context(self._answers)
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._service.gate.admit(self._count))
+        await stack.enter_async_context(self._stream)
 
     async def _events(self, first: Delta) -> AsyncIterator[bytes]:
         try:
             async for delta in self._deltas(first):
-                for chunk in self._form.chunks(delta):
+                for chunk in self._format.chunks(delta):
                     yield self._event(chunk)
-            if self._job.asked.include_usage:
-                yield self._event(self._form.last(self._usage()))
+            if self._job.request.include_usage:
+                yield self._event(self._format.usage_chunk(self._usage()))
             yield b"data: [DONE]\n\n"
         except Exception as error:
-            told = as_http(error)
-            self._service.metrics.errors.labels(told.code).inc()
-            yield self._event(told.body)
+            api_error = to_api_error(error)
+            self._service.metrics.errors.labels(api_error.code).inc()
+            yield self._event(api_error.body)
 
     async def _deltas(self, first: Delta) -> AsyncIterator[Delta]:
         yield first
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline) as timeout:
-                    delta = await anext(self._answers)
+                    delta = await anext(self._stream)
             except StopAsyncIteration:
                 return
             except TimeoutError:
                 if timeout.expired():
-                    raise took_too_long(self._timeout_s) from None
+                    raise timed_out(self._timeout_s) from None
                 raise
             yield delta
 
     def _event(self, chunk: BaseModel) -> bytes:
-        # OpenAI's chunks have usage, null in all but the last, only where it was asked for.
-        left_out = None if self._job.asked.include_usage else {"usage"}
-        return f"data: {chunk.model_dump_json(exclude=left_out)}\n\n".encode()
+        # OpenAI's chunks have usage only on request, null in all but the last.
+        exclude = None if self._job.request.include_usage else {"usage"}
+        return f"data: {chunk.model_dump_json(exclude=exclude)}\n\n".encode()
 
     def _usage(self) -> Usage:
-        answers = self._answers
-        prompt = sum(answers.prompt_tokens[:: self._job.asked.n])
+        prompt = sum(self._stream.prompt_tokens[:: self._job.request.n])
+        completion = self._stream.completion_tokens
         return Usage(
             prompt_tokens=prompt,
-            completion_tokens=answers.completion_tokens,
-            total_tokens=prompt + answers.completion_tokens,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
         )

@@ -1,8 +1,7 @@
-"""Heap: gives back to the system what texts of other lengths have left behind.
+"""Heap: returns freed memory to the system.
 
-On a CPU tensors lie on the C library's heap. Under mixed load glibc keeps what is free between what
-is not: a server's memory creeps up though nothing leaks. Other C libraries have no such call, and
-are left alone.
+Under mixed CPU load glibc keeps free blocks that lie between used ones, so a server's memory
+creeps up although nothing leaks. Other C libraries have no ``malloc_trim`` and are left alone.
 """
 
 from __future__ import annotations
@@ -12,73 +11,71 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-# While there is work, and once it has ended.
-EVERY_S = 10.0
-REST_S = 1.0
+BUSY_INTERVAL_S = 10.0
+IDLE_DELAY_S = 1.0
 
-# oneDNN keeps what it compiled for the last 1 024 shapes, 0.2 MB each, and under mixed load every
-# batch has shapes of its own. It reads this before its first product. Set unless the user has.
+# oneDNN caches compiled kernels for the last 1 024 shapes, 0.2 MB each, and under mixed load every
+# batch has new shapes. It reads this before its first product. A value the user set is kept.
 KERNEL_CACHE, KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"
 
 
 def trim() -> None:
-    """What is free on this process's heap goes back to the system: 3 to 8 ms with 1 GB."""
+    """Returns this process's free heap memory to the system: 3 to 8 ms with 1 GB."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class Heap:
-    """A heap, tidied now and then.
+class HeapTrimmer:
+    """Decides when to trim: at intervals during load, and once when it ends.
 
     Args:
-        tidy: tidies it; ``trim`` where it is this process's and the caller can wait.
-        every_s: how long to leave it alone after each time, while there is work.
-        rest_s: how long to wait when the work has ended.
+        trim: trims the heap.
+        interval_s: time between two trims under load.
+        idle_delay_s: time from the last work to the trim that follows it.
     """
 
     def __init__(
         self,
-        tidy: Callable[[], object] = trim,
+        trim: Callable[[], object] = trim,
         *,
-        every_s: float = EVERY_S,
-        rest_s: float = REST_S,
+        interval_s: float = BUSY_INTERVAL_S,
+        idle_delay_s: float = IDLE_DELAY_S,
     ) -> None:
-        self._do = tidy
-        self._every_s = every_s
-        self._rest_s = rest_s
-        self._tidied = time.monotonic()
-        self._worked: float | None = None  # when, since it was tidied
+        self._trim = trim
+        self._interval_s = interval_s
+        self._idle_delay_s = idle_delay_s
+        self._trimmed_at = time.monotonic()
+        self._worked_at: float | None = None  # since the last trim
 
-    def worked(self) -> None:
-        """To be called after each piece of work: tidies if it is time."""
-        now = time.monotonic()
-        self._worked = now
-        if now - self._tidied >= self._every_s:
-            self._tidy()
+    def after_work(self) -> None:
+        """Trims if it is time; call it after each piece of work."""
+        now = self._worked_at = time.monotonic()
+        if now - self._trimmed_at >= self._interval_s:
+            self._trim_now()
 
-    def rested(self) -> float | None:
-        """To be called when there is nothing to do: tidies if it is time.
+    def when_idle(self) -> float | None:
+        """Trims if it is time; call it when there is nothing to do.
 
         Returns:
-            Seconds until it should be called again; None if there is no more to do for it.
+            Seconds until the next call is due; None if there is nothing left to trim.
         """
-        if self._worked is None:
+        if self._worked_at is None:
             return None
-        left = self._worked + self._rest_s - time.monotonic()
+        left = self._worked_at + self._idle_delay_s - time.monotonic()
         if left > 0:
             return left
-        self._tidy()
+        self._trim_now()
         return None
 
-    def _tidy(self) -> None:
-        self._do()
-        self._tidied = time.monotonic()
-        self._worked = None
+    def _trim_now(self) -> None:
+        self._trim()
+        self._trimmed_at = time.monotonic()
+        self._worked_at = None
 
 
 class WorkerHeap:
-    """What vLLM adds to its workers, so that they can be asked to tidy theirs."""
+    """Mixed into vLLM's workers (``worker_extension_cls``) so that they can trim their heaps."""
 
-    def tidy_heap(self) -> None:
-        """``trim``, in the worker's process."""
+    def trim_heap(self) -> None:
+        """Trims the worker process's heap."""
         trim()

@@ -1,6 +1,6 @@
-"""Keys: who may ask. Without any, whoever reaches the port may.
+"""API keys. Without any, the API is open to everyone who reaches the port.
 
-The page and its files, health, metrics and the OpenAPI document are open; all else needs a key.
+The page and its files, health, metrics and the OpenAPI document need no key; all else does.
 """
 
 from __future__ import annotations
@@ -10,84 +10,70 @@ import hmac
 from collections.abc import Iterable
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from layerbridge.errors import ConfigError
-from layerbridge.serving.errors import ErrorResponse, unauthorized
+from layerbridge.serving.errors import ApiError
 
-# What is not on this list is closed, so that a path written in another way is not a way in.
+# An allow list, so that another spelling of a path does not get around the check.
 OPEN = ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/favicon.ico")
 OPEN_FOLDER = "/page/"
 
 
 class Keys:
-    """API keys. They are kept as digests, and all of them are compared, each in constant time.
-
-    Args:
-        keys: at least one.
+    """API keys, kept as digests. All are compared, each in constant time.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no key.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
         if not self._digests:
-            raise ConfigError("there is no API key", allowed="one at least")
+            raise ConfigError("no API key", allowed="at least one")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Keys:
-        """One key a line; empty lines and those that begin with ``#`` are left out.
+        """Reads one key per line; skips empty lines and those that begin with ``#``.
 
         Raises:
             ConfigError: the file cannot be read, or has no key.
         """
+        name = repr(str(path))
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"the API key file {str(path)!r} cannot be read: {type(error).__name__}"
+                f"the API key file {name} cannot be read: {type(error).__name__}"
             ) from error
-        keys = [line.strip() for line in lines if not line.strip().startswith("#")]
-        try:
-            return cls(filter(None, keys))
-        except ConfigError as error:
-            raise ConfigError(
-                f"the API key file {str(path)!r} has no key", allowed="one key a line"
-            ) from error
+        keys = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
+        if not keys:
+            raise ConfigError(f"the API key file {name} has no key", allowed="one key per line")
+        return cls(keys)
 
     def accept(self, authorization: bytes) -> bool:
-        """Whether this value of the Authorization header has one of the keys."""
+        """Whether this value of the Authorization header contains one of the keys."""
         scheme, _, key = authorization.partition(b" ")
-        given = _digest(key.strip())
-        found = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return scheme.lower() == b"bearer" and any(found)
+        digest = _digest(key.strip())
+        matches = [hmac.compare_digest(digest, own) for own in self._digests]
+        return scheme.lower() == b"bearer" and any(matches)
 
+    def check(self, scope: Scope) -> None:
+        """Refuses a request that needs a key and has none.
 
-class KeyCheck:
-    """ASGI: lets those in who have a key.
-
-    Args:
-        app: what they are let into.
-        keys: theirs.
-    """
-
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self._app = app
-        self._keys = keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
-        if scope["type"] == "http" and not self._may(scope):
-            await ErrorResponse(unauthorized())(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _may(self, scope: Scope) -> bool:
+        Raises:
+            ApiError: 401.
+        """
         path: str = scope["path"]
         if path in OPEN or path.startswith(OPEN_FOLDER):
-            return True
-        return self._keys.accept(dict(scope["headers"]).get(b"authorization", b""))
+            return
+        if not self.accept(dict(scope["headers"]).get(b"authorization", b"")):
+            raise ApiError(
+                401,
+                "missing or invalid API key; send it as 'Authorization: Bearer KEY'",
+                "invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,8 +1,7 @@
-"""Limits: how much a client may ask for at once, and how many may ask.
+"""Limits on single requests and on how many run at once.
 
-A limit that a request breaks by itself is a 400 that names the field; a body that is too long is
-never read to its end (413); what comes while all places are taken waits, and beyond that is told
-to come back (429).
+A request that breaks a limit is a 400 that names the field. A body that is too long is never read
+to its end (413). Requests beyond the concurrency limit wait, and beyond the queue get a 429.
 """
 
 from __future__ import annotations
@@ -13,36 +12,31 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import ConfigError
-from layerbridge.serving.errors import (
-    BadRequestError,
-    ErrorResponse,
-    HttpError,
-    too_busy,
-    too_large,
-    too_slow,
-    took_too_long,
-)
+from layerbridge.serving.errors import ApiError, timed_out
+
+DEFAULT_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server allows.
+    """A server's limits.
 
     Attributes:
         max_body_bytes: of a request.
         max_text_chars: of a text, and of an instruction.
-        max_prompts: in one request to /v1/completions.
-        max_options: of a question.
+        max_prompts: of a request to /v1/completions.
+        max_options: of a classification.
         max_option_chars: of each option.
-        max_tokens: of an answer.
-        max_n: answers to one text.
-        concurrency: answers that are worked on at once.
-        queue: answers that wait; beyond it is a 429.
-        timeout_s: from a request's arrival to its answer's end, waiting and all.
-        body_timeout_s: until all of a request's body is there.
+        max_tokens: of a completion.
+        max_n: completions per text.
+        concurrency: completions that run at once.
+        queue: completions that wait; further ones get a 429.
+        timeout_s: from a request's arrival to the end of its response, waiting included.
+        body_timeout_s: to receive a request's body.
     """
 
     max_body_bytes: int = 1024 * 1024
@@ -60,204 +54,192 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "queue" else 1
-            if value < least and not (field.name.endswith("_s") and value > 0):
-                allowed = "more than 0" if field.name.endswith("_s") else f"{least} or more"
+            minimum = 0 if field.name == "queue" else 1
+            if value < minimum and not (field.name.endswith("_s") and value > 0):
+                allowed = "more than 0" if field.name.endswith("_s") else f"{minimum} or more"
                 raise ConfigError(f"{field.name}={value}", allowed=allowed)
 
     def check_text(self, text: str | None, param: str) -> None:
-        """Refuses a text that is too long.
+        """Checks the length of a text.
 
         Raises:
-            BadRequestError: it is.
+            ApiError: 400, as all checks.
         """
         if text is not None:
-            self._most(len(text), self.max_text_chars, "characters", param)
+            _check_count(len(text), self.max_text_chars, "characters", param)
 
-    def check_answers(self, n: int, max_tokens: int | None, param: str = "max_tokens") -> int:
-        """How many tokens each of n answers may have.
-
-        Raises:
-            BadRequestError: that is too many tokens or answers.
-        """
-        self._most(n, self.max_n, "answers", "n")
+    def check_tokens(self, n: int, max_tokens: int | None, param: str = "max_tokens") -> int:
+        """Checks the number of completions per text; returns the tokens each may have."""
+        _check_count(n, self.max_n, "answers", "n")
         if max_tokens is None:
-            return min(64, self.max_tokens)
-        self._most(max_tokens, self.max_tokens, "tokens", param)
+            return min(DEFAULT_TOKENS, self.max_tokens)
+        _check_count(max_tokens, self.max_tokens, "tokens", param)
         return max_tokens
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Refuses too many texts, or one that is too long.
-
-        Raises:
-            BadRequestError: they are.
-        """
-        self._most(len(prompts), self.max_prompts, "prompts", "prompt")
+        """Checks the number and length of prompts."""
+        _check_count(len(prompts), self.max_prompts, "prompts", "prompt")
         for prompt in prompts:
             self.check_text(prompt, "prompt")
 
     def check_options(self, options: Sequence[str] | None) -> None:
-        """Refuses too many options, or one that is too long.
+        """Checks the number and length of options."""
+        _check_count(len(options or ()), self.max_options, "options", "options")
+        for index, option in enumerate(options or ()):
+            _check_count(len(option), self.max_option_chars, "characters", f"options[{index}]")
 
-        Raises:
-            BadRequestError: they are.
-        """
-        if options is not None:
-            self._most(len(options), self.max_options, "options", "options")
-            for place, option in enumerate(options):
-                self._most(len(option), self.max_option_chars, "characters", f"options[{place}]")
 
-    def _most(self, count: int, most: int, what: str, param: str) -> None:
-        if count > most:
-            raise BadRequestError(
-                f"{param}: {count} {what}", allowed=f"at most {most}", param=param, code="too_many"
-            )
+def _check_count(count: int, maximum: int, unit: str, param: str) -> None:
+    if count > maximum:
+        message = f"{param}: {count} {unit}; allowed: at most {maximum}"
+        raise ApiError(400, message, "too_many", param=param)
 
 
 class Gate:
-    """Lets as many answers through as may be worked on at once; the others wait in their order.
-
-    Args:
-        limits: ``concurrency`` and ``queue``.
-    """
+    """Admits as many completions as may run at once; others wait in order of arrival."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.running = 0
         self.waiting = 0
 
     @asynccontextmanager
-    async def admit(self, answers: int = 1) -> AsyncIterator[None]:
-        """A place for a request while it is worked on.
+    async def admit(self, count: int = 1) -> AsyncIterator[None]:
+        """Holds a slot for each of a request's completions.
 
         Args:
-            answers: how many it asks for. A request for more than can ever be worked on at once
-                is let in alone.
+            count: completions of the request. One with more than ``concurrency`` runs alone.
 
         Raises:
-            HttpError: 429, too many are waiting.
+            ApiError: 429, the queue is full.
         """
-        if self._line or not self._fits(answers):
-            if self.waiting + answers > self._limits.queue:
-                raise too_busy()
-            await self._wait(answers)
+        if self._queue or not self._fits(count):
+            if self.waiting + count > self._limits.queue:
+                raise ApiError(
+                    429,
+                    "the server is busy; try again",
+                    "rate_limit_exceeded",
+                    headers={"Retry-After": "1"},
+                )
+            await self._wait(count)
         else:
-            self.running += answers
+            self.running += count
         try:
             yield
         finally:
-            self.running -= answers
-            self._next()
+            self.running -= count
+            self._admit_waiting()
 
-    def _fits(self, answers: int) -> bool:
-        return self.running == 0 or self.running + answers <= self._limits.concurrency
+    def _fits(self, count: int) -> bool:
+        return self.running == 0 or self.running + count <= self._limits.concurrency
 
-    async def _wait(self, answers: int) -> None:
+    async def _wait(self, count: int) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (answers, turn)
-        self._line.append(place)
-        self.waiting += answers
+        entry = (count, turn)
+        self._queue.append(entry)
+        self.waiting += count
         try:
             await turn
         except asyncio.CancelledError:
-            # It may have been its turn in the very moment it was cancelled.
+            # It may have been admitted just before it was cancelled.
             if turn.done() and not turn.cancelled():
-                self.running -= answers
+                self.running -= count
             else:
-                self._line.remove(place)
-                self.waiting -= answers
-            self._next()
+                self._queue.remove(entry)
+                self.waiting -= count
+            self._admit_waiting()
             raise
 
-    def _next(self) -> None:
-        while self._line and self._fits(self._line[0][0]):
-            answers, turn = self._line.popleft()
-            self.waiting -= answers
-            self.running += answers
+    def _admit_waiting(self) -> None:
+        while self._queue and self._fits(self._queue[0][0]):
+            count, turn = self._queue.popleft()
+            self.waiting -= count
+            self.running += count
             turn.set_result(None)
 
 
 @asynccontextmanager
-async def in_time(timeout_s: float) -> AsyncIterator[None]:
-    """Ends what takes longer.
+async def time_limit(timeout_s: float) -> AsyncIterator[None]:
+    """Cancels work that takes longer.
 
     Raises:
-        HttpError: 504, it did.
+        ApiError: 504.
     """
     try:
         async with asyncio.timeout(timeout_s) as timeout:
             yield
     except TimeoutError:
-        # The work may have a timeout of its own.
+        # The work may have raised a timeout of its own.
         if timeout.expired():
-            raise took_too_long(timeout_s) from None
+            raise timed_out(timeout_s) from None
         raise
 
 
-class BodyLimit:
-    """ASGI: reads the body up to a limit, and hands it on whole.
+class BodyLimitMiddleware:
+    """ASGI middleware that reads the body up to a limit and passes it on in one piece."""
 
-    Args:
-        app: what reads the request then.
-        limits: ``max_body_bytes`` and ``body_timeout_s``.
-    """
-
-    # A client that writes all before it reads would never see a reply that came earlier.
-    _PATIENCE = 8
+    # A client that sends everything before it reads would miss an earlier response, so up to this
+    # many times the limit is read and discarded.
+    _READ_FACTOR = 8
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
+        """Handles one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 body = await self._read(scope, receive)
+        except ClientDisconnect:
+            return
         except TimeoutError:
-            await ErrorResponse(too_slow())(scope, receive, send)
-        except HttpError as error:
-            await ErrorResponse(error)(scope, receive, send)
-        else:
-            if body is not None:
-                await self._app(scope, _replay(body, receive), send)
+            raise _body_error(
+                408, "the request body did not arrive in time", "request_timeout"
+            ) from None
+        await self._app(scope, _replay(body, receive), send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body; None if the client left before it was all there."""
-        most = self._limits.max_body_bytes
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > most * self._PATIENCE:
-            raise too_large(most)
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        limit = self._limits.max_body_bytes
+        too_large = _body_error(
+            413,
+            f"the request body is too long; allowed: at most {limit} bytes",
+            "request_too_large",
+        )
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limit * self._READ_FACTOR:
+            raise too_large
         parts: list[bytes] = []
         size = 0
         more = True
-        while more and size <= most * self._PATIENCE:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            part = message.get("body", b"")
+        while more and size <= limit * self._READ_FACTOR:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = event.get("body", b"")
             size += len(part)
-            if size <= most:
+            if size <= limit:
                 parts.append(part)
-            more = message.get("more_body", False)
-        if size > most:
-            raise too_large(most)
+            more = event.get("more_body", False)
+        if size > limit:
+            raise too_large
         return b"".join(parts)
 
 
+def _body_error(status: int, message: str, code: str) -> ApiError:
+    # The rest of the body would be read as the next request.
+    return ApiError(status, message, code, headers={"Connection": "close"})
+
+
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives the body as one message, and what comes after it as it comes."""
-    told = False
+    """Returns a ``receive`` that gives the body as one message, then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Message:
-        nonlocal told
-        if told:
-            return await receive()
-        told = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return again
+    return replay

@@ -1,55 +1,56 @@
-"""Logprobs: how likely an answer's tokens were, as OpenAI's two routes tell it."""
+"""Log-probabilities of generated tokens in the formats of OpenAI's two routes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from layerbridge.serving.responses import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
-from layerbridge.serving.streaming import Segment
+from layerbridge.serving.streaming import OffsetToken
 from layerbridge.serving.vocabulary import Vocabulary
 
-# JSON has no infinity; OpenAI writes this for what is all but impossible.
-_LEAST = -9999.0
+# JSON has no infinity; OpenAI writes this for tokens that are all but impossible.
+_MINIMUM = -9999.0
 
 
-def chat_logprobs(vocabulary: Vocabulary, pieces: Sequence[Segment]) -> ChatLogprobs:
-    """As chat tells it."""
+def chat_logprobs(vocabulary: Vocabulary, tokens: Sequence[OffsetToken]) -> ChatLogprobs:
+    """Returns the logprobs of chat completions."""
+
+    def top_logprob(id: int, logprob: float | None) -> TopLogprob:
+        return TopLogprob(
+            token=vocabulary.token_text(id),
+            logprob=_finite(logprob),
+            bytes=list(vocabulary.token_bytes(id)),
+        )
+
     return ChatLogprobs(
         content=[
             TokenLogprob(
-                token=vocabulary.text_of(piece.token.id),
-                logprob=_logprob(piece.token.logprob),
-                bytes=list(vocabulary.bytes_of(piece.token.id)),
-                top_logprobs=[
-                    TopLogprob(
-                        token=vocabulary.text_of(id),
-                        logprob=_logprob(logprob),
-                        bytes=list(vocabulary.bytes_of(id)),
-                    )
-                    for id, logprob in piece.token.top
-                ],
+                **top_logprob(token.id, token.logprob).model_dump(),
+                top_logprobs=[top_logprob(*pair) for pair in token.top],
             )
-            for piece in pieces
+            for token, _ in tokens
         ]
     )
 
 
-def completion_logprobs(vocabulary: Vocabulary, pieces: Sequence[Segment]) -> CompletionLogprobs:
-    """As completions tell it; of tokens that look the same, the likeliest."""
+def completion_logprobs(
+    vocabulary: Vocabulary, tokens: Sequence[OffsetToken]
+) -> CompletionLogprobs:
+    """Returns the logprobs of completions; of tokens with the same text, the most likely one's."""
     tops = []
-    for piece in pieces:
-        token = piece.token
-        # From the least likely on, so that the likeliest of those that look the same is kept.
-        top = {vocabulary.text_of(id): _logprob(logprob) for id, logprob in reversed(token.top)}
-        top.setdefault(vocabulary.text_of(token.id), _logprob(token.logprob))
+    for token, _ in tokens:
+        # In ascending order, so that the most likely of those with the same text is kept.
+        pairs = reversed(token.top)
+        top = {vocabulary.token_text(id): _finite(logprob) for id, logprob in pairs}
+        top.setdefault(vocabulary.token_text(token.id), _finite(token.logprob))
         tops.append(dict(sorted(top.items(), key=lambda item: -item[1])))
     return CompletionLogprobs(
-        tokens=[vocabulary.text_of(piece.token.id) for piece in pieces],
-        token_logprobs=[_logprob(piece.token.logprob) for piece in pieces],
+        tokens=[vocabulary.token_text(token.id) for token, _ in tokens],
+        token_logprobs=[_finite(token.logprob) for token, _ in tokens],
         top_logprobs=tops,
-        text_offset=[piece.offset for piece in pieces],
+        text_offset=[offset for _, offset in tokens],
     )
 
 
-def _logprob(value: float | None) -> float:
-    return _LEAST if value is None else max(value, _LEAST)
+def _finite(logprob: float | None) -> float:
+    return _MINIMUM if logprob is None else max(logprob, _MINIMUM)

@@ -1,9 +1,9 @@
-"""Metrics: what the server does, in Prometheus' words. One registry a server."""
+"""Prometheus metrics, in one registry per server."""
 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -25,27 +25,16 @@ if TYPE_CHECKING:
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-# Each path by itself would let a client make as many series as it likes.
+# Labels. Raw paths would let a client create any number of series.
 _ROUTES = (
-    "/",
-    "/healthz",
-    "/metrics",
-    "/openapi.json",
-    "/readyz",
-    "/v1/chat/completions",
-    "/v1/classify",
-    "/v1/completions",
-    "/v1/layer_weights",
-    "/v1/models",
+    *("/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/v1/models"),
+    *("/v1/chat/completions", "/v1/completions", "/v1/classify", "/v1/layer_weights"),
 )
 _FOLDERS = ("/page/", "/v1/models/")
 
 
 class Metrics:
-    """The server's counters.
-
-    Give ``on_batch`` to the engine, and the whole to ``create_app``.
-    """
+    """A server's metrics. Pass ``on_batch`` to the engine and the object to ``create_app``."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -53,94 +42,82 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
 
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
-        ) -> Histogram:
-            full = f"layerbridge_{name}"
-            return Histogram(full, text, labels, buckets=buckets, registry=self.registry)
-
-        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(f"layerbridge_{name}", text, labels, registry=self.registry)
-
-        self.requests = counter("requests", "Requests that were answered.", ("route", "status"))
-        self.request_seconds = histogram(
-            "request_seconds", "From a request's arrival to its reply's end.", _SECONDS, ("route",)
+        self._common: dict[str, Any] = {"namespace": "layerbridge", "registry": self.registry}
+        common = self._common
+        self.requests = Counter("requests", "Finished requests.", ("route", "status"), **common)
+        self.errors = Counter("errors", "Errors by code.", ("code",), **common)
+        self.prompt_tokens = Counter("prompt_tokens", "Positions of prompts.", **common)
+        self.generated_tokens = Counter("generated_tokens", "Generated tokens.", **common)
+        self.batch_rows = Histogram(
+            "batch_rows", "Rows of each batch of the engine.", ("kind",), buckets=_ROWS, **common
         )
-        self.errors = counter("errors", "Errors by the code that the client was told.", ("code",))
-        self.batch_rows = histogram(
-            "batch_rows", "Rows of each pass of the engine.", _ROWS, ("kind",)
+        self.request_seconds = Histogram(
+            "request_seconds",
+            "Time from request to end of response.",
+            ("route",),
+            buckets=_SECONDS,
+            **common,
         )
-        self.first_token_seconds = histogram(
-            "time_to_first_token_seconds", "From a request's arrival to a token.", _SECONDS
+        self.first_token_seconds = Histogram(
+            "time_to_first_token_seconds",
+            "Time from request to first token.",
+            buckets=_SECONDS,
+            **common,
         )
-        self.token_seconds = histogram(
+        self.token_seconds = Histogram(
             "time_per_output_token_seconds",
-            "Of each answer, the mean time from one token to the next.",
-            _TOKEN_SECONDS,
+            "Mean time between the tokens of a completion.",
+            buckets=_TOKEN_SECONDS,
+            **common,
         )
-        self.prompt_tokens = counter("prompt_tokens", "Positions of prompts that were read.")
-        self.generated_tokens = counter("generated_tokens", "Tokens of answers.")
 
     def on_batch(self, kind: str, rows: int) -> None:
-        """Counts a pass; any thread may call it. It is an ``engine.OnBatch``."""
+        """Counts a batch (an ``engine.OnBatch``); callable from any thread."""
         self.batch_rows.labels(kind).observe(rows)
 
     def watch(self, engine: Engine, gate: Gate) -> None:
-        """Reads the load when it is asked for."""
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"layerbridge_{name}", text, registry=self.registry)
-
-        gauge("engine_waiting", "Asked of the engine, and not begun.").set_function(
-            lambda: engine.load.waiting
-        )
-        gauge("engine_running", "Being answered by the engine.").set_function(
-            lambda: engine.load.running
-        )
-        gauge("gate_waiting", "Answers that wait for a place.").set_function(lambda: gate.waiting)
-        gauge("gate_running", "Answers that have a place.").set_function(lambda: gate.running)
-        gauge("ready", "Whether the engine answers.").set_function(
-            lambda: float(engine.state == "ready")
-        )
+        """Adds gauges that read the engine's and the gate's load when scraped."""
+        for name, text, value in (
+            ("engine_waiting", "Requests waiting in the engine.", lambda: engine.load.waiting),
+            ("engine_running", "Requests running in the engine.", lambda: engine.load.running),
+            ("gate_waiting", "Completions waiting for a slot.", lambda: gate.waiting),
+            ("gate_running", "Completions with a slot.", lambda: gate.running),
+            ("ready", "Whether the engine is ready.", lambda: float(engine.state == "ready")),
+        ):
+            Gauge(name, text, **self._common).set_function(value)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Returns all metrics in Prometheus' format."""
         return generate_latest(self.registry)
 
 
-class Counting:
-    """ASGI: counts requests by route and status.
-
-    Args:
-        app: what answers them.
-        metrics: where.
-    """
+class MetricsMiddleware:
+    """ASGI middleware that counts requests by route and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI calls."""
+        """Handles one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        arrived = perf_counter()
-        # 499, as nginx says: the client left before there was a reply.
-        status = 499
+        started = perf_counter()
+        status = 499  # as in nginx: the client disconnected before the response
 
-        async def noting(message: Message) -> None:
+        async def watched_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, watched_send)
         finally:
             route = _route(scope["path"])
             self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(perf_counter() - arrived)
+            self._metrics.request_seconds.labels(route).observe(perf_counter() - started)
             if ERROR_CODE in scope:
                 self._metrics.errors.labels(scope[ERROR_CODE]).inc()
 

@@ -1,28 +1,45 @@
-"""What an engine is asked, and what it says while it answers. Plain values; no tensor, no HTTP."""
+"""Requests to an engine, and the events it answers with. Plain values: no tensors, no HTTP."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from layerbridge.serving.decoding import Chosen as Token
-from layerbridge.serving.decoding import Sampling
-
-__all__ = ["Ask", "Begun", "Event", "FinishReason", "Finished", "Question", "Sampling", "Token"]
-
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One answer to be generated.
+class Sampling:
+    """How tokens are chosen.
+
+    Attributes:
+        max_tokens: upper limit for the completion.
+        temperature: 0 takes the most likely token and ignores ``top_p`` and ``seed``.
+        top_p: sample from the smallest set of tokens with this total probability.
+        seed: the same seed gives the same completion on the same engine, whatever else is in the
+            batch; None for a random one.
+        logprobs: how many top alternatives to report with each token; None for no logprobs.
+        ignore_eos: continue to ``max_tokens``; for benchmarks.
+    """
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One completion to generate.
 
     Attributes:
         bridge: its name in ``Bridges``.
-        text: what the encoder reads, in any language.
-        instruction: English text that the language model reads after the soft prompt; None takes
-            the bridge's own.
-        sampling: how.
+        text: the encoder's input, in any language.
+        instruction: English text the language model reads after the soft prompt; None for the
+            bridge's own.
+        sampling: how tokens are chosen.
     """
 
     bridge: str
@@ -33,14 +50,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Question:
-    """One text to be classified.
+    """One text to classify.
 
     Attributes:
         bridge: its name in ``Bridges``.
-        text: what the encoder reads.
-        options: label words; None takes those the bridge was trained with.
-        instruction: as in ``Ask``.
-        normalize: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
+        text: the encoder's input.
+        options: label words; None for those the bridge was trained with.
+        instruction: as in ``Prompt``.
+        normalize: score by the ``"sum"`` or the ``"mean"`` of the tokens' log-probabilities.
     """
 
     bridge: str
@@ -51,26 +68,32 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """The answer has begun.
-
-    Attributes:
-        prompt_tokens: positions of the language model's input, soft prompt and all.
-    """
+class Started:
+    """Generation has started; the prompt is counted with its soft prompt."""
 
     prompt_tokens: int
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The answer is over.
+class Token:
+    """A generated token.
 
     Attributes:
-        reason: ``"stop"`` at an end token, ``"length"`` at ``max_tokens`` or where the model can
-            hold no more.
+        id: in the language model's vocabulary.
+        logprob: before temperature and top-p (nats); None if not requested.
+        top: most likely tokens with their log-probabilities, in descending order.
     """
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Generation has ended at an end token, ``max_tokens`` or the context limit."""
 
     reason: FinishReason
 
 
-Event = Begun | Token | Finished
+Event = Started | Token | Finished

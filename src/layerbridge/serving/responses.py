@@ -1,4 +1,4 @@
-"""Replies, and the events of streams, as OpenAI writes them; and two of our own."""
+"""Response bodies and stream events in OpenAI's format, and those of this server's own routes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from layerbridge.serving.requests import FinishReason
 
 
 class Usage(BaseModel):
-    """How many tokens.
+    """Token counts.
 
     Attributes:
-        prompt_tokens: positions of the language model's input, soft prompt and all; counted once
-            for all answers to one text.
-        completion_tokens: of all answers, those of a stop string among them.
-        total_tokens: both.
+        prompt_tokens: positions of the language model's input, soft prompt included; counted once
+            for all completions of a text.
+        completion_tokens: of all completions, those of stop strings included.
+        total_tokens: the sum of both.
     """
 
     prompt_tokens: int
@@ -26,12 +26,12 @@ class Usage(BaseModel):
 
 
 class TopLogprob(BaseModel):
-    """A token that was likely.
+    """A likely token.
 
     Attributes:
         token: its text.
-        logprob: of the model itself, whatever the temperature.
-        bytes: the same text as bytes; a token may be part of a character.
+        logprob: before temperature and top-p.
+        bytes: of its text; a token may be part of a character.
     """
 
     token: str
@@ -40,23 +40,19 @@ class TopLogprob(BaseModel):
 
 
 class TokenLogprob(TopLogprob):
-    """A token of an answer.
-
-    Attributes:
-        top_logprobs: the most likely tokens in its place.
-    """
+    """A generated token and the most likely ones at its position."""
 
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(BaseModel):
-    """How likely an answer's tokens were."""
+    """Log-probabilities of a completion's tokens."""
 
     content: list[TokenLogprob]
 
 
 class ChatMessage(BaseModel):
-    """An answer."""
+    """A generated message."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -64,7 +60,7 @@ class ChatMessage(BaseModel):
 
 
 class ChatChoice(BaseModel):
-    """One of n answers."""
+    """One of n completions."""
 
     index: int
     message: ChatMessage
@@ -73,7 +69,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatReply(BaseModel):
-    """The reply of /v1/chat/completions."""
+    """Response of /v1/chat/completions."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -84,14 +80,14 @@ class ChatReply(BaseModel):
 
 
 class ChatDelta(TypedDict, total=False):
-    """What an answer grew by."""
+    """What is new in a message."""
 
     role: Literal["assistant"]
     content: str
 
 
 class ChatChunkChoice(BaseModel):
-    """What one of n answers grew by."""
+    """What is new in one of n completions."""
 
     index: int
     delta: ChatDelta
@@ -100,7 +96,7 @@ class ChatChunkChoice(BaseModel):
 
 
 class ChatChunk(BaseModel):
-    """One event of /v1/chat/completions."""
+    """Stream event of /v1/chat/completions."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -111,13 +107,13 @@ class ChatChunk(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """How likely an answer's tokens were.
+    """Log-probabilities of a completion's tokens.
 
     Attributes:
         tokens: their texts.
-        token_logprobs: of the model itself, whatever the temperature.
-        top_logprobs: the most likely tokens in each place, and the token itself.
-        text_offset: where each begins in the answer.
+        token_logprobs: before temperature and top-p.
+        top_logprobs: the most likely tokens at each position, and the generated one.
+        text_offset: where each token begins in the completion.
     """
 
     tokens: list[str]
@@ -127,7 +123,7 @@ class CompletionLogprobs(BaseModel):
 
 
 class CompletionChoice(BaseModel):
-    """One answer, or what it grew by; finish_reason is null while it grows."""
+    """A completion, or what is new in it; finish_reason is null until it ends."""
 
     index: int
     text: str
@@ -136,7 +132,7 @@ class CompletionChoice(BaseModel):
 
 
 class CompletionReply(BaseModel):
-    """The reply of /v1/completions, and each event of it."""
+    """Response and stream event of /v1/completions."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -147,16 +143,16 @@ class CompletionReply(BaseModel):
 
 
 class BridgeCard(BaseModel):
-    """What a bridge is.
+    """Description of a bridge.
 
     Attributes:
-        fusion: how it mixes the encoder's layers.
+        fusion: how it combines the encoder's layers.
         encoder: its multilingual encoder.
         language_model: its language model.
         options: the label words it was trained with.
-        instruction: what the language model is told if a request does not say.
-        template: the prompt its training texts were put in; texts do best in it.
-        layers: how many layers it mixes.
+        instruction: what the language model reads after the soft prompt by default.
+        template: the template of its training texts; texts in it work best.
+        layers: how many layers it combines.
     """
 
     fusion: str
@@ -169,7 +165,7 @@ class BridgeCard(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """One bridge."""
+    """A bridge as a model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -179,19 +175,19 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The reply of /v1/models."""
+    """Response of /v1/models."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
 class OptionScore(BaseModel):
-    """One option.
+    """Score of an option.
 
     Attributes:
-        option: the label words.
+        option: its label words.
         score: its log-probability (nats).
-        probability: the scores' softmax.
+        probability: the softmax of all scores.
     """
 
     option: str
@@ -200,7 +196,7 @@ class OptionScore(BaseModel):
 
 
 class ClassifyReply(BaseModel):
-    """The reply of /v1/classify; options as they were given."""
+    """Response of /v1/classify; options in the order of the request."""
 
     model: str
     choice: str
@@ -208,12 +204,12 @@ class ClassifyReply(BaseModel):
 
 
 class LayerWeightsReply(BaseModel):
-    """The reply of /v1/layer_weights.
+    """Response of /v1/layer_weights.
 
     Attributes:
         model: the bridge's name.
-        tokens: the encoder's, specials included.
-        layers: numbers of the layers; 1 is the first transformer layer.
+        tokens: of the encoder, special tokens included.
+        layers: layer numbers; 1 is the first transformer layer.
         weights: tokens × layers; each row sums to 1.
     """
 
@@ -224,14 +220,7 @@ class LayerWeightsReply(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """What went wrong.
-
-    Attributes:
-        message: one line.
-        type: whose mistake.
-        param: the field it is about.
-        code: what a program can tell it by.
-    """
+    """An error: one line, OpenAI's error type, the field it is about, and a code for programs."""
 
     message: str
     type: str
@@ -240,12 +229,12 @@ class ErrorBody(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """Every reply that is no success."""
+    """Response with an error status."""
 
     error: ErrorBody
 
 
 class Health(BaseModel):
-    """The reply of /healthz and /readyz."""
+    """Response of /healthz and /readyz."""
 
     status: Literal["ok", "ready", "starting", "draining", "down"]

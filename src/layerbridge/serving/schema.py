@@ -1,7 +1,7 @@
-"""Schema: requests as OpenAI writes them, and two of our own.
+"""Request bodies in OpenAI's format, and those of this server's own routes.
 
-Fields that a bridge has nothing to do with are ignored, except those whose being ignored would
-make the answer another one than was asked for: they are refused, unless they ask for nothing.
+Unknown fields are ignored, except those that would change the answer: they are refused, unless
+their value has no effect.
 """
 
 from __future__ import annotations
@@ -20,54 +20,37 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-# Field → what it may be, since that asks for nothing. None always does.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "audio": (),
-    "best_of": (1,),
-    "chat_template": (),
-    "echo": (False,),
-    "frequency_penalty": (0,),
+# Unsupported fields, and the values without an effect, which are allowed. So is null.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("audio", "chat_template", "image", "prediction", "prompt_embeds"), ()),
+    **dict.fromkeys(("guided_choice", "guided_grammar", "guided_json", "guided_regex"), ()),
+    **dict.fromkeys(("prompt_logprobs", "structured_outputs", "web_search_options"), ()),
+    **dict.fromkeys(("functions", "images", "stop_token_ids", "tool_calls", "tools"), ([],)),
+    **dict.fromkeys(("frequency_penalty", "min_p", "min_tokens", "presence_penalty"), (0,)),
+    **dict.fromkeys(("best_of", "repetition_penalty"), (1,)),
+    **dict.fromkeys(("echo", "use_beam_search"), (False,)),
     "function_call": ("none",),
-    "functions": ([],),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "image": (),
-    "images": ([],),
     "logit_bias": ({},),
-    "min_p": (0,),
-    "min_tokens": (0,),
     "modalities": (["text"],),
-    "prediction": (),
-    "presence_penalty": (0,),
-    "prompt_embeds": (),
-    "prompt_logprobs": (),
-    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
-    "stop_token_ids": ([],),
-    "structured_outputs": (),
     "suffix": ("",),
-    "tool_calls": ([],),
     "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_k": (0, -1),
-    "use_beam_search": (False,),
-    "web_search_options": (),
 }
 
 _INT64 = 2**63
 
 
 def _unsupported(allowed: tuple[Any, ...]) -> PydanticCustomError:
-    words = ", ".join(json.dumps(value) for value in allowed)
-    return PydanticCustomError(
-        "unsupported", "not supported{allowed}", {"allowed": f"; allowed: {words}" if words else ""}
-    )
+    values = ", ".join(json.dumps(value) for value in allowed)
+    suffix = f"; allowed: {values}" if values else ""
+    return PydanticCustomError("unsupported", "not supported{suffix}", {"suffix": suffix})
 
 
-def _invalid(title: str, problems: list[tuple[str, PydanticCustomError, Any]]) -> ValidationError:
-    """An error that names its fields, as a plain ValueError of a model's validator would not."""
+def _field_errors(
+    title: str, problems: list[tuple[str, PydanticCustomError, Any]]
+) -> ValidationError:
+    """Builds an error with field names, which a model validator's ValueError would lack."""
     details = [
         InitErrorDetails(type=problem, loc=(name,), input=value)
         for name, problem, value in problems
@@ -75,68 +58,66 @@ def _invalid(title: str, problems: list[tuple[str, PydanticCustomError, Any]]) -
     return ValidationError.from_exception_data(title, details)
 
 
-def _unicode(text: str) -> str:
+def _check_unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError(
-            "unicode", "half of a surrogate pair is no character; allowed: Unicode text"
-        ) from None
+        raise PydanticCustomError("unicode", "invalid Unicode: unpaired surrogate") from None
     return text
 
 
-# JSON can write half of a character, which no tokenizer takes.
-Text = Annotated[str, AfterValidator(_unicode)]
+# JSON can express half of a surrogate pair, which no tokenizer accepts.
+Text = Annotated[str, AfterValidator(_check_unicode)]
 StopString = Annotated[Text, Field(min_length=1, max_length=500)]
 
 
 class _Request(BaseModel):
-    # Strict: "5" for 5 is a mistake worth telling.
+    # Strict: "5" is not accepted as 5.
     model_config = ConfigDict(strict=True, extra="ignore")
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse(cls, data: Any) -> Any:
+    def _refuse_unsupported(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
         problems = [
-            (name, _unsupported(allowed), data[name])
-            for name, allowed in _NEUTRAL.items()
-            if data.get(name) is not None and data[name] not in allowed
+            (name, _unsupported(_UNSUPPORTED[name]), data[name])
+            for name in sorted(_UNSUPPORTED.keys() & data.keys())
+            if data[name] is not None and data[name] not in _UNSUPPORTED[name]
         ]
         if problems:
-            raise _invalid(cls.__name__, problems)
-        # Clients write null for what they do not set.
+            raise _field_errors(cls.__name__, problems)
+        # Clients send null for what they do not set.
         return {name: value for name, value in data.items() if value is not None}
 
 
 class StreamOptions(_Request):
-    """How to stream.
+    """Options of a stream.
 
     Attributes:
-        include_usage: a last chunk that counts tokens.
+        include_usage: end with a chunk of token counts.
     """
 
     include_usage: bool = False
 
 
 class GenerationRequest(_Request):
-    """What chat and completions share.
+    """Fields that chat and completions share.
 
     Attributes:
         model: a bridge's name.
-        n: how many answers.
-        stop: up to four strings; the answer ends before the first of them.
+        n: completions per text.
+        stop: up to four strings; the completion ends before the first of them.
         temperature: 0 takes the most likely token. OpenAI's default is 1; here it is 0, as bridges
             are trained for one right answer.
-        top_p: the most likely tokens that have so much of the probability together.
-        max_tokens: of each answer; None is 64.
-        seed: answer number i is drawn with seed + i.
-        stream: server-sent events.
-        stream_options: how.
-        instruction: not OpenAI's. English text that the language model reads after the soft
-            prompt; None takes the bridge's own.
-        ignore_eos: not OpenAI's. Go on to max_tokens; for benchmarks.
+        top_p: sample from the smallest set of tokens with this total probability.
+        max_tokens: of each completion; None is 64.
+        seed: completion i uses seed + i.
+        stream: send server-sent events.
+        stream_options: options of the stream.
+        instruction: not in OpenAI's API. English text the language model reads after the soft
+            prompt; None for the bridge's own.
+        ignore_eos: not in OpenAI's API. Continue to max_tokens; for benchmarks.
         user: ignored.
     """
 
@@ -160,38 +141,31 @@ class GenerationRequest(_Request):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with usage."""
+        """Whether a stream ends with token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-def _is_text(part: Any) -> Any:
+def _check_part(part: Any) -> Any:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and kind != "text":
         raise PydanticCustomError(
-            "unsupported",
-            "a part of type {kind} is not supported; allowed: text",
-            {"kind": kind[:50]},
+            "unsupported", "unsupported content type {kind}; allowed: text", {"kind": kind[:50]}
         )
     return part
 
 
 class TextPart(_Request):
-    """A part of a message; only text is read."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: Text
 
 
 class Message(_Request):
-    """One message of a chat.
-
-    Attributes:
-        role: who says it.
-        content: what.
-    """
+    """A chat message."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[Annotated[TextPart, BeforeValidator(_is_text)]] = ""
+    content: Text | list[Annotated[TextPart, BeforeValidator(_check_part)]] = ""
 
     @property
     def text(self) -> str:
@@ -202,13 +176,13 @@ class Message(_Request):
 
 
 class ChatRequest(GenerationRequest):
-    """POST /v1/chat/completions.
+    """Body of POST /v1/chat/completions.
 
     Attributes:
-        messages: the chat; README and docs tell what a bridge reads of it.
-        max_completion_tokens: the newer name of max_tokens; it wins.
-        logprobs: whether to tell how likely each token was.
-        top_logprobs: and the most likely tokens in its place.
+        messages: the chat; the server's settings say which of them a bridge reads.
+        max_completion_tokens: the newer name of max_tokens; takes precedence.
+        logprobs: return the log-probability of each token.
+        top_logprobs: how many of the most likely tokens to return with each token.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -219,12 +193,12 @@ class ChatRequest(GenerationRequest):
     @model_validator(mode="after")
     def _top_needs_logprobs(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
-            problem = PydanticCustomError("unsupported", "it needs logprobs to be true")
-            raise _invalid("ChatRequest", [("top_logprobs", problem, self.top_logprobs)])
+            problem = PydanticCustomError("unsupported", "requires logprobs: true")
+            raise _field_errors("ChatRequest", [("top_logprobs", problem, self.top_logprobs)])
         return self
 
 
-def _no_ids(prompt: Any) -> Any:
+def _refuse_token_ids(prompt: Any) -> Any:
     first = prompt[0] if isinstance(prompt, list) and prompt else None
     if isinstance(first, int | list):
         raise PydanticCustomError(
@@ -236,14 +210,16 @@ def _no_ids(prompt: Any) -> Any:
 
 
 class CompletionRequest(GenerationRequest):
-    """POST /v1/completions.
+    """Body of POST /v1/completions.
 
     Attributes:
-        prompt: what the encoder reads, in any language; each of a list on its own.
-        logprobs: of how many of the most likely tokens to tell, beside each token.
+        prompt: the encoder's input, in any language; each string of a list on its own.
+        logprobs: how many of the most likely tokens to return with each token.
     """
 
-    prompt: Annotated[Text | Annotated[list[Text], Field(min_length=1)], BeforeValidator(_no_ids)]
+    prompt: Annotated[
+        Text | Annotated[list[Text], Field(min_length=1)], BeforeValidator(_refuse_token_ids)
+    ]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
 
     @property
@@ -253,14 +229,14 @@ class CompletionRequest(GenerationRequest):
 
 
 class ClassifyRequest(_Request):
-    """POST /v1/classify.
+    """Body of POST /v1/classify.
 
     Attributes:
         model: a bridge's name.
-        text: what the encoder reads, in any language.
-        options: label words; None takes those the bridge was trained with.
+        text: the encoder's input, in any language.
+        options: label words; None for those the bridge was trained with.
         instruction: as for generation.
-        normalize: "sum" of the tokens' log-probabilities, or their "mean".
+        normalize: score by the "sum" or the "mean" of the tokens' log-probabilities.
     """
 
     model: Text
@@ -271,11 +247,11 @@ class ClassifyRequest(_Request):
 
 
 class LayerWeightsRequest(_Request):
-    """POST /v1/layer_weights.
+    """Body of POST /v1/layer_weights.
 
     Attributes:
         model: a bridge's name.
-        text: what the encoder reads, in any language.
+        text: the encoder's input, in any language.
     """
 
     model: Text

@@ -1,17 +1,15 @@
-"""Server: a port, the app behind it, and how both come to an end.
+"""Server: a port, the app behind it, and how both shut down.
 
-The first SIGTERM or SIGINT drains: what is running ends, what comes is told to go elsewhere. The
-second one ends it at once.
+The first SIGTERM or SIGINT drains: running requests finish, new ones are refused. The second one
+stops at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -19,66 +17,58 @@ from fastapi import FastAPI
 
 from layerbridge.errors import ConfigError, LayerBridgeError
 from layerbridge.progress import say
-from layerbridge.serving.engine import EngineDown
+from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.supervised import Supervised
 
-LOG = logging.getLogger(__name__)
-
-LOOK_S = 0.05
-# For the last bytes to clients that read slowly.
+POLL_S = 0.05
+# For the last bytes to slow clients.
 GRACE_S = 5
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens.
+def listen(host: str, port: int) -> socket.socket:
+    """Opens a port; 0 for a free one.
 
-    Attributes:
-        host: loopback unless told otherwise: whoever reaches the port may ask.
-        port: 0 takes a free one.
+    Raises:
+        ConfigError: it is not available.
     """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-
-    def listen(self) -> socket.socket:
-        """The port, taken.
-
-        Raises:
-            ConfigError: it cannot be had.
-        """
-        try:
-            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-            return socket.create_server((self.host, self.port), family=family, backlog=2048)
-        except (OSError, OverflowError) as error:
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if number and number > 0 else str(error)
-            raise ConfigError(
-                f"cannot listen on {self.host}:{self.port} ({reason})",
-                allowed="a host of this machine and a free port",
-                hint="--port 0 takes a free one",
-            ) from None
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({reason})",
+            allowed="a host of this machine and a free port",
+            hint="use --port 0 for a free one",
+        ) from None
 
 
 def serve(
-    app: FastAPI, engine: Supervised, address: Address | None = None, *, drain_s: float = 30.0
+    app: FastAPI,
+    engine: Supervised,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    drain_s: float = 30.0,
 ) -> None:
-    """Serves until it is told to end.
+    """Serves until a signal or until the engine fails to start.
 
     Args:
         app: of ``create_app``.
         engine: the app's.
-        address: where.
-        drain_s: how long what is running may take to end, at most.
+        host: loopback by default, as the API is open to everyone who reaches the port.
+        port: 0 for a free one.
+        drain_s: how long running requests may take to finish.
 
     Raises:
-        ConfigError: the port cannot be had.
-        LayerBridgeError: as the engine's start does.
+        ConfigError: the port is not available.
+        LayerBridgeError: the engine failed to start.
     """
-    listening = (address or Address()).listen()
+    listening = listen(host, port)
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    say(f"{url} · reading the models …")
+    say(f"{url} · loading the models …")
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -93,7 +83,7 @@ def serve(
         server.run(sockets=[listening])
     finally:
         listening.close()
-    if isinstance(engine.error, EngineDown):
+    if isinstance(engine.error, EngineDownError):
         raise LayerBridgeError(str(engine.error)) from engine.error
     if engine.error is not None:
         raise engine.error
@@ -109,10 +99,10 @@ class _Server(uvicorn.Server):
         self._url = url
         self._drain_s = drain_s
         self._draining = False
-        self._at_once = False
+        self._stop_now = False
 
     async def main_loop(self) -> None:
-        """As uvicorn's, with somebody to say when it is ready, and when it cannot be."""
+        """Runs uvicorn's loop and watches the engine."""
         watch = asyncio.create_task(self._watch())
         try:
             await super().main_loop()
@@ -120,19 +110,19 @@ class _Server(uvicorn.Server):
             watch.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: drains at first, then ends."""
-        self._at_once = self._draining
+        """Drains on the first signal, stops on the second."""
+        self._stop_now = self._draining
         self._draining = True
 
     async def _watch(self) -> None:
         while self._engine.state == "starting" and not self._draining:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         if self._engine.state == "ready":
             say(f"ready: {', '.join(self._engine.bridges)} · {self._engine.name} engine")
-            # For whoever started it and waits.
+            # For programs that wait for the server.
             print(self._url, file=sys.stdout, flush=True)  # noqa: T201
         while not self._draining and self._engine.error is None:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         if self._engine.error is None:
             await self._drain()
         self.should_exit = True
@@ -141,12 +131,13 @@ class _Server(uvicorn.Server):
         self._app.state.drain = True
         gate = self._app.state.service.gate
         if gate.running:
-            say(f"ending: {gate.running} answers are still running")
-        until = asyncio.get_running_loop().time() + self._drain_s
-        while gate.running and asyncio.get_running_loop().time() < until and not self._at_once:
-            await asyncio.sleep(LOOK_S)
+            say(f"shutting down: {gate.running} completions are still running")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._drain_s
+        while gate.running and clock() < deadline and not self._stop_now:
+            await asyncio.sleep(POLL_S)
         if gate.running:
-            # They are told so, and do not just break off.
+            # So that their clients get an error, not a broken connection.
             await self._engine.stop()
-        # A last look around for those who ask just now: they are told where they stand.
-        await asyncio.sleep(LOOK_S)
+        # Requests that arrive just now get their 503.
+        await asyncio.sleep(POLL_S)

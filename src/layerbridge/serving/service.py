@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
+from fastapi import Depends
 from starlette.datastructures import State
 from starlette.requests import Request
+from starlette.types import Scope
 
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import Engine
-from layerbridge.serving.errors import HttpError, unavailable, unknown_model
+from layerbridge.serving.errors import ApiError, unavailable
 from layerbridge.serving.limits import Gate, Limits
 from layerbridge.serving.metrics import Metrics
 from layerbridge.serving.vocabulary import Vocabulary
@@ -22,14 +25,14 @@ class Service:
     """One server's engine and settings.
 
     Attributes:
-        engine: what answers.
-        limits: what it may be asked.
-        mapping: what becomes of chat messages.
-        metrics: what is counted.
-        gate: who may ask now.
-        state: the app's; with ``state.drain`` set, new requests are refused and running ones end.
-        created: when the server began (seconds since 1970).
-        failed: whether the engine could not be started.
+        engine: answers the requests.
+        limits: of requests.
+        mapping: how chat messages are read.
+        metrics: where to count.
+        gate: limits concurrency.
+        state: the app's; with ``state.drain`` set, new requests are refused.
+        created: start time (seconds since 1970).
+        failed: whether the engine failed to start.
     """
 
     engine: Engine
@@ -43,33 +46,46 @@ class Service:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The language model's, which all bridges share."""
+        """The language model's vocabulary, which all bridges share."""
         return Vocabulary(self.engine.bridges.language_model.tokenizer)
 
     @property
-    def unavailable_reason(self) -> HttpError | None:
-        """Why it does not answer now, if it does not."""
+    def unavailable_reason(self) -> ApiError | None:
+        """Why the server cannot answer now, if it cannot."""
         if self.state.drain:
-            return unavailable("the server is about to stop", "draining")
+            return unavailable("the server is shutting down", "draining")
         if self.failed:
-            return unavailable("the engine could not be started", "engine_down", 30)
+            return unavailable("the engine failed to start", "engine_down", 30)
         if self.engine.state == "starting":
             return unavailable("the engine is starting; try again", "starting")
         if self.engine.state == "down":
             return unavailable("the engine is down; try again", "engine_down")
         return None
 
-    def check_model(self, name: str) -> None:
-        """Refuses a model that there is not.
+    def check_available(self, scope: Scope) -> None:
+        """Refuses API requests that cannot be answered now.
 
         Raises:
-            HttpError: 404.
+            ApiError: 503.
+        """
+        if scope["path"].startswith("/v1/") and (reason := self.unavailable_reason) is not None:
+            raise reason
+
+    def check_model(self, name: str) -> None:
+        """Refuses unknown models.
+
+        Raises:
+            ApiError: 404.
         """
         if name not in self.engine.bridges:
-            raise unknown_model(name, self.engine.bridges)
+            message = f"unknown model {name[:100]!r}; allowed: {', '.join(self.engine.bridges)}"
+            raise ApiError(404, message, "model_not_found", param="model")
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request came to."""
+async def get_service(request: Request) -> Service:
+    """Returns the service of a request's app."""
     service: Service = request.app.state.service
     return service
+
+
+ServiceDependency = Annotated[Service, Depends(get_service)]

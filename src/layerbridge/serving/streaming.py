@@ -1,4 +1,4 @@
-"""Answers: what the engine writes for one request, as text, all its answers at once."""
+"""Streaming: the completions of one request, generated together and read as one stream of text."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from layerbridge.serving.engine import Engine, EngineDown
+from layerbridge.serving.detokenizer import Detokenizer
+from layerbridge.serving.engine import Engine, EngineDownError
 from layerbridge.serving.metrics import Metrics
-from layerbridge.serving.requests import Ask, Begun, Finished, FinishReason, Token
-from layerbridge.serving.transcript import Transcript
+from layerbridge.serving.requests import Finished, FinishReason, Prompt, Started, Token
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A token, and where its text begins in the answer."""
+class OffsetToken(NamedTuple):
+    """A token, and where its text begins in the completion."""
 
     token: Token
     offset: int
@@ -25,78 +23,73 @@ class Segment:
 
 @dataclass(frozen=True)
 class Delta:
-    """What one answer grew by.
+    """What is new in one completion.
 
     Attributes:
-        index: which answer.
-        text: that is certain now.
-        pieces: the tokens that wrote it.
-        finish_reason: None while it grows.
-        begins: whether it is the answer's first; it has no text yet.
+        index: which completion.
+        text: its new text.
+        tokens: the tokens of that text.
+        finish_reason: None until the completion ends.
+        is_start: whether it is the first, which has no text yet.
     """
 
     index: int
     text: str = ""
-    pieces: tuple[Segment, ...] = ()
+    tokens: tuple[OffsetToken, ...] = ()
     finish_reason: FinishReason | None = None
-    begins: bool = False
+    is_start: bool = False
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer, when it is over."""
+class Completion:
+    """A finished completion."""
 
     text: str
-    pieces: tuple[Segment, ...]
+    tokens: tuple[OffsetToken, ...]
     finish_reason: FinishReason
 
 
-class Answers:
-    """Generations for one request, read as one stream of deltas.
+class CompletionStream:
+    """The completions of one request as an async iterator of deltas.
 
-    ``async with`` begins them, and ends what is left of them at its end. Each asks the engine from
-    a task of its own, so they share the engine's batches.
+    ``async with`` starts them and aborts those that have not ended. Each reads the engine in its
+    own task, so that they share the engine's batches.
 
     Args:
-        engine: who writes.
-        asks: what is asked of it.
-        transcripts: one for each.
-        metrics: where tokens and times are counted.
-        arrived: when the request came, on ``time.perf_counter``'s clock.
+        engine: generates the tokens.
+        prompts: one per completion.
+        detokenizers: one per completion.
+        metrics: where to count tokens and times.
+        arrived: when the request arrived (``time.perf_counter``).
     """
 
     def __init__(
         self,
         engine: Engine,
-        asks: Sequence[Ask],
-        transcripts: Sequence[Transcript],
+        prompts: Sequence[Prompt],
+        detokenizers: Sequence[Detokenizer],
         metrics: Metrics,
         arrived: float,
     ) -> None:
         self._engine = engine
-        self._asks = asks
-        self._transcripts = transcripts
+        self._prompts = prompts
+        self._detokenizers = detokenizers
         self._metrics = metrics
         self._arrived = arrived
         self._queue: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._left = len(asks)
-        self.prompt_tokens = [0] * len(asks)
+        self._unfinished = len(prompts)
+        self.prompt_tokens = [0] * len(prompts)
         self.completion_tokens = 0
 
     async def __aenter__(self) -> Self:
-        pairs = zip(self._asks, self._transcripts, strict=True)
+        pairs = zip(self._prompts, self._detokenizers, strict=True)
         self._tasks = [
-            asyncio.create_task(self._write(index, *pair)) for index, pair in enumerate(pairs)
+            asyncio.create_task(self._run(index, *pair)) for index, pair in enumerate(pairs)
         ]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -105,107 +98,90 @@ class Answers:
         return self
 
     async def __anext__(self) -> Delta:
-        if not self._left:
+        if not self._unfinished:
             raise StopAsyncIteration
         item = await self._queue.get()
         if isinstance(item, Exception):
             raise item
-        self._left -= item.finish_reason is not None
+        self._unfinished -= item.finish_reason is not None
         return item
 
-    async def whole(self) -> list[Answer]:
-        """All answers, when all are over."""
-        texts = [""] * len(self._asks)
-        pieces: list[list[Segment]] = [[] for _ in self._asks]
-        reasons: list[FinishReason] = ["stop"] * len(self._asks)
+    async def completions(self) -> list[Completion]:
+        """Waits for all completions."""
+        deltas: list[list[Delta]] = [[] for _ in self._prompts]
         async for delta in self:
-            texts[delta.index] += delta.text
-            pieces[delta.index] += delta.pieces
-            reasons[delta.index] = delta.finish_reason or "stop"
+            deltas[delta.index].append(delta)
         return [
-            Answer(text, tuple(own), reason)
-            for text, own, reason in zip(texts, pieces, reasons, strict=True)
+            Completion(
+                "".join(delta.text for delta in own),
+                tuple(token for delta in own for token in delta.tokens),
+                own[-1].finish_reason or "stop",
+            )
+            for own in deltas
         ]
 
-    async def _write(self, index: int, ask: Ask, transcript: Transcript) -> None:
+    async def _run(self, index: int, prompt: Prompt, detokenizer: Detokenizer) -> None:
         try:
-            await self._follow(index, ask, transcript)
+            await self._generate(index, prompt, detokenizer)
         except Exception as error:
             self._queue.put_nowait(error)
         except asyncio.CancelledError:
-            # By the engine perhaps, and then somebody still waits for an answer.
-            self._queue.put_nowait(EngineDown("the engine gave an answer up"))
+            # The engine may have cancelled it, and then somebody still waits for an answer.
+            self._queue.put_nowait(EngineDownError("generation aborted"))
             raise
 
-    async def _follow(self, index: int, ask: Ask, transcript: Transcript) -> None:
-        pieces: list[Segment] = []
-        pace = _Pace(self._metrics, self._arrived)
+    async def _generate(self, index: int, prompt: Prompt, detokenizer: Detokenizer) -> None:
+        tokens: list[OffsetToken] = []
+        times: list[float] = []
         reason: FinishReason | None = None
         text = ""
-        events = self._engine.generate(ask)
+        events = self._engine.generate(prompt)
         try:
             async for event in events:
                 match event:
-                    case Begun():
+                    case Started():
                         self.prompt_tokens[index] = event.prompt_tokens
                         self._metrics.prompt_tokens.inc(event.prompt_tokens)
-                        self._queue.put_nowait(Delta(index, begins=True))
+                        self._queue.put_nowait(Delta(index, is_start=True))
                     case Token():
-                        pace.token()
-                        self.completion_tokens += 1
-                        pieces.append(Segment(event, transcript.decoded))
-                        text = transcript.push(event.id)
-                        if transcript.stopped:
+                        self._count_token(times)
+                        tokens.append(OffsetToken(event, detokenizer.decoded))
+                        text = detokenizer.push(event.id)
+                        if detokenizer.stopped:
                             reason = "stop"
                             break
                         if text:
-                            released = _released(pieces, transcript.given)
-                            self._queue.put_nowait(Delta(index, text, released))
+                            emitted = _take(tokens, detokenizer.emitted)
+                            self._queue.put_nowait(Delta(index, text, emitted))
                             text = ""
                     case Finished():
                         reason = event.reason
         finally:
-            pace.end()
+            if len(times) > 1:
+                mean = (times[-1] - times[0]) / (len(times) - 1)
+                self._metrics.token_seconds.observe(mean)
             close = getattr(events, "aclose", None)
             if close is not None:
                 await close()
         if reason is None:
-            raise EngineDown("the engine gave an answer up")
-        text += transcript.finish()
-        # What is left wrote nothing, or what has been cut off.
-        rest = _released(pieces, transcript.given) if transcript.stopped else tuple(pieces)
-        # The last text may hold a stop string of its own.
-        reason = "stop" if transcript.stopped else reason
+            raise EngineDownError("generation aborted")
+        text += detokenizer.finish()
+        # The last text may contain a stop string too; the tokens after it are left out.
+        rest = _take(tokens, detokenizer.emitted) if detokenizer.stopped else tuple(tokens)
+        reason = "stop" if detokenizer.stopped else reason
         self._queue.put_nowait(Delta(index, text, rest, reason))
 
-
-class _Pace:
-    """How fast an answer's tokens come."""
-
-    def __init__(self, metrics: Metrics, arrived: float) -> None:
-        self._metrics = metrics
-        self._arrived = arrived
-        self._first = self._last = 0.0
-        self._count = 0
-
-    def token(self) -> None:
-        """One came."""
-        self._last = perf_counter()
-        if not self._count:
-            self._first = self._last
-            self._metrics.first_token_seconds.observe(self._first - self._arrived)
-        self._count += 1
+    def _count_token(self, times: list[float]) -> None:
+        times.append(perf_counter())
+        if len(times) == 1:
+            self._metrics.first_token_seconds.observe(times[0] - self._arrived)
         self._metrics.generated_tokens.inc()
-
-    def end(self) -> None:
-        """No more will."""
-        if self._count > 1:
-            self._metrics.token_seconds.observe((self._last - self._first) / (self._count - 1))
+        self.completion_tokens += 1
 
 
-def _released(pieces: list[Segment], given: int) -> tuple[Segment, ...]:
-    """Takes the tokens out whose text has been given, were it in part."""
-    count = sum(piece.offset < given for piece in pieces)
-    released = tuple(pieces[:count])
-    del pieces[:count]
-    return released
+def _take(tokens: list[OffsetToken], emitted: int) -> tuple[OffsetToken, ...]:
+    """Removes and returns the tokens whose text has been emitted, even if only in part."""
+    count = sum(token.offset < emitted for token in tokens)
+    taken = tuple(tokens[:count])
+    del tokens[:count]
+    return taken

@@ -1,7 +1,7 @@
-"""The embedded engine: torch in a thread of its own, which reads what arrives together together.
+"""The embedded engine: continuous batching with torch, in a thread of its own.
 
-Between two steps new prompts are read as one batch and put beside the rows that are being written;
-rows that are done or whose reader has gone are dropped. It knows bridges and rows, no HTTP.
+Between two decoding steps new prompts are prefilled as one batch and join the running rows; rows
+that have finished or whose client has gone are dropped.
 """
 
 from __future__ import annotations
@@ -20,52 +20,39 @@ from layerbridge.errors import LayerBridgeError
 from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.decoding import Decoding, Row
-from layerbridge.serving.engine import EngineDown, Load, LocalEngine, OnBatch, unless_done
-from layerbridge.serving.heap import Heap
-from layerbridge.serving.requests import Ask, Begun, Event, Finished, Question
+from layerbridge.serving.engine import EngineDownError, Load, LocalEngine, OnBatch, resolve
+from layerbridge.serving.heap import HeapTrimmer
+from layerbridge.serving.requests import Event, Finished, Prompt, Question, Started
 
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TorchSettings:
-    """How much it does at a time.
-
-    Attributes:
-        max_batch: rows, at most.
-        wait_ms: how long an idle engine waits for company for what has arrived.
-    """
-
-    max_batch: int = 32
-    wait_ms: float = 3.0
-
-
 @dataclass(eq=False)
 class _Job:
-    """Something that was asked, and where the answer goes."""
+    """A request, and the queue for its results."""
 
-    asked: Any
+    request: Any
     queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    left: bool = False  # whether nobody reads the answer any more
-    written: int = 0  # tokens of the answer
-    room: int = 0  # tokens that it may have at most
+    generated: int = 0  # tokens so far
+    max_tokens: int = 0
 
 
 @dataclass(eq=False)
-class _Writing:
-    """Rows that are written together."""
+class _Batch:
+    """Rows that are decoded together."""
 
     decoding: Decoding
     jobs: list[_Job]
 
 
 class TorchEngine(LocalEngine):
-    """Answers with the models in this process.
+    """Runs the models in this process.
 
     Args:
-        load: reads the bridges; called by ``start``, in the engine's thread.
-        settings: how much it does at a time.
-        on_batch: told of every pass.
+        load: loads the bridges; called by ``start`` in the engine's thread.
+        on_batch: called with every batch.
+        max_batch: maximum rows.
+        wait_ms: how long an idle engine waits for more requests to batch.
     """
 
     name = "torch"
@@ -73,42 +60,49 @@ class TorchEngine(LocalEngine):
     def __init__(
         self,
         load: Callable[[], Bridges],
-        settings: TorchSettings | None = None,
         on_batch: OnBatch | None = None,
+        *,
+        max_batch: int = 32,
+        wait_ms: float = 3.0,
     ) -> None:
         super().__init__(load, on_batch)
-        self.settings = settings or TorchSettings()
-        self._asks: deque[_Job] = deque()
-        self._others: deque[_Job] = deque()
-        self._open: set[_Job] = set()  # whose answer somebody waits for, wherever they are
-        self._writing: list[_Writing] = []
-        self._busy = 0  # classifications and weights that are being worked out
-        self._arrived = threading.Condition()
-        self._ending = False
-        self._joins = True  # whether rows of several passes can; the first pass tells
-        self._heap = Heap()
+        self._max_batch = max_batch
+        self._wait_s = wait_ms / 1000
+        self._prompts: deque[_Job] = deque()
+        self._queries: deque[_Job] = deque()  # classifications and layer weights
+        self._open: set[_Job] = set()  # jobs that somebody waits for
+        self._batches: list[_Batch] = []
+        self._busy = 0  # queries in progress
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._can_join = True  # whether batches can be joined; the first one tells
+        self._heap = HeapTrimmer()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def load(self) -> Load:
-        """How much it has to do."""
-        running = sum(len(writing.jobs) for writing in self._writing) + self._busy
-        return Load(len(self._asks) + len(self._others), running)
+        """The number of waiting and running requests."""
+        return Load(len(self._prompts) + len(self._queries), self._rows + self._busy)
+
+    @property
+    def _rows(self) -> int:
+        return sum(len(batch.jobs) for batch in self._batches)
 
     async def start(self) -> None:
-        """Reads the models, unless they are read already, and begins to answer.
+        """Starts the thread, which loads the models unless they are loaded already.
 
         Raises:
-            LayerBridgeError: as the loading does.
+            LayerBridgeError: loading failed.
         """
-        assert self._thread is None, "it has been started"
-        self._state, self._ending = "starting", False
+        assert self._thread is None, "already started"
+        self._state, self._stopping = "starting", False
         self._loop = asyncio.get_running_loop()
         ready = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="torch engine")
-        # A process that is told to end must not wait for a step.
-        self._thread.daemon = True
+        # A daemon, as a process that is to end must not wait for a step.
+        self._thread = threading.Thread(
+            target=self._run, args=(ready,), name="torch engine", daemon=True
+        )
         self._thread.start()
         try:
             await ready
@@ -119,18 +113,18 @@ class TorchEngine(LocalEngine):
         self._state = "ready"
 
     async def stop(self) -> None:
-        """Ends it; what is still running raises ``EngineDown``."""
+        """Stops; requests that are still running raise ``EngineDownError``."""
         thread, self._thread = self._thread, None
-        with self._arrived:
-            self._ending = True
-            self._arrived.notify()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         if thread is not None:
             await asyncio.to_thread(thread.join)
         self._state = "down"
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Event]:
-        """As ``Engine.generate``."""
-        job = self._submit(self._asks, ask)
+    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
+        """Implements ``Engine.generate``."""
+        job = self._submit(self._prompts, prompt)
         try:
             while True:
                 event = await job.queue.get()
@@ -140,46 +134,45 @@ class TorchEngine(LocalEngine):
                 if isinstance(event, Finished):
                     return
         finally:
-            self._leave(job)
+            self._abandon(job)
 
     async def classify(self, question: Question) -> Classification:
-        """As ``Engine.classify``."""
-        answer = await self._other(question)
-        assert isinstance(answer, Classification)
-        return answer
+        """Implements ``Engine.classify``."""
+        result = await self._query(question)
+        assert isinstance(result, Classification)
+        return result
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
-        """As ``Engine.layer_weights``."""
-        answer = await self._other(Ask(bridge, text))
-        assert isinstance(answer, LayerWeights)
-        return answer
+        """Implements ``Engine.layer_weights``."""
+        result = await self._query(Prompt(bridge, text))
+        assert isinstance(result, LayerWeights)
+        return result
 
-    async def _other(self, asked: Question | Ask) -> Any:
-        job = self._submit(self._others, asked)
+    async def _query(self, request: Question | Prompt) -> Any:
+        job = self._submit(self._queries, request)
         try:
-            answer = await job.queue.get()
+            result = await job.queue.get()
         finally:
-            self._leave(job)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+            self._abandon(job)
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
-    def _submit(self, line: deque[_Job], asked: Any) -> _Job:
-        job = _Job(asked)
-        with self._arrived:
+    def _submit(self, queue: deque[_Job], request: Any) -> _Job:
+        job = _Job(request)
+        with self._changed:
             if self._state != "ready":
-                raise EngineDown("the engine is not running")
-            line.append(job)
+                raise EngineDownError("the engine is not running")
+            queue.append(job)
             self._open.add(job)
-            self._arrived.notify()
+            self._changed.notify()
         return job
 
-    def _leave(self, job: _Job) -> None:
-        job.left = True
-        with self._arrived:
+    def _abandon(self, job: _Job) -> None:
+        with self._changed:
             self._open.discard(job)
 
-    # From here on everything runs in the engine's own thread.
+    # From here on everything runs in the engine's thread.
 
     def _run(self, ready: asyncio.Future[None]) -> None:
         assert self._loop is not None
@@ -188,77 +181,75 @@ class TorchEngine(LocalEngine):
             if self._bridges is None:
                 self._bridges = self._load_bridges()
         except BaseException as error:
-            loop.call_soon_threadsafe(unless_done(ready.set_exception), error)
+            loop.call_soon_threadsafe(resolve, ready, error)
             return
-        loop.call_soon_threadsafe(unless_done(ready.set_result), None)
+        loop.call_soon_threadsafe(resolve, ready, None)
         reason = "the engine was stopped"
         try:
             while self._wait():
-                self._answer_others()
+                self._run_queries()
                 self._admit()
-                for writing in list(self._writing):
-                    self._step(writing)
-                self._heap.worked()
+                for batch in list(self._batches):
+                    self._step(batch)
+                self._heap.after_work()
         except BaseException:
-            # Out of memory, a device that is gone: nothing that is running can be trusted.
+            # Out of memory, a lost device: the state of running requests cannot be trusted.
             LOG.exception("the engine failed")
             reason = "the engine failed"
         finally:
-            with self._arrived:
+            with self._changed:
                 self._state = "down"
                 lost = list(self._open)
-                self._asks.clear()
-                self._others.clear()
-            self._writing, self._busy = [], 0
-            self._tell((job, EngineDown(reason)) for job in lost)
+                self._prompts.clear()
+                self._queries.clear()
+            self._batches, self._busy = [], 0
+            self._send((job, EngineDownError(reason)) for job in lost)
 
     def _wait(self) -> bool:
-        """Until there is something to do; false when it is to end."""
-        with self._arrived:
-            if self._writing or self._ending:
-                return not self._ending
-            while not (self._asks or self._others or self._ending):
-                self._arrived.wait(self._heap.rested())
-            # An idle engine waits a moment for company.
-            until = time.monotonic() + self.settings.wait_ms / 1000
-            while (
-                not self._ending and len(self._asks) + len(self._others) < self.settings.max_batch
-            ):
-                left = until - time.monotonic()
+        """Waits for work; returns False to stop."""
+        with self._changed:
+            if self._batches or self._stopping:
+                return not self._stopping
+            while not (self.load.waiting or self._stopping):
+                self._changed.wait(self._heap.when_idle())
+            # More requests may arrive at the same moment.
+            deadline = time.monotonic() + self._wait_s
+            while not self._stopping and self.load.waiting < self._max_batch:
+                left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                self._arrived.wait(left)
-            return not self._ending
+                self._changed.wait(left)
+            return not self._stopping
 
-    def _take(self, line: deque[_Job], most: int) -> list[_Job]:
-        taken: list[_Job] = []
-        with self._arrived:
-            while line and len(taken) < most:
-                job = line.popleft()
-                if not job.left:
-                    taken.append(job)
-        return taken
+    def _take(self, queue: deque[_Job], limit: int) -> list[_Job]:
+        jobs: list[_Job] = []
+        with self._changed:
+            while queue and len(jobs) < limit:
+                job = queue.popleft()
+                if job in self._open:
+                    jobs.append(job)
+        return jobs
 
-    def _answer_others(self) -> None:
-        """Classifications and weights that can be worked out together, a batch of each."""
-        jobs = self._take(self._others, self.settings.max_batch)
+    def _run_queries(self) -> None:
+        """Runs classifications and layer weights, those of the same kind as one batch."""
+        jobs = self._take(self._queries, self._max_batch)
         groups: dict[Any, list[_Job]] = defaultdict(list)
         for job in jobs:
-            groups[_kind(job.asked)].append(job)
+            groups[_batch_key(job.request)].append(job)
         self._busy = len(jobs)
-        for of_kind in groups.values():
+        for group in groups.values():
             try:
-                answers: Sequence[Any] = self._answers([job.asked for job in of_kind])
+                results: Sequence[Any] = self._results([job.request for job in group])
             except LayerBridgeError as error:
-                answers = [error] * len(of_kind)
-            self._tell(zip(of_kind, answers, strict=True))
-            self._busy -= len(of_kind)
+                results = [error] * len(group)
+            self._send(zip(group, results, strict=True))
+            self._busy -= len(group)
 
-    def _answers(self, asked: Sequence[Question | Ask]) -> Sequence[Any]:
-        first, texts = asked[0], [one.text for one in asked]
+    def _results(self, requests: Sequence[Question | Prompt]) -> Sequence[Any]:
+        first, texts = requests[0], [request.text for request in requests]
         bridge = self.bridges[first.bridge]
         if isinstance(first, Question):
-            self._on_batch("classify", len(asked))
+            self._on_batch("classify", len(texts))
             options = None if first.options is None else list(first.options)
             return bridge.classify(
                 texts,
@@ -266,94 +257,96 @@ class TorchEngine(LocalEngine):
                 instruction=first.instruction,
                 length_normalization=first.normalize,
             )
-        self._on_batch("encode", len(asked))
+        self._on_batch("encode", len(texts))
         return bridge.layer_weights(texts)
 
     def _admit(self) -> None:
-        """Reads the prompts of as many of those who wait as there is room for."""
-        free = self.settings.max_batch - sum(len(writing.jobs) for writing in self._writing)
-        jobs = self._take(self._asks, free)
+        """Prefills as many waiting prompts as there are free rows."""
+        waiting = self._take(self._prompts, self._max_batch - self._rows)
+        if not waiting:
+            return
+        self._on_batch("encode", len(waiting))
+        embeds, jobs = [], []
+        for job, row in zip(
+            waiting, self.bridges.embeds([job.request for job in waiting]), strict=True
+        ):
+            try:
+                room = self.bridges.max_new_tokens(len(row))
+            except LayerBridgeError as error:
+                self._send([(job, error)])
+                continue
+            limit = job.request.sampling.max_tokens
+            job.max_tokens = limit if room is None else min(limit, room)
+            embeds.append(row)
+            jobs.append(job)
         if not jobs:
             return
-        self._on_batch("encode", len(jobs))
-        prompts, admitted = [], []
-        for job, prompt in zip(jobs, self.bridges.embeds([job.asked for job in jobs]), strict=True):
-            try:
-                room = self.bridges.room(len(prompt))
-            except LayerBridgeError as error:
-                self._tell([(job, error)])
-                continue
-            most = job.asked.sampling.max_tokens
-            job.room = most if room is None else min(most, room)
-            prompts.append(prompt)
-            admitted.append(job)
-        if not admitted:
-            return
-        self._tell((job, Begun(len(prompt))) for job, prompt in zip(admitted, prompts, strict=True))
-        lengths = [len(prompt) for prompt in prompts]
-        # Rows that cannot join those of another pass would be alone with it to their end.
-        together = self.bridges.passes(lengths) if self._joins else [list(range(len(prompts)))]
-        for places in together:
-            own = [admitted[place] for place in places]
-            self._on_batch("prefill", len(own))
-            rows = [Row(job.asked.sampling) for job in own]
-            read = [prompts[place] for place in places]
-            self._begin(_Writing(Decoding(self.bridges.language_model, read, rows), own))
+        self._send((job, Started(len(row))) for job, row in zip(jobs, embeds, strict=True))
+        # Batches that cannot be joined would be decoded one by one, so they are kept large.
+        batches = [list(range(len(jobs)))]
+        if self._can_join:
+            batches = self.bridges.batches([len(row) for row in embeds])
+        for indices in batches:
+            self._on_batch("prefill", len(indices))
+            own = [jobs[index] for index in indices]
+            rows = [Row(job.request.sampling) for job in own]
+            inputs = [embeds[index] for index in indices]
+            self._add(_Batch(Decoding(self.bridges.language_model, inputs, rows), own))
 
-    def _begin(self, new: _Writing) -> None:
-        """Goes on with these rows, beside others if their memories can be put together."""
-        self._joins = new.decoding.joins
-        for writing in self._writing:
-            if writing.decoding.joins and new.decoding.joins:
-                writing.decoding.join(new.decoding)
-                writing.jobs += new.jobs
+    def _add(self, new: _Batch) -> None:
+        """Joins the batch with another one if their caches allow it."""
+        self._can_join = new.decoding.can_join
+        for batch in self._batches:
+            if batch.decoding.can_join and new.decoding.can_join:
+                batch.decoding.join(new.decoding)
+                batch.jobs += new.jobs
                 return
-        self._writing.append(new)
+        self._batches.append(new)
 
-    def _step(self, writing: _Writing) -> None:
-        """A token more for every row; rows that end, or that nobody reads, leave."""
-        self._on_batch("decode", len(writing.jobs))
-        ends = set(self.bridges.language_model.stop_token_ids())
-        told: list[tuple[_Job, Any]] = []
-        stay = []
-        chosen = writing.decoding.choose()
-        for place, (job, token) in enumerate(zip(writing.jobs, chosen, strict=True)):
-            if job.left:
+    def _step(self, batch: _Batch) -> None:
+        """Generates a token for every row; drops rows that have finished or are abandoned."""
+        self._on_batch("decode", len(batch.jobs))
+        stop_ids = set(self.bridges.language_model.stop_token_ids())
+        events: list[tuple[_Job, Any]] = []
+        kept = []
+        tokens = batch.decoding.sample()
+        for index, (job, token) in enumerate(zip(batch.jobs, tokens, strict=True)):
+            if job not in self._open:
                 continue
-            if token.id in ends and not job.asked.sampling.ignore_eos:
-                told.append((job, Finished("stop")))
+            if token.id in stop_ids and not job.request.sampling.ignore_eos:
+                events.append((job, Finished("stop")))
                 continue
-            job.written += 1
-            told.append((job, token))
-            if job.written >= job.room:
-                told.append((job, Finished("length")))
+            job.generated += 1
+            events.append((job, token))
+            if job.generated >= job.max_tokens:
+                events.append((job, Finished("length")))
             else:
-                stay.append(place)
-        self._tell(told)
-        writing.jobs = [writing.jobs[place] for place in stay]
-        if not stay:
-            self._writing.remove(writing)
+                kept.append(index)
+        self._send(events)
+        batch.jobs = [batch.jobs[index] for index in kept]
+        if not kept:
+            self._batches.remove(batch)
             return
-        writing.decoding.keep(stay)
-        writing.decoding.advance([chosen[place].id for place in stay])
+        batch.decoding.keep(kept)
+        batch.decoding.advance([tokens[index].id for index in kept])
 
-    def _tell(self, answers: Iterable[tuple[_Job, Any]]) -> None:
-        """Hands events to those who wait for them: one call into the event loop for all."""
-        told = list(answers)
-        if not told:
+    def _send(self, results: Iterable[tuple[_Job, Any]]) -> None:
+        """Puts results into their jobs' queues with one call into the event loop."""
+        pairs = list(results)
+        if not pairs:
             return
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed: nobody is waiting
-            self._loop.call_soon_threadsafe(_put, told)
+        with suppress(RuntimeError):  # the loop is closed, so nobody is waiting
+            self._loop.call_soon_threadsafe(_put, pairs)
 
 
-def _put(told: Sequence[tuple[_Job, Any]]) -> None:
-    for job, event in told:
-        job.queue.put_nowait(event)
+def _put(results: Sequence[tuple[_Job, Any]]) -> None:
+    for job, result in results:
+        job.queue.put_nowait(result)
 
 
-def _kind(asked: Question | Ask) -> Any:
-    """Alike for what can be worked out together."""
-    if isinstance(asked, Question):
-        return asked.bridge, asked.options, asked.instruction, asked.normalize
-    return asked.bridge
+def _batch_key(request: Question | Prompt) -> Any:
+    """Equal for requests that can be batched."""
+    if isinstance(request, Question):
+        return request.bridge, request.options, request.instruction, request.normalize
+    return request.bridge

@@ -1,4 +1,4 @@
-"""Vocabulary: what a tokenizer's ids stand for. It knows no answer and no HTTP."""
+"""Vocabulary: texts and bytes of a tokenizer's ids."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+# How byte-level tokenizers write bytes since GPT-2.
+_BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 class Vocabulary:
-    """The language model's tokenizer, as far as the reading of answers needs it.
-
-    Args:
-        tokenizer: the language model's.
-    """
+    """The language model's tokenizer, as far as decoding needs it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        # A slow tokenizer may decode in any way it likes, so none of its text is decoded apart.
+        # A slow tokenizer may decode in any way it likes, so its text is always decoded whole.
         self.windowed: bool = bool(tokenizer.is_fast)
-        # The tokenizer's own methods do the same, and take four times as long.
+        # The backend decodes the same text four times as fast.
         self._backend = tokenizer.backend_tokenizer if self.windowed else None
 
     def decode(self, ids: Sequence[int], *, clean: bool = False) -> str:
-        """The text of the tokens, specials skipped.
+        """Decodes tokens without special ones.
 
-        Args:
-            ids: in the order they were written.
-            clean: take out spaces as ``tokenizer.decode`` does if it is so set.
+        ``clean`` removes spaces if ``tokenizer.decode`` is configured to.
         """
         text: str
         if self._backend is not None and not clean:
@@ -41,15 +38,15 @@ class Vocabulary:
         return text
 
     def clean(self, text: str) -> str:
-        """The text without the spaces that such a tokenizer takes out."""
+        """Removes the spaces that the tokenizer cleans up."""
         cleaned: str = self._tokenizer.clean_up_tokenization(text)
         return cleaned
 
     @cached_property
     def cleans(self) -> bool:
-        """Whether ``tokenizer.decode`` takes spaces out.
+        """Whether ``tokenizer.decode`` removes spaces.
 
-        The setting alone does not tell: newer transformers ignore it for most tokenizers.
+        The setting alone does not say: transformers ignores it for most tokenizers.
         """
         ids = self._tokenizer("a , b .", add_special_tokens=False)["input_ids"]
         return self.decode(ids, clean=True) != self.decode(ids)
@@ -61,9 +58,9 @@ class Vocabulary:
         return frozenset(id for id, token in added if token.special)
 
     def token(self, id: int) -> str | None:
-        """The token as the vocabulary writes it; None where there is none of that id.
+        """Returns the token as the vocabulary writes it.
 
-        A model may have more rows than its tokenizer has tokens.
+        None for an id without a token: a model may have more rows than its tokenizer has tokens.
         """
         token: str | None
         if self._backend is not None:
@@ -73,11 +70,11 @@ class Vocabulary:
         return token
 
     def is_byte(self, id: int) -> bool:
-        """Whether it is one byte of a text that the vocabulary has no token for."""
-        return not self._byte_level and _BYTE.fullmatch(self.token(id) or "") is not None
+        """Whether the token is a byte fallback such as ``<0xE7>``."""
+        return not self._byte_level and _BYTE_TOKEN.fullmatch(self.token(id) or "") is not None
 
-    def bytes_of(self, id: int) -> bytes:
-        """What the token alone writes; it may be part of a character."""
+    def token_bytes(self, id: int) -> bytes:
+        """Returns the token's bytes; they may be part of a character."""
         token = self.token(id)
         if token is None:
             return b""
@@ -87,31 +84,17 @@ class Vocabulary:
             if all(character in _BYTE_OF for character in token):
                 return bytes(_BYTE_OF[character] for character in token)
             return token.encode()
-        byte = _BYTE.fullmatch(token)
+        byte = _BYTE_TOKEN.fullmatch(token)
         return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
 
-    def text_of(self, id: int) -> str:
-        r"""The token alone as text; part of a character is told as OpenAI does: ``bytes:\xe0``."""
-        written = self.bytes_of(id)
+    def token_text(self, id: int) -> str:
+        r"""Returns the token's text; part of a character in OpenAI's form: ``bytes:\xe0``."""
+        encoded = self.token_bytes(id)
         try:
-            return written.decode()
+            return encoded.decode()
         except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in written)
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in encoded)
 
     @cached_property
     def _byte_level(self) -> bool:
         return self._backend is not None and "ByteLevel" in repr(self._backend.decoder)
-
-
-def _byte_of() -> dict[str, int]:
-    """Character → byte, as byte-level tokenizers write bytes since GPT-2.
-
-    Bytes with a picture stand for themselves, the others for the characters from U+0100 on.
-    """
-    pictured = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in pictured]
-    table = {chr(byte): byte for byte in pictured}
-    return table | {chr(0x100 + place): byte for place, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_of()

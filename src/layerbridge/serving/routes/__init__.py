@@ -1,15 +1,5 @@
-"""Routes: one file for each kind of request; ``routers`` has them all."""
+"""Routes: one module per kind of request; ``routers`` has them all."""
 
-from layerbridge.serving.routes import (
-    chat,
-    classify,
-    completions,
-    health,
-    layer_weights,
-    models,
-    page,
-)
+from layerbridge.serving.routes import bridges, chat, completions, health, models, page
 
-routers = [
-    module.router for module in (chat, completions, models, classify, layer_weights, health, page)
-]
+routers = [module.router for module in (chat, completions, models, bridges, health, page)]

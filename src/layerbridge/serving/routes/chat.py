@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from uuid import uuid4
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from layerbridge.serving.handlers import Job, reply
+from layerbridge.serving.handlers import Job, respond, response_head
 from layerbridge.serving.logprobs import chat_logprobs
 from layerbridge.serving.responses import (
     ChatChoice,
@@ -23,107 +21,76 @@ from layerbridge.serving.responses import (
     ChatReply,
     Usage,
 )
-from layerbridge.serving.routes.refusals import REFUSALS
+from layerbridge.serving.routes.error_responses import STREAM_RESPONSES
 from layerbridge.serving.schema import ChatRequest
-from layerbridge.serving.service import service_of
-from layerbridge.serving.streaming import Answer, Delta, Segment
+from layerbridge.serving.service import ServiceDependency
+from layerbridge.serving.streaming import Completion, Delta, OffsetToken
 from layerbridge.serving.vocabulary import Vocabulary
 
 router = APIRouter()
 
 
-@router.post(
-    "/v1/chat/completions",
-    response_model=ChatReply,
-    responses={200: {"content": {"text/event-stream": {}}}, **REFUSALS},
-)
-async def chat(asked: ChatRequest, request: Request) -> Response:
-    """Answers a chat. What a bridge reads of its messages is the server's setting."""
-    service = service_of(request)
-    service.check_model(asked.model)
-    text, instruction = service.mapping.read(asked.messages)
-    instruction = instruction if asked.instruction is None else asked.instruction
+@router.post("/v1/chat/completions", response_model=ChatReply, responses=STREAM_RESPONSES)
+async def chat(body: ChatRequest, request: Request, service: ServiceDependency) -> Response:
+    """Answers a chat. The server's settings say which messages a bridge reads."""
+    service.check_model(body.model)
+    text, instruction = service.mapping.read(body.messages)
+    instruction = instruction if body.instruction is None else body.instruction
     service.limits.check_text(text, "messages")
     service.limits.check_text(instruction, "instruction")
-    newer = asked.max_completion_tokens
-    max_tokens = service.limits.check_answers(
-        asked.n,
-        asked.max_tokens if newer is None else newer,
-        "max_tokens" if newer is None else "max_completion_tokens",
-    )
+    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     job = Job(
-        asked,
+        body,
         texts=[text],
         instruction=instruction,
-        max_tokens=max_tokens,
-        logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+        max_tokens=service.limits.check_tokens(body.n, getattr(body, name), name),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         strip=True,
     )
-    return await reply(request, service, job, ChatForm(asked, service.vocabulary))
+    return await respond(request, service, job, ChatFormat(body, service.vocabulary))
 
 
-class ChatForm:
-    """How chat writes answers.
+class ChatFormat:
+    """Writes completions as chat messages."""
 
-    Args:
-        asked: the request.
-        vocabulary: the language model's.
-    """
-
-    def __init__(self, asked: ChatRequest, vocabulary: Vocabulary) -> None:
-        self._asked = asked
+    def __init__(self, body: ChatRequest, vocabulary: Vocabulary) -> None:
+        self._logprobs_requested = body.logprobs
         self._vocabulary = vocabulary
-        self._id = f"chatcmpl-{uuid4().hex}"
-        self._created = int(time.time())
+        self._head = response_head("chatcmpl", body.model)
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> ChatReply:
-        """All of it at once."""
+    def response(self, completions: Sequence[Completion], usage: Usage) -> ChatReply:
+        """Returns the body of a response that is not streamed."""
         choices = [
             ChatChoice(
                 index=index,
-                message=ChatMessage(content=answer.text),
-                logprobs=self._logprobs(answer.pieces),
-                finish_reason=answer.finish_reason,
+                message=ChatMessage(content=completion.text),
+                logprobs=self._logprobs(completion.tokens),
+                finish_reason=completion.finish_reason,
             )
-            for index, answer in enumerate(answers)
+            for index, completion in enumerate(completions)
         ]
-        return ChatReply(
-            id=self._id,
-            created=self._created,
-            model=self._asked.model,
-            choices=choices,
-            usage=usage,
-        )
+        return ChatReply(**self._head, choices=choices, usage=usage)
 
     def chunks(self, delta: Delta) -> Sequence[BaseModel]:
-        """The role first, then text, then why it ended."""
+        """Returns the role first, then text, then the finish reason."""
         choices = []
-        if delta.begins:
+        if delta.is_start:
             role = ChatDelta(role="assistant", content="")
             choices.append(ChatChunkChoice(index=delta.index, delta=role))
-        if delta.text or delta.pieces:
+        if delta.text or delta.tokens:
             text = ChatDelta(content=delta.text)
-            logprobs = self._logprobs(delta.pieces)
+            logprobs = self._logprobs(delta.tokens)
             choices.append(ChatChunkChoice(index=delta.index, delta=text, logprobs=logprobs))
         if delta.finish_reason is not None:
             reason = delta.finish_reason
             choices.append(
                 ChatChunkChoice(index=delta.index, delta=ChatDelta(), finish_reason=reason)
             )
-        return [self._chunk([choice]) for choice in choices]
+        return [ChatChunk(**self._head, choices=[choice]) for choice in choices]
 
-    def last(self, usage: Usage) -> ChatChunk:
-        """The usage at the end of a stream."""
-        return self._chunk([], usage)
+    def usage_chunk(self, usage: Usage) -> ChatChunk:
+        """Returns the token counts at the end of a stream."""
+        return ChatChunk(**self._head, choices=[], usage=usage)
 
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
-        return ChatChunk(
-            id=self._id,
-            created=self._created,
-            model=self._asked.model,
-            choices=choices,
-            usage=usage,
-        )
-
-    def _logprobs(self, pieces: Sequence[Segment]) -> ChatLogprobs | None:
-        return chat_logprobs(self._vocabulary, pieces) if self._asked.logprobs else None
+    def _logprobs(self, tokens: Sequence[OffsetToken]) -> ChatLogprobs | None:
+        return chat_logprobs(self._vocabulary, tokens) if self._logprobs_requested else None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from uuid import uuid4
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from layerbridge.serving.handlers import Job, reply
+from layerbridge.serving.handlers import Job, respond, response_head
 from layerbridge.serving.logprobs import completion_logprobs
 from layerbridge.serving.responses import (
     CompletionChoice,
@@ -19,92 +17,64 @@ from layerbridge.serving.responses import (
     CompletionReply,
     Usage,
 )
-from layerbridge.serving.routes.refusals import REFUSALS
+from layerbridge.serving.routes.error_responses import STREAM_RESPONSES
 from layerbridge.serving.schema import CompletionRequest
-from layerbridge.serving.service import service_of
-from layerbridge.serving.streaming import Answer, Delta, Segment
+from layerbridge.serving.service import ServiceDependency
+from layerbridge.serving.streaming import Completion, Delta, OffsetToken
 from layerbridge.serving.vocabulary import Vocabulary
 
 router = APIRouter()
 
 
-@router.post(
-    "/v1/completions",
-    response_model=CompletionReply,
-    responses={200: {"content": {"text/event-stream": {}}}, **REFUSALS},
-)
-async def completions(asked: CompletionRequest, request: Request) -> Response:
-    """Answers each prompt, as the language model writes it, white space and all."""
-    service = service_of(request)
-    service.check_model(asked.model)
-    service.limits.check_prompts(asked.prompts)
-    service.limits.check_text(asked.instruction, "instruction")
+@router.post("/v1/completions", response_model=CompletionReply, responses=STREAM_RESPONSES)
+async def completions(
+    body: CompletionRequest, request: Request, service: ServiceDependency
+) -> Response:
+    """Completes each prompt; white space is kept."""
+    service.check_model(body.model)
+    service.limits.check_prompts(body.prompts)
+    service.limits.check_text(body.instruction, "instruction")
     job = Job(
-        asked,
-        texts=asked.prompts,
-        instruction=asked.instruction,
-        max_tokens=service.limits.check_answers(asked.n, asked.max_tokens),
-        logprobs=asked.logprobs,
+        body,
+        texts=body.prompts,
+        instruction=body.instruction,
+        max_tokens=service.limits.check_tokens(body.n, body.max_tokens),
+        logprobs=body.logprobs,
         strip=False,
     )
-    return await reply(request, service, job, CompletionForm(asked, service.vocabulary))
+    return await respond(request, service, job, CompletionFormat(body, service.vocabulary))
 
 
-class CompletionForm:
-    """How completions writes answers.
+class CompletionFormat:
+    """Writes completions as plain text."""
 
-    Args:
-        asked: the request.
-        vocabulary: the language model's.
-    """
-
-    def __init__(self, asked: CompletionRequest, vocabulary: Vocabulary) -> None:
-        self._asked = asked
+    def __init__(self, body: CompletionRequest, vocabulary: Vocabulary) -> None:
+        self._logprobs_requested = body.logprobs is not None
         self._vocabulary = vocabulary
-        self._id = f"cmpl-{uuid4().hex}"
-        self._created = int(time.time())
+        self._head = response_head("cmpl", body.model)
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> CompletionReply:
-        """All of it at once."""
-        choices = [
-            CompletionChoice(
-                index=index,
-                text=answer.text,
-                logprobs=self._logprobs(answer.pieces),
-                finish_reason=answer.finish_reason,
-            )
-            for index, answer in enumerate(answers)
-        ]
-        return self._reply(choices, usage)
+    def response(self, completions: Sequence[Completion], usage: Usage) -> CompletionReply:
+        """Returns the body of a response that is not streamed."""
+        choices = [self._choice(index, one) for index, one in enumerate(completions)]
+        return CompletionReply(**self._head, choices=choices, usage=usage)
 
     def chunks(self, delta: Delta) -> Sequence[BaseModel]:
-        """Text, and with the last of it why it ended."""
-        if delta.begins:
+        """Returns text, with the finish reason in the last chunk."""
+        if delta.is_start:
             return []
-        choice = CompletionChoice(
-            index=delta.index,
-            text=delta.text,
-            logprobs=self._logprobs(delta.pieces),
-            finish_reason=delta.finish_reason,
-        )
-        return [self._reply([choice])]
+        return [CompletionReply(**self._head, choices=[self._choice(delta.index, delta)])]
 
-    def last(self, usage: Usage) -> CompletionReply:
-        """The usage at the end of a stream."""
-        return self._reply([], usage)
+    def usage_chunk(self, usage: Usage) -> CompletionReply:
+        """Returns the token counts at the end of a stream."""
+        return CompletionReply(**self._head, choices=[], usage=usage)
 
-    def _reply(
-        self, choices: list[CompletionChoice], usage: Usage | None = None
-    ) -> CompletionReply:
-        return CompletionReply(
-            id=self._id,
-            created=self._created,
-            model=self._asked.model,
-            choices=choices,
-            usage=usage,
+    def _choice(self, index: int, part: Completion | Delta) -> CompletionChoice:
+        return CompletionChoice(
+            index=index,
+            text=part.text,
+            logprobs=self._logprobs(part.tokens),
+            finish_reason=part.finish_reason,
         )
 
-    def _logprobs(self, pieces: Sequence[Segment]) -> CompletionLogprobs | None:
-        if self._asked.logprobs is None:
-            return None
-        return completion_logprobs(self._vocabulary, pieces)
+    def _logprobs(self, tokens: Sequence[OffsetToken]) -> CompletionLogprobs | None:
+        return completion_logprobs(self._vocabulary, tokens) if self._logprobs_requested else None

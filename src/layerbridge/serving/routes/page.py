@@ -1,4 +1,4 @@
-"""GET / and /page/*: the playground, all of it from this package."""
+"""GET / and /page/*: the web page, served from this package."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(__file__).parent.parent / "page"
 
-# What a system's own table may lack or have otherwise; browsers are told not to guess.
+# The system's table may lack these or differ, and browsers are told not to guess.
 _TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
 }
-for _ending, _type in _TYPES.items():
-    mimetypes.add_type(_type, _ending)
+for _suffix, _type in _TYPES.items():
+    mimetypes.add_type(_type, _suffix)
 
 files = StaticFiles(directory=FOLDER, check_dir=False)
 
 
 @router.get("/")
 async def page() -> Response:
-    """The playground."""
+    """Serves the page."""
     index = FOLDER / "index.html"
     if not index.is_file():
         raise HTTPException(404)
-    # The page may change with the next version, and its files with it.
+    # Revalidated, as the page and its files change with the version.
     return FileResponse(index, headers={"Cache-Control": "no-cache"})

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import tiny
-from layerbridge.serving.transcript import Decoding, Stops, Transcript
+from layerbridge.serving.detokenizer import Detokenizer, StopStrings, TokenDecoder
 from layerbridge.serving.vocabulary import Vocabulary
 
 
@@ -56,8 +56,8 @@ def whole(name, ids):
     return TOKENIZERS[name].decode(ids, skip_special_tokens=True)
 
 
-def told(transcript, ids):
-    return [transcript.push(id) for id in ids] + [transcript.finish()]
+def told(detokenizer, ids):
+    return [detokenizer.push(id) for id in ids] + [detokenizer.finish()]
 
 
 @every
@@ -65,7 +65,7 @@ def told(transcript, ids):
 @given(data=st.data())
 def test_any_tokens_at_all(name, data):
     ids = data.draw(st.lists(st.integers(0, len(TOKENIZERS[name]) - 1), max_size=30))
-    assert "".join(told(Decoding(VOCABULARIES[name]), ids)) == whole(name, ids)
+    assert "".join(told(TokenDecoder(VOCABULARIES[name]), ids)) == whole(name, ids)
 
 
 @every
@@ -73,14 +73,14 @@ def test_any_tokens_at_all(name, data):
 @given(text=st.text(max_size=20))
 def test_any_text_at_all(name, text):
     ids = TOKENIZERS[name](text, add_special_tokens=False)["input_ids"]
-    assert "".join(told(Decoding(VOCABULARIES[name]), ids)) == whole(name, ids)
+    assert "".join(told(TokenDecoder(VOCABULARIES[name]), ids)) == whole(name, ids)
 
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("name", ["byte level", "byte fallback", "llama 2", "slow"])
 def test_scripts(name, text):
     ids = TOKENIZERS[name](text, add_special_tokens=False)["input_ids"]
-    parts = told(Decoding(VOCABULARIES[name]), ids)
+    parts = told(TokenDecoder(VOCABULARIES[name]), ids)
     assert "".join(parts) == whole(name, ids)
     if text and "\ufffd" not in text:
         assert not any("\ufffd" in part for part in parts)
@@ -88,7 +88,7 @@ def test_scripts(name, text):
 
 def test_text_comes_as_soon_as_it_is_certain():
     ids = TOKENIZERS["byte level"]("a ම b", add_special_tokens=False)["input_ids"]
-    parts = told(Decoding(VOCABULARIES["byte level"]), ids)
+    parts = told(TokenDecoder(VOCABULARIES["byte level"]), ids)
     # The space; three bytes of one letter; a space and a letter.
     assert [part for part in parts if part] == ["a", " ", "ම", " ", "b"]
 
@@ -96,7 +96,7 @@ def test_text_comes_as_soon_as_it_is_certain():
 def test_bytes_wait_for_what_is_none():
     tokenizer = TOKENIZERS["byte fallback"]
     ids = tokenizer.convert_tokens_to_ids(["▁a", "<0xE3>", "<0x81>", "<0x82>", "<0xFF>", "▁the"])
-    parts = told(Decoding(VOCABULARIES["byte fallback"]), ids)
+    parts = told(TokenDecoder(VOCABULARIES["byte fallback"]), ids)
     # The last byte spoils the others, so none may be given before it is known.
     assert parts == ["a", "", "", "", "", "\ufffd" * 4 + " the", ""]
 
@@ -117,7 +117,7 @@ def test_a_long_answer_is_decoded_in_small_windows(monkeypatch):
         "decode",
         lambda self, ids, **o: lengths.append(len(ids)) or decode(self, ids, **o),
     )
-    told(Decoding(vocabulary), [40, 41, 42] * 100)
+    told(TokenDecoder(vocabulary), [40, 41, 42] * 100)
     assert max(lengths) <= 3
 
 
@@ -139,7 +139,7 @@ def naive_stop(text, stops):
 def test_stops_do_not_depend_on_the_parts(text, stops, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    watch = Stops(stops)
+    watch = StopStrings(stops)
     given_text = ""
     expected, hit = naive_stop(text, stops)
     for part in parts:
@@ -150,7 +150,7 @@ def test_stops_do_not_depend_on_the_parts(text, stops, data):
 
 
 def test_what_may_be_a_stop_string_is_held():
-    watch = Stops(["END", "\n\n"])
+    watch = StopStrings(["END", "\n\n"])
     assert [watch.push(part) for part in ("a\n", "b", "E", "N", "d", "\n", "\nc", "more")] == [
         *("a", "\nb", "", "", "ENd", "", "", "")
     ]
@@ -160,19 +160,19 @@ def test_what_may_be_a_stop_string_is_held():
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_transcript_strips_cuts_and_counts(data):
+def test_a_detokenizer_strips_cuts_and_counts(data):
     ids = data.draw(st.lists(st.integers(0, len(TOKENIZERS["byte level"]) - 1), max_size=30))
     stops = data.draw(st.lists(st.sampled_from(["a", " t", "en", "\ufffd"]), max_size=2))
-    transcript = Transcript(VOCABULARIES["byte level"], stops, strip=True)
-    text = "".join(told(transcript, ids))
+    detokenizer = Detokenizer(VOCABULARIES["byte level"], stops, strip=True)
+    text = "".join(told(detokenizer, ids))
     expected, hit = naive_stop(whole("byte level", ids).lstrip(), stops)
     assert text == expected
-    assert transcript.stopped == (hit is not None)
-    assert transcript.given == len(text)
+    assert detokenizer.stopped == (hit is not None)
+    assert detokenizer.emitted == len(text)
 
 
 def test_completions_keep_their_spaces():
     ids = TOKENIZERS["byte level"](" \n a ", add_special_tokens=False)["input_ids"]
     vocabulary = VOCABULARIES["byte level"]
-    assert "".join(told(Transcript(vocabulary), ids)) == " \n a "
-    assert "".join(told(Transcript(vocabulary, strip=True), ids)) == "a "
+    assert "".join(told(Detokenizer(vocabulary), ids)) == " \n a "
+    assert "".join(told(Detokenizer(vocabulary, strip=True), ids)) == "a "

@@ -1,0 +1,61 @@
+"""POST /v1/classify and /v1/layer_weights, which OpenAI's API does not have."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from layerbridge.serving.handlers import run_limited
+from layerbridge.serving.requests import Question
+from layerbridge.serving.responses import ClassifyReply, LayerWeightsReply, OptionScore
+from layerbridge.serving.routes.error_responses import ERROR_RESPONSES
+from layerbridge.serving.schema import ClassifyRequest, LayerWeightsRequest
+from layerbridge.serving.service import ServiceDependency
+
+# Float32 has no more digits, and without rounding the response would be twice as long.
+_DIGITS = 7
+
+router = APIRouter()
+
+
+@router.post("/v1/classify", response_model=ClassifyReply, responses=ERROR_RESPONSES)
+async def classify(body: ClassifyRequest, request: Request, service: ServiceDependency) -> Response:
+    """Scores options by their likelihood as the language model's answer."""
+    service.check_model(body.model)
+    service.limits.check_text(body.text, "text")
+    service.limits.check_text(body.instruction, "instruction")
+    service.limits.check_options(body.options)
+    question = Question(
+        bridge=body.model,
+        text=body.text,
+        options=None if body.options is None else tuple(body.options),
+        instruction=body.instruction,
+        normalize=body.normalize,
+    )
+    result = await run_limited(request, service, lambda: service.engine.classify(question))
+    scores = [
+        OptionScore(option=option, score=score, probability=result.probabilities[option])
+        for option, score in result.scores.items()
+    ]
+    reply = ClassifyReply(model=body.model, choice=result.choice, options=scores)
+    return JSONResponse(reply.model_dump())
+
+
+@router.post("/v1/layer_weights", response_model=LayerWeightsReply, responses=ERROR_RESPONSES)
+async def layer_weights(
+    body: LayerWeightsRequest, request: Request, service: ServiceDependency
+) -> Response:
+    """Returns the weight of each encoder layer in each token of the text."""
+    service.check_model(body.model)
+    service.limits.check_text(body.text, "text")
+    result = await run_limited(
+        request, service, lambda: service.engine.layer_weights(body.model, body.text)
+    )
+    reply = LayerWeightsReply(
+        model=body.model,
+        tokens=result.tokens,
+        layers=list(range(result.first_layer, result.first_layer + result.weights.shape[1])),
+        weights=[[round(weight, _DIGITS) for weight in row] for row in result.weights.tolist()],
+    )
+    return JSONResponse(reply.model_dump())
