@@ -99,7 +99,7 @@ def test_levers_are_told(command):
         ),
         (
             ("train", "--encoder", "shape:tiny-lm"),
-            "shape 'tiny-lm' is a language model, and an encoder is wanted",
+            "shape 'tiny-lm' is a language model, not an encoder",
         ),
         (("train", "--levers", "magic"), "unknown lever 'magic'; allowed: all, none, collapsed"),
         (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),
