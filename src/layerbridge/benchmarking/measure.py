@@ -26,6 +26,9 @@ from layerbridge.version import __version__
 # What a figure may depend on besides the machine.
 PACKAGES = ("torch", "transformers", "triton")
 
+# Receives the calls done, the calls in all and the name of the current one.
+Progress = Callable[[int, int, str], None]
+
 
 @dataclass(frozen=True)
 class Timing:
