@@ -2,22 +2,29 @@
 
 import asyncio
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 import torch
+import uvicorn
 
 from layerbridge.benchmarking import serve
 from layerbridge.benchmarking.serve import ServeCase, sample_of
 from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
 from layerbridge.benchmarking.serve_load import ALONE, Round, Sample, compare, load, summary
-from layerbridge.benchmarking.serve_process import Child
+from layerbridge.benchmarking.serve_process import Child, Server
 from layerbridge.benchmarking.serve_texts import texts
 from layerbridge.cli.app import main
 from layerbridge.errors import ConfigError, DataError
+from layerbridge.serving.app import create_app
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.torch_engine import TorchEngine
 
 TOKEN = b'data: {"choices": [{"text": " word"}], "usage": null}\n\n'
 USAGE = b'data: {"choices": [], "usage": {"completion_tokens": 5, "prompt_tokens": 1}}\n\n'
@@ -228,6 +235,22 @@ def test_a_process_that_fails_says_why():
     assert time.monotonic() - started < 30
 
 
+def test_a_server_is_the_verb_on_a_free_port(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho a warning\necho "http://$*"\nexec sleep 60\n')
+    python.chmod(0o755)
+
+    async def start():
+        async with Server(["run", "--engine", "torch"], str(python)) as server:
+            return server, server.process.returncode
+
+    server, code = asyncio.run(start())
+    assert server.url == "http://-m layerbridge serve run --engine torch --port 0"
+    assert server.startup_s > 0
+    assert code is None
+    assert server.process.returncode == -signal.SIGTERM
+
+
 # --- the whole ----------------------------------------------------------------------------------
 
 
@@ -237,8 +260,38 @@ def run(make_bridge, tmp_path):
     return str(tmp_path / "run")
 
 
-def test_bench_serve(run, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture
+def in_process(monkeypatch):
+    """``layerbridge serve`` in a thread: a process of its own takes seconds to start."""
+
+    class Server:
+        startup_s = 0.1
+
+        def __init__(self, arguments, python):
+            app = create_app(TorchEngine(lambda: Bridges.load(arguments[:1])))
+            self.socket = socket.create_server(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+            self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+
+        async def __aenter__(self):
+            self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
+            self.thread.start()
+            while not await self.is_ready():
+                await asyncio.sleep(0.01)
+            return self
+
+        async def is_ready(self):
+            async with Connection(self.url) as connection:
+                return (await connection.get("/readyz")).status == 200
+
+        async def __aexit__(self, *_):
+            self.server.should_exit = True
+            self.thread.join(10)
+
+    monkeypatch.setattr(serve, "Server", Server)
+
+
+def test_bench_serve(run, in_process):
     told = []
     case = ServeCase(
         run, ("torch",), concurrency=(1, 3), requests=4, max_tokens=5, dtype="float32", device="cpu"
