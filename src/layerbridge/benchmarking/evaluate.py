@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from layerbridge.benchmarking import sample
 from layerbridge.benchmarking.measure import Progress, interleave, ratio, to_dicts
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
-from layerbridge.benchmarking.shapes import PREFIX
+from layerbridge.benchmarking.shapes import is_shape
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
@@ -95,7 +96,7 @@ def run(case: EvaluateCase, repeat: int = 3, progress: Progress | None = None) -
         answers[name] = [by_index[index] for index in range(len(rows))]
 
     timings = interleave(
-        {name: lambda name=name: call(name) for name in ways},
+        {name: partial(call, name) for name in ways},
         repeat,
         device=case.pair.place(),
         progress=progress,
@@ -174,7 +175,7 @@ def _train(case: EvaluateCase, task: Task) -> LayerBridge:
         "token-softmax",
         start="last",
         # The made-up words of a shape cannot be aligned.
-        projection_start="scaled" if case.pair.encoder.startswith(PREFIX) else "aligned",
+        projection_start="scaled" if is_shape(case.pair.encoder) else "aligned",
         instruction=" (category:",
         options=list(task.options),
         texts=[row.text for row in task.train()],

@@ -150,9 +150,8 @@ def _load_translator(case: LatencyCase) -> tuple[PreTrainedModel, torch.Tensor]:
     """Returns the translation model and the ids of a text."""
     assert case.translator is not None
     tokenizer: PreTrainedTokenizerBase
-    if case.translator.startswith(shapes.PREFIX):
-        name = case.translator.removeprefix(shapes.PREFIX)
-        model, tokenizer = shapes.translator(name, **case.pair.build_options())
+    if shapes.is_shape(case.translator):
+        model, tokenizer = shapes.translator(case.translator, **case.pair.build_options())
         text = shapes.text(case.tokens, 0)
     else:
         source, options = resolve(case.translator), LoadOptions(case.pair.dtype)

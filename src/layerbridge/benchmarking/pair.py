@@ -45,15 +45,14 @@ class Pair:
         Raises:
             BackboneError: it cannot be found.
         """
-        if self.encoder.startswith(shapes.PREFIX):
-            return shapes.encoder(self.encoder.removeprefix(shapes.PREFIX), **self.build_options())
+        if shapes.is_shape(self.encoder):
+            return shapes.encoder(self.encoder, **self.build_options())
         return Encoder.load(resolve(self.encoder), LoadOptions(self.dtype)).to(self.place())
 
     def load_language_model(self) -> LanguageModel:
         """Returns the language model on the device; errors as of ``load_encoder``."""
-        if self.language_model.startswith(shapes.PREFIX):
-            name = self.language_model.removeprefix(shapes.PREFIX)
-            return shapes.language_model(name, **self.build_options())
+        if shapes.is_shape(self.language_model):
+            return shapes.language_model(self.language_model, **self.build_options())
         source = resolve(self.language_model)
         return LanguageModel.load(source, LoadOptions(self.dtype)).to(self.place())
 
@@ -61,7 +60,7 @@ class Pair:
         """Returns both."""
         return self.load_encoder(), self.load_language_model()
 
-    def build_options(self) -> dict[str, str]:
+    def build_options(self) -> dict[str, Any]:
         """Returns the arguments of ``shapes.build``."""
         return {"dtype": self.dtype, "device": str(self.place())}
 
@@ -71,20 +70,18 @@ class Pair:
         *,
         backbones: Backbones | None = None,
         texts: Sequence[str] = (),
-        seed: int = 0,
         **settings: Any,
     ) -> LayerBridge:
-        """Returns a new bridge, the same for the same seed.
+        """Returns a new bridge with the same random start every time.
 
         Args:
             fusion: the strategy.
             backbones: loaded before, to be shared.
             texts: for an aligned start of the projection.
-            seed: of the random start.
             **settings: of ``BridgeConfig``.
         """
         encoder, language_model = backbones or self.load()
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         # Without the names of the backbones: the bridge is never saved.
         config = BridgeConfig(fusion=fusion, **settings)
         return LayerBridge.from_parts(config, encoder, language_model, texts=texts)

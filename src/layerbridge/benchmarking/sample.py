@@ -27,7 +27,6 @@ def rows(
     *,
     file: str | Path | None = None,
     template: str | None = None,
-    labels: Sequence[str] = LABELS,
 ) -> list[Row]:
     """Returns ``count`` rows in the order of the file, repeated when they run out.
 
@@ -36,7 +35,6 @@ def rows(
         count: how many.
         file: JSONL, CSV, TSV or Parquet with labels; None takes the built-in lengths.
         template: the encoder's text with the file's columns in braces.
-        labels: targets of the synthetic rows.
 
     Raises:
         DataError: the file cannot be read.
@@ -55,7 +53,7 @@ def rows(
         Row(
             id=str(index),
             text=text_of(encoder, lengths[index % len(lengths)], index),
-            target=labels[index % len(labels)],
+            target=LABELS[index % len(LABELS)],
             language="en",
         )
         for index in range(count)

@@ -28,15 +28,9 @@ class LostError(ConnectionError):
 
 @dataclass
 class Reply:
-    """A server's reply.
+    """A server's reply: a body, or server-sent events with their times of arrival.
 
-    Attributes:
-        status: HTTP status code.
-        headers: by their names in lower case.
-        sent: when the request was sent, on ``time.perf_counter``'s clock.
-        body: of a reply that is not a stream.
-        events: the data of server-sent events, each with its time of arrival.
-        ended: when the reply was complete.
+    Times are those of ``time.perf_counter``, header names are in lower case.
     """
 
     status: int

@@ -1,7 +1,4 @@
-"""Closed-loop load: each client sends its next request when it has its answer.
-
-It knows nothing of what is requested, nor how.
-"""
+"""Closed-loop load: each client sends its next request when it has its answer."""
 
 from __future__ import annotations
 
@@ -25,16 +22,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Sample:
-    """One request. Seconds count from when it was sent.
+    """One request: seconds from sending it to its first and last token and to the reply's end.
 
-    Attributes:
-        first_s: to the first token.
-        last_s: to the last token.
-        ended_s: to the end of the reply.
-        tokens: of the answer.
-        prompt_tokens: positions of the language model's input, 0 if unknown.
-        text: of the answer, None if unknown.
-        error: why there is no answer.
+    ``prompt_tokens`` are positions of the language model's input; ``error`` says why there is no
+    answer.
     """
 
     first_s: float = 0.0
@@ -48,13 +39,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Round:
-    """One server at one concurrency, once.
+    """One server at one concurrency, once; samples in the order of the requests.
 
-    Attributes:
-        seconds: from the first request to the last reply.
-        cpu_s: CPU time of the client.
-        samples: in the order of the requests.
-        before_s: of work for these requests that was done before the first was sent.
+    ``cpu_s`` is the client's CPU time, ``before_s`` that of work for these requests which was done
+    before the first was sent.
     """
 
     seconds: float
@@ -77,11 +65,11 @@ async def load(
     requests: Sequence[Request],
     read: Callable[[Answer], Sample],
 ) -> Round:
-    """Sends all requests and measures how long that takes.
+    """Sends all requests in their order and measures how long that takes.
 
     Args:
-        clients: each sends a request and returns its answer, one at a time.
-        requests: in their order; each client takes the next one when it is free.
+        clients: send one request at a time each and return its answer.
+        requests: each client takes the next one when it is free.
         read: turns an answer into a sample, after the clock has stopped.
     """
     pending = iter(enumerate(requests))

@@ -20,17 +20,12 @@ _ERROR_LINES = 12
 
 
 class Child:
-    """A process that prints a line when it is ready.
+    """A process that prints a line when it is ready, after ``startup_s`` seconds.
 
     Args:
         command: the program and its arguments.
         ready: how that line begins. Other lines, such as warnings of libraries, are skipped.
         ends_with_stdin: whether the process ends by itself when its stdin is closed.
-
-    Attributes:
-        process: while it runs.
-        ready_line: the line.
-        startup_s: seconds until then.
     """
 
     process: Process
@@ -108,12 +103,7 @@ class Child:
 
 
 class Server(Child):
-    """``layerbridge serve`` on a free port.
-
-    Args:
-        arguments: of the verb.
-        python: an interpreter with layerbridge; None takes this one.
-    """
+    """``layerbridge serve`` with these arguments on a free port, by default in this interpreter."""
 
     def __init__(self, arguments: Sequence[str], python: str | None = None) -> None:
         command = [python or sys.executable, "-m", "layerbridge", "serve", *arguments]

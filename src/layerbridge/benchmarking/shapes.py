@@ -93,11 +93,12 @@ def names(kind: Kind | None = None) -> list[str]:
 
 
 def shape(name: str, kind: Kind | None = None) -> Shape:
-    """Returns the shape called ``name`` (without the prefix).
+    """Returns the shape called ``name``, with or without the prefix.
 
     Raises:
         BackboneError: the name is unknown, or the shape is not of this ``kind``.
     """
+    name = name.removeprefix(PREFIX)
     known = _shapes().get(name)
     if known is None:
         raise BackboneError(f"unknown shape {name!r}", allowed=names(kind))
@@ -112,10 +113,7 @@ def shape(name: str, kind: Kind | None = None) -> Shape:
 def encoder(name: str, *, max_text_tokens: int = 512, **options: Any) -> Encoder:
     """Returns an encoder with random weights, the same each time on the same kind of device.
 
-    Args:
-        name: a shape of this kind, without the prefix.
-        max_text_tokens: as in ``Encoder``.
-        **options: ``dtype``, ``device`` and ``attn_implementation``, as in ``build``.
+    The options are those of ``build``.
 
     Raises:
         BackboneError: there is no such encoder.
@@ -144,9 +142,14 @@ def text(words: int, seed: int) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 
+def is_shape(source: str) -> bool:
+    """Tells whether the name of a model is that of a shape."""
+    return source.startswith(PREFIX)
+
+
 def is_synthetic(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tells whether this is a shape's tokenizer, which knows no real text."""
-    return str(tokenizer.name_or_path).startswith(PREFIX)
+    return is_shape(str(tokenizer.name_or_path))
 
 
 def build(

@@ -81,8 +81,8 @@ class TrainingLoop:
         loss: of a batch.
         parameters: to train.
         dataset: the batches.
-        steps: of a round, evenly spread over the batches; None takes all batches.
-        states: computes the encoder's states of texts in advance, where they are cached.
+        steps: of a round, evenly spread over the batches; None takes all.
+        states: computes and caches the encoder's states of texts.
     """
 
     def __init__(
@@ -165,11 +165,7 @@ def run(
 ) -> dict[str, Any]:
     """Measures the rows per second of all candidates and the distance of the loss curves.
 
-    Args:
-        case: what is trained.
-        repeat: rounds.
-        progress: called after every round.
-        ablate: also measure layerbridge without optimizations, and with each of them alone.
+    ``ablate`` adds layerbridge without optimizations, and with each of them alone.
 
     Returns:
         ``speedup`` (over the reference in float32), ``speedup_same_dtype``, ``loss_difference``
