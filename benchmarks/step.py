@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from layerbridge.benchmarking import sample
-from layerbridge.benchmarking.levers import LeverStep
-from layerbridge.benchmarking.measure import interleave, machine
+from layerbridge.benchmarking.measure import interleave, machine, to_dicts
+from layerbridge.benchmarking.optimizations import OptimizedStep
 from layerbridge.benchmarking.train import TrainCase
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.tasks import Row
@@ -20,7 +20,7 @@ from layerbridge.tasks import Row
 ROWS, TOKENS, ROUNDS = 32, 52, 4
 
 
-def forward_and_backward(step: LeverStep, rows: Sequence[Row], size: int) -> None:
+def forward_and_backward(step: OptimizedStep, rows: Sequence[Row], size: int) -> None:
     """Gradients of all rows, ``size`` of them at a time."""
     for at in range(0, len(rows), size):
         step.loss(rows[at : at + size]).backward()
@@ -29,7 +29,7 @@ def forward_and_backward(step: LeverStep, rows: Sequence[Row], size: int) -> Non
 def main() -> None:
     """Prints seconds by variant as JSON."""
     case = TrainCase()
-    encoder, plain = case.pair.load_encoder(), case.pair.load_language_model()
+    encoder, plain = case.pair.load()
     compiled = LanguageModel(copy.deepcopy(plain.model), plain.tokenizer)
     compiled.compile_layers()
     texts = [sample.text_of(encoder, TOKENS, number) for number in range(ROWS)]
@@ -39,14 +39,13 @@ def main() -> None:
     ]
     variants = {}
     for name, language_model in (("as written", plain), ("compiled", compiled)):
-        step = LeverStep(case.bridge((encoder, language_model)).train())
+        step = OptimizedStep(case.bridge((encoder, language_model)).train())
         step.states(texts)
         for size in (ROWS, ROWS // 4):
             run = partial(forward_and_backward, step, rows, size)
             variants[f"{name}, {size} rows at a time"] = run
-    timings = interleave(variants, ROUNDS)
-    found = {name: timing.to_dict() for name, timing in timings.items()}
-    print(json.dumps({"seconds": found, "machine": machine("cpu")}, indent=1))
+    seconds = to_dicts(interleave(variants, ROUNDS))
+    print(json.dumps({"seconds": seconds, "machine": machine("cpu")}, indent=1))
 
 
 if __name__ == "__main__":

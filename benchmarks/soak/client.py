@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from expected import LONG, OPTIONS, SHORT, Expected
 from tally import DrainingError, LeftError, Tally, WrongError
@@ -20,6 +22,8 @@ TIMEOUT_S = 300
 # Longer than the server may take: whoever waits so long waits in vain.
 LOST_S = TIMEOUT_S + 60
 MIB = 2**20
+# What a slow reader takes at a time.
+NARROW_BYTES = 2048
 
 
 class Asked(Protocol):
@@ -311,7 +315,9 @@ class Client:
 
         # Enough of it that it does not fit into what the system holds for a reader.
         body = self.body(expected, tokens, stream=True, logprobs=5, n=4)
-        async with Connection(self.soak.url, buffer=2048) as connection:
+        narrow = narrow_socket(self.soak.url)
+        options = {"host": None, "port": None, "sock": narrow, "limit": NARROW_BYTES}
+        async with Connection(self.soak.url, **options) as connection:
             reply = await connection.post("/v1/completions", body, dawdle)
             if self.seen(reply, 200):
                 for told in self.choices(reply, 4):
@@ -413,6 +419,16 @@ KINDS: dict[str, tuple[int, Callable[[Client], Awaitable[None]]]] = {
     "refused": (12, Client.refused),
     "oversize": (1, Client.oversize),
 }
+
+
+def narrow_socket(url: str) -> socket.socket:
+    """A connected socket that accepts little at a time."""
+    parts = urlsplit(url)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
+    narrow.connect((parts.hostname, parts.port))
+    narrow.setblocking(False)
+    return narrow
 
 
 def _written(choice: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layerbridge.benchmarking import sample
-from layerbridge.benchmarking.levers import LEVERS, LeverStep, batches
+from layerbridge.benchmarking.optimizations import ALL, OPTIMIZATIONS, OptimizedStep
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge, ReferenceTokenSoftmax
 from layerbridge.models import fusion
@@ -18,7 +18,7 @@ FUSIONS = ("last", "global-softmax", "token-softmax")
 
 @pytest.fixture(scope="module")
 def backbones():
-    return PAIR.load_encoder(), PAIR.load_language_model()
+    return PAIR.load()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def new_bridge(backbones, name, **settings):
 def test_same_loss_and_gradients(backbones, rows, name, instruction):
     bridge = new_bridge(backbones, name, instruction=instruction)
     rival = ReferenceBridge(bridge).train()
-    loss = LeverStep(bridge, frozenset(LEVERS)).loss(rows)
+    loss = OptimizedStep(bridge, ALL).loss(rows)
     theirs = rival.loss(rows)
     torch.testing.assert_close(loss, theirs, atol=1e-5, rtol=1e-5)
     loss.backward()
@@ -59,18 +59,19 @@ def test_same_loss_and_gradients(backbones, rows, name, instruction):
         assert ((ours.grad - other.grad).abs().max() / scale).item() < 1e-3
 
 
-@pytest.mark.parametrize("left_out", [None, *LEVERS])
-def test_every_lever_is_exact(backbones, rows, left_out):
-    levers = frozenset(LEVERS) - {left_out}
+@pytest.mark.parametrize("left_out", [None, *OPTIMIZATIONS])
+def test_every_optimization_is_exact(backbones, rows, left_out):
+    optimizations = ALL - {left_out}
     bridge = new_bridge(backbones, "token-softmax")
     expected = ReferenceBridge(bridge).train().loss(rows)
-    bridge.fusion.implementation = "collapsed" if "collapsed" in levers else "reference"
-    torch.testing.assert_close(LeverStep(bridge, levers).loss(rows), expected, atol=1e-5, rtol=1e-5)
+    bridge.fusion.implementation = "collapsed" if "collapsed" in optimizations else "reference"
+    loss = OptimizedStep(bridge, optimizations).loss(rows)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_cache_reads_each_text_once(backbones, rows):
     bridge = new_bridge(backbones, "last")
-    step, seen = LeverStep(bridge), []
+    step, seen = OptimizedStep(bridge), []
     handle = bridge.encoder.model.register_forward_pre_hook(lambda *_: seen.append(1))
     try:
         step.loss(rows)
@@ -83,11 +84,9 @@ def test_the_cache_reads_each_text_once(backbones, rows):
 
 
 def test_batches_in_order_or_by_length(rows):
-    lengths = [5, 1, 4, 2, 6, 3]
-    assert [row.id for batch in batches(rows, 2, lengths, grouped=False) for row in batch] == [
-        row.id for row in rows
-    ]
-    grouped = batches(rows, 2, lengths, grouped=True)
+    in_order = sample.batches(rows, 2)
+    assert [[row.id for row in batch] for batch in in_order] == [["0", "1"], ["2", "3"], ["4", "5"]]
+    grouped = sample.batches(rows, 2, [5, 1, 4, 2, 6, 3])
     assert [[row.id for row in batch] for batch in grouped] == [["1", "3"], ["5", "2"], ["0", "4"]]
 
 

@@ -2,41 +2,37 @@
 
 import asyncio
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 import torch
+import uvicorn
 
 from layerbridge.benchmarking import serve
-from layerbridge.benchmarking.serve import ALONE, ServeCase, sample_of
-from layerbridge.benchmarking.serve_canned import answer
-from layerbridge.benchmarking.serve_client import Connection, Events, LostError, Reply
-from layerbridge.benchmarking.serve_load import Round, Sample, load, summary
-from layerbridge.benchmarking.serve_process import Child
+from layerbridge.benchmarking.serve import ServeCase, sample_of
+from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
+from layerbridge.benchmarking.serve_load import ALONE, Round, Sample, compare, load, summary
+from layerbridge.benchmarking.serve_process import Child, Server
 from layerbridge.benchmarking.serve_texts import texts
 from layerbridge.cli.app import main
 from layerbridge.errors import ConfigError, DataError
+from layerbridge.serving.app import create_app
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.torch_engine import TorchEngine
 
-STREAM = (
-    b": a comment\r\n\r\ndata: one\r\n\r\n"
-    b"event: x\ndata:two\ndata: lines\n\n"
-    b"data:  three\r\rid: 4\ndata: \xe0\xb6\xb8\n\ndata: [DONE]\n\n"
-)
+TOKEN = b'data: {"choices": [{"text": " word"}], "usage": null}\n\n'
+USAGE = b'data: {"choices": [], "usage": {"completion_tokens": 5, "prompt_tokens": 1}}\n\n'
+STREAM = 5 * TOKEN + USAGE + b"data: [DONE]\n\n"
 SAMPLES = (Sample(0.1, 0.9, 1.0, tokens=9), Sample(error="429"))
-EVENTS = [b"one", b"two\nlines", b" three", "ම".encode(), b"[DONE]"]
 
 
 # --- the client ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_events_in_whatever_parts_they_come(size):
-    events = Events()
-    parts = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
-    assert [data for part in parts for data in events.feed(part)] == EVENTS
 
 
 def served(*replies):
@@ -74,6 +70,15 @@ def plain(body, status=b"200 OK"):
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
+def streamed(size):
+    """A stream in chunks of ``size`` bytes."""
+    parts = [STREAM[at : at + size] for at in range(0, len(STREAM), size)]
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in [*parts, b""])
+
+
 def test_a_connection_is_kept_and_opened_again_when_it_has_to_be():
     async def body(url, requests):
         async with Connection(url + "/base/v1") as connection:
@@ -95,12 +100,13 @@ def test_a_connection_is_kept_and_opened_again_when_it_has_to_be():
     assert json.loads(requests[0][1]) == {"a": "ම"}
 
 
-def test_a_stream_is_read_as_the_server_writes_it():
+@pytest.mark.parametrize("size", [1, 7, len(TOKEN), 1000])
+def test_a_stream_is_read_in_any_parts(size):
     async def body(url, _):
-        async with Connection(url, buffer=2048) as connection:
+        async with Connection(url) as connection:
             return await connection.post("/v1/completions", {})
 
-    reply = served(b"".join(answer(5)))(body)
+    reply = served(streamed(size))(body)
     sample = sample_of(reply)
     assert reply.is_whole
     assert (sample.tokens, sample.prompt_tokens, sample.text) == (5, 1, " word" * 5)
@@ -115,7 +121,7 @@ def test_a_reply_that_is_cut_off_is_lost():
             with pytest.raises(ConnectionRefusedError):
                 await Connection("http://127.0.0.1:9").get("/")
 
-    served(b"".join(answer(5))[:-40])(body)
+    served(streamed(1000)[:-40])(body)
 
 
 def test_errors_in_a_stream_are_errors():
@@ -129,8 +135,8 @@ def test_errors_in_a_stream_are_errors():
     assert sample_of(LostError()).error == "LostError"
 
 
-def test_an_address_that_is_none():
-    with pytest.raises(ConfigError, match="is no address"):
+def test_an_invalid_url():
+    with pytest.raises(ConfigError, match="invalid URL 'localhost:8000'; allowed: http://HOST:"):
         Connection("localhost:8000")
 
 
@@ -148,11 +154,10 @@ def test_so_many_at_once_and_in_their_order():
         running -= 1
         return request
 
-    found = asyncio.run(load(ask, range(7), 3, lambda reply: Sample(tokens=reply)))
+    found = asyncio.run(load([ask] * 3, range(7), lambda reply: Sample(tokens=reply)))
     assert most == 3
     assert [sample.tokens for sample in found.samples] == list(range(7))
     assert found.tokens_per_second == pytest.approx(21 / found.seconds)
-    assert Round.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_what_a_level_comes_to():
@@ -175,17 +180,17 @@ def test_ratios_are_of_rounds_that_came_together():
         return {32: [Round(1.0, 0.0, (Sample(tokens=rate, text=str(rate)),)) for rate in rates]}
 
     rounds = {"torch": at(10, 30, 10), "vllm": at(30, 30, 40), ALONE: at(33, 30, 42)}
-    found = serve._compared(rounds)
+    found = compare(rounds)
     assert found["speedup_vllm_32"] == 3
     assert found["gateway_overhead"] == pytest.approx(0.05)
     assert found["gateway_overhead_beyond_embedding"] == pytest.approx(0.05)
     # An embedding that takes a quarter of a round's time slows vLLM alone by a fifth.
     rounds[ALONE][32] = [replace(one, before_s=0.25) for one in rounds[ALONE][32]]
-    found = serve._compared(rounds)
+    found = compare(rounds)
     assert found["gateway_overhead"] == pytest.approx(0.05)
     assert found["gateway_overhead_beyond_embedding"] == pytest.approx(1.05 / 1.25 - 1)
     assert found["same_text"] == pytest.approx(1 / 3)
-    assert serve._compared({"torch": at(1)})["speedup_vllm_32"] is None
+    assert compare({"torch": at(1)})["speedup_vllm_32"] is None
 
 
 # --- texts and processes ------------------------------------------------------------------------
@@ -216,18 +221,34 @@ def test_texts_of_a_file(tmp_path):
 
 def test_a_process_that_fails_says_why():
     async def start(*command):
-        async with Child(command, lambda line: line == "ready") as child:
-            return child.said
+        async with Child(command, "ready") as child:
+            return child.ready_line
 
     fails = "import sys; print('noise'); sys.exit('error: no such run')"
-    with pytest.raises(ConfigError, match="ended with exit code 1: no such run"):
+    with pytest.raises(ConfigError, match="exited with code 1: no such run"):
         asyncio.run(start(sys.executable, "-c", fails))
-    with pytest.raises(ConfigError, match="'/no/python' cannot be run"):
+    with pytest.raises(ConfigError, match="cannot run '/no/python'"):
         asyncio.run(start("/no/python"))
     talks = "import time; print('noise', flush=True); print('ready', flush=True); time.sleep(60)"
     started = time.monotonic()
     assert asyncio.run(start(sys.executable, "-c", talks)) == "ready"
     assert time.monotonic() - started < 30
+
+
+def test_a_server_is_the_verb_on_a_free_port(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho a warning\necho "http://$*"\nexec sleep 60\n')
+    python.chmod(0o755)
+
+    async def start():
+        async with Server(["run", "--engine", "torch"], str(python)) as server:
+            return server, server.process.returncode
+
+    server, code = asyncio.run(start())
+    assert server.url == "http://-m layerbridge serve run --engine torch --port 0"
+    assert server.startup_s > 0
+    assert code is None
+    assert server.process.returncode == -signal.SIGTERM
 
 
 # --- the whole ----------------------------------------------------------------------------------
@@ -239,8 +260,38 @@ def run(make_bridge, tmp_path):
     return str(tmp_path / "run")
 
 
-def test_bench_serve(run, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture
+def in_process(monkeypatch):
+    """``layerbridge serve`` in a thread: a process of its own takes seconds to start."""
+
+    class Server:
+        startup_s = 0.1
+
+        def __init__(self, arguments, python):
+            app = create_app(TorchEngine(lambda: Bridges.load(arguments[:1])))
+            self.socket = socket.create_server(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+            self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+
+        async def __aenter__(self):
+            self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
+            self.thread.start()
+            while not await self.is_ready():
+                await asyncio.sleep(0.01)
+            return self
+
+        async def is_ready(self):
+            async with Connection(self.url) as connection:
+                return (await connection.get("/readyz")).status == 200
+
+        async def __aexit__(self, *_):
+            self.server.should_exit = True
+            self.thread.join(10)
+
+    monkeypatch.setattr(serve, "Server", Server)
+
+
+def test_bench_serve(run, in_process):
     told = []
     case = ServeCase(
         run, ("torch",), concurrency=(1, 3), requests=4, max_tokens=5, dtype="float32", device="cpu"
@@ -266,8 +317,8 @@ def test_bench_serve(run, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"run": None}, "what is to be measured?; allowed: either a RUN or a --url"),
-        ({"run": "r", "url": "http://x"}, "what is to be measured?"),
+        ({"run": None}, "give RUN or --url, and not both"),
+        ({"run": "r", "url": "http://x"}, "give RUN or --url, and not both"),
         ({"run": "r", "engines": ("jax",)}, "unknown engine 'jax'; allowed: torch, vllm"),
         ({"run": "r", "concurrency": (0,)}, "allowed: 1 or more"),
     ],
@@ -280,7 +331,7 @@ def test_mistakes_are_told_before_anything_is_started(settings, said):
 
 def test_a_server_that_is_not_there():
     case = ServeCase(None, url="http://127.0.0.1:9")
-    with pytest.raises(ConfigError, match="does not answer as a server of bridges"):
+    with pytest.raises(ConfigError, match="does not answer /v1/models as a layerbridge server"):
         serve.run(case)
 
 

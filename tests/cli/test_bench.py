@@ -1,10 +1,30 @@
 """The benchmarks on tiny shapes: that they run, and what their JSON holds; no speed is tested."""
 
 import json
+import pickle
 
 import pytest
 
+from layerbridge.benchmarking import fusion, memory, roofline
+
 TINY = ("--encoder", "shape:tiny-encoder", "--language-model", "shape:tiny-lm", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small_matrices(monkeypatch):
+    monkeypatch.setitem(roofline.MATRIX, "cpu", 64)
+
+
+@pytest.fixture
+def _in_process(monkeypatch):
+    """Peaks are not what is tested here, and a fresh process takes seconds to import torch."""
+
+    def call(function, *arguments):
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        return function(*arguments)
+
+    for module in (fusion, memory):
+        monkeypatch.setattr(module, "in_fresh_process", call)
 
 
 def document(result):
@@ -12,6 +32,7 @@ def document(result):
     return json.loads(result.out.splitlines()[-1])
 
 
+@pytest.mark.usefixtures("_in_process")
 def test_fusion(command):
     found = document(
         command("bench", "fusion", "--layers", "3", "--width", "32", "--tokens", "8",
@@ -59,15 +80,15 @@ def test_waterfall(command):
 
 
 def test_evaluate(command):
-    found = document(command("bench", "evaluate", *TINY, "--repeat", "1", "--dtype", "float32"))
+    found = document(
+        command("bench", "evaluate", *TINY, "--repeat", "1", "--rows", "6", "--dtype", "float32")
+    )
     evaluate = found["evaluate"]
-    assert evaluate["options"] == 6
+    assert (evaluate["rows"], evaluate["options"]) == (6, 3)
     assert set(evaluate["rows_per_second"]) == set(evaluate["ways"])
-    assert evaluate["agreement"] is None or 0 <= evaluate["agreement"] <= 1
-    # Both generate greedily with the same tensors, in float32.
-    assert evaluate["agreement_generated"] in (None, 1)
 
 
+@pytest.mark.usefixtures("_in_process")
 def test_memory(command):
     found = document(command("bench", "memory", *TINY, "--batch", "2", "--steps", "1"))
     assert set(found["memory"]["peak_bytes"]) == {"layerbridge", "reference", "reference, float32"}
@@ -99,7 +120,7 @@ def test_levers_are_told(command):
         ),
         (
             ("train", "--encoder", "shape:tiny-lm"),
-            "shape 'tiny-lm' is a language model, and an encoder is wanted",
+            "shape 'tiny-lm' is a language model, not an encoder",
         ),
         (("train", "--levers", "magic"), "unknown lever 'magic'; allowed: all, none, collapsed"),
         (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),

@@ -1,7 +1,7 @@
-"""``bench evaluate``: rows a second of option scoring, against greedy generation and exact match.
+"""``bench evaluate``: rows per second of option scoring, against greedy generation.
 
-On a trained bridge, since only a trained one generates options; without one at hand a small one is
-trained first, on the demo's names.
+Only a trained bridge generates options; without ``--run`` a small one is trained first, on the
+demo's names.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 
 from layerbridge import tasks
 from layerbridge.benchmarking import sample
-from layerbridge.benchmarking.measure import interleave, ratio
-from layerbridge.benchmarking.pair import SHAPE, Pair
+from layerbridge.benchmarking.measure import Progress, interleave, ratio, to_dicts
+from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.reference import ReferenceBridge
+from layerbridge.benchmarking.shapes import is_shape
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
@@ -30,7 +31,7 @@ from layerbridge.tasks import Row, Task
 from layerbridge.training.run import training_arguments
 from layerbridge.training.trainer import BridgeTrainer
 
-# Of the bridge that is trained here: the demo's settings.
+# As in the demo.
 TRAINING = {
     "per_device_train_batch_size": 16,
     "learning_rate": 1e-3,
@@ -40,19 +41,19 @@ TRAINING = {
     "save_strategy": "no",
 }
 
-# The ways of answering, each with one lever more than the one before.
+# Each with one optimization more than the one before.
 WAYS = {
-    "reference": "greedy generation, the rival's model, in the order of the file",
+    "reference": "greedy generation, the reference's model, in the order of the file",
     "generate": "greedy generation, layerbridge's model, in the order of the file",
-    "generate, grouped": "the same, in batches of one length",
-    "score": "every option scored in full, in batches of one length",
+    "generate, grouped": "the same, in batches of similar length",
+    "score": "every option scored in full, in batches of similar length",
     "score, pruned": "only options scored that can still win: what `evaluate` does",
 }
 
 
 @dataclass(frozen=True)
 class EvaluateCase:
-    """What is asked of which bridge.
+    """What is evaluated.
 
     Args:
         pair: the backbones.
@@ -61,7 +62,7 @@ class EvaluateCase:
         batch: rows at a time.
         per_kind: test rows of each kind in each language, of the task ``names``.
         training_steps: of the bridge that is trained here.
-        rows: so many synthetic rows of real lengths and three options, instead of the task's.
+        rows: number of synthetic rows of real lengths and three options, instead of the task's.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -73,40 +74,48 @@ class EvaluateCase:
     rows: int | None = None
 
 
-def run(
-    case: EvaluateCase,
-    repeat: int = 3,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Any]:
-    """Rows a second of every way, and how often scoring and generation agree.
+def run(case: EvaluateCase, repeat: int = 3, progress: Progress | None = None) -> dict[str, Any]:
+    """Measures the rows per second of every way, and how often their answers agree.
 
     Returns:
-        ``speedup`` (scoring over the reference's generation, same dtype), ``agreement`` (share of
-        rows, of those where generation gives an option, with the same answer),
-        ``agreement_generated`` (the same of layerbridge's own greedy generation: what rounding
-        leaves of it), ``valid`` (share of rows where it gives one), rows a second by way.
+        ``speedup`` (scoring over the reference's generation, same dtype); ``valid`` (share of rows
+        where the reference generates an option); of those rows, the shares with the same answer of
+        scoring (``agreement``) and of layerbridge's own generation (``agreement_generated``, which
+        differs by rounding alone); rows per second.
     """
-    options, rows, bridge = _asked(case)
-    found: dict[str, list[str]] = {}
-    ways = {
-        name: partial(_keep, found, name, way)
-        for name, way in _ways(bridge, rows, options, case.batch).items()
-    }
-    timings = interleave(ways, repeat, device=case.pair.place(), progress=progress)
-    scored, generated = found["score, pruned"], found["reference"]
-    valid = [i for i, answer in enumerate(generated) if answer in options]
+    options, rows, bridge = _load(case)
+    ways = _ways(bridge, options, case.batch)
+    answers: dict[str, list[str]] = {}
 
-    def same(answers: list[str]) -> float | None:
-        alike = [answers[i] == generated[i] for i in valid]
-        return sum(alike) / len(alike) if alike else None
+    def call(name: str) -> None:
+        answer, grouped = ways[name]
+        lengths = [len(row.text) if grouped else 0 for row in rows]
+        by_index: dict[int, str] = {}
+        for batch in by_length(lengths, case.batch):
+            texts = [rows[index].text for index in batch]
+            by_index.update(zip(batch, answer(texts), strict=True))
+        answers[name] = [by_index[index] for index in range(len(rows))]
+
+    timings = interleave(
+        {name: partial(call, name) for name in ways},
+        repeat,
+        device=case.pair.place(),
+        progress=progress,
+    )
+    generated = answers["reference"]
+    valid = [index for index, answer in enumerate(generated) if answer in options]
+
+    def agreement(name: str) -> float | None:
+        same = [answers[name][index] == generated[index] for index in valid]
+        return sum(same) / len(same) if same else None
 
     return {
         "speedup": ratio(timings["reference"], timings["score, pruned"]),
-        "agreement": same(scored),
-        "agreement_generated": same(found["generate"]),
+        "agreement": agreement("score, pruned"),
+        "agreement_generated": agreement("generate"),
         "valid": len(valid) / len(rows),
         "rows_per_second": {name: len(rows) / timing.median for name, timing in timings.items()},
-        "round_s": {name: timing.to_dict() for name, timing in timings.items()},
+        "round_s": to_dicts(timings),
         "ways": WAYS,
         "rows": len(rows),
         "options": len(options),
@@ -114,74 +123,60 @@ def run(
     }
 
 
-def _keep(found: dict[str, list[str]], name: str, way: Callable[[], list[str]]) -> None:
-    found[name] = way()
-
-
 def _ways(
-    bridge: LayerBridge, rows: Sequence[Row], options: Sequence[str], size: int
-) -> dict[str, Callable[[], list[str]]]:
+    bridge: LayerBridge, options: Sequence[str], size: int
+) -> dict[str, tuple[Callable[[list[str]], list[str]], bool]]:
+    """Returns way → the answers to a batch of texts, and whether rows are grouped by length."""
     language_model = bridge.language_model
-    rival = ReferenceBridge(bridge).to(language_model.dtype).eval()
+    reference = ReferenceBridge(bridge).to(language_model.dtype).eval()
     ids = [option_ids(language_model, option) for option in options]
-    # Enough for any option; what goes on is no option any more.
+    # Enough for any option.
     longest = max(map(len, ids)) + 2
-    in_order = [list(range(at, min(at + size, len(rows)))) for at in range(0, len(rows), size)]
-    grouped = by_length([len(row.text) for row in rows], size)
-
-    def ask(places: list[list[int]], answer: Callable[[list[str]], list[str]]) -> list[str]:
-        answers: dict[int, str] = {}
-        for batch in places:
-            given = answer([rows[place].text for place in batch])
-            answers.update(zip(batch, given, strict=True))
-        return [answers[place] for place in range(len(rows))]
 
     def generate(texts: list[str]) -> list[str]:
         return bridge.generate_text(texts, max_new_tokens=longest, batch_size=size)
 
     def score(texts: list[str]) -> list[str]:
         scores = bridge.option_scores(bridge.encode(texts), ids)
-        return [options[place] for place in scores.argmax(1).tolist()]
+        return [options[index] for index in scores.argmax(1).tolist()]
 
-    def pruned(texts: list[str]) -> list[str]:
-        with torch.no_grad():
-            best = best_options(language_model, bridge.prefix(bridge.encode(texts)), ids)
-        return [options[place] for place in best.tolist()]
+    @torch.no_grad()
+    def prune(texts: list[str]) -> list[str]:
+        best = best_options(language_model, bridge.prefix(bridge.encode(texts)), ids)
+        return [options[index] for index in best.tolist()]
 
     return {
-        "reference": lambda: ask(in_order, lambda texts: rival.answers(texts, longest)),
-        "generate": lambda: ask(in_order, generate),
-        "generate, grouped": lambda: ask(grouped, generate),
-        "score": lambda: ask(grouped, score),
-        "score, pruned": lambda: ask(grouped, pruned),
+        "reference": (lambda texts: reference.answers(texts, longest), False),
+        "generate": (generate, False),
+        "generate, grouped": (generate, True),
+        "score": (score, True),
+        "score, pruned": (prune, True),
     }
 
 
-def _asked(case: EvaluateCase) -> tuple[list[str], list[Row], LayerBridge]:
-    """Options, rows and a bridge to ask."""
+def _load(case: EvaluateCase) -> tuple[list[str], list[Row], LayerBridge]:
+    """Returns options, rows and a bridge."""
+    bridge = None
+    if case.run is not None:
+        device = case.pair.place()
+        bridge = LayerBridge.from_pretrained(case.run, dtype=case.pair.dtype, device=device)
     if case.rows is not None:
-        bridge = _run_of(case) if case.run else case.pair.bridge("token-softmax")
+        bridge = bridge or case.pair.bridge("token-softmax")
         return list(sample.LABELS), sample.rows(bridge.encoder, case.rows), bridge.eval()
-    options = {"test_per_kind": case.per_kind} if case.task == "names" else {}
-    task = tasks.get(case.task, **options)
+    task = tasks.get(
+        case.task, **({"test_per_kind": case.per_kind} if case.task == "names" else {})
+    )
     rows = [row for language in task.languages for row in task.test(language)]
-    bridge = _run_of(case) if case.run else _trained(case, task)
-    return list(task.options), rows, bridge.eval()
+    return list(task.options), rows, (bridge or _train(case, task)).eval()
 
 
-def _run_of(case: EvaluateCase) -> LayerBridge:
-    assert case.run is not None
-    device = case.pair.place()
-    return LayerBridge.from_pretrained(case.run, dtype=case.pair.dtype, device=device)
-
-
-def _trained(case: EvaluateCase, task: Task) -> LayerBridge:
-    """A bridge that was trained for a moment."""
+def _train(case: EvaluateCase, task: Task) -> LayerBridge:
+    """Returns a bridge that was trained briefly."""
     bridge = case.pair.bridge(
         "token-softmax",
         start="last",
-        # A shape's words are no English ones: there is nothing to align.
-        projection_start="scaled" if case.pair.encoder.startswith(SHAPE) else "aligned",
+        # The made-up words of a shape cannot be aligned.
+        projection_start="scaled" if is_shape(case.pair.encoder) else "aligned",
         instruction=" (category:",
         options=list(task.options),
         texts=[row.text for row in task.train()],

@@ -1,4 +1,4 @@
-"""The pair of backbones that a benchmark runs on: real ones, or random ones of a true shape."""
+"""The pair of backbones that a benchmark runs on: real ones, or random ones of published size."""
 
 from __future__ import annotations
 
@@ -16,74 +16,72 @@ from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 
-ENCODER = "zoo:multilingual-e5-small"
-LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
-SHAPE = "shape:"
+Backbones = tuple[Encoder, LanguageModel]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Which models, how precise and where; it can be sent to another process.
+    """Names of an encoder and a language model, their dtype and device; can be pickled.
 
     Args:
         encoder: ``zoo:NAME``, a hub id, a folder, or ``shape:NAME``.
         language_model: the same.
         dtype: of both, as in ``LoadOptions``.
-        device: ``"cpu"``, ``"cuda"``, …; None takes the best there is.
+        device: ``"cpu"``, ``"cuda"``, …; None takes the best available.
     """
 
-    encoder: str = ENCODER
-    language_model: str = LANGUAGE_MODEL
+    encoder: str = "zoo:multilingual-e5-small"
+    language_model: str = "zoo:smollm2-135m-instruct"
     dtype: str = "auto"
     device: str | None = None
 
     def place(self) -> torch.device:
-        """Where it runs."""
+        """Returns the device."""
         return torch.device(choose_device(self.device))
 
     def load_encoder(self) -> Encoder:
-        """The encoder, in place.
+        """Returns the encoder on the device.
 
         Raises:
-            BackboneError: there is none of that name.
+            BackboneError: it cannot be found.
         """
-        if self.encoder.startswith(SHAPE):
-            name = self.encoder.removeprefix(SHAPE)
-            return shapes.encoder(name, dtype=self.dtype, device=str(self.place()))
+        if shapes.is_shape(self.encoder):
+            return shapes.encoder(self.encoder, **self.build_options())
         return Encoder.load(resolve(self.encoder), LoadOptions(self.dtype)).to(self.place())
 
     def load_language_model(self) -> LanguageModel:
-        """The language model, in place.
-
-        Raises:
-            BackboneError: there is none of that name.
-        """
-        if self.language_model.startswith(SHAPE):
-            name = self.language_model.removeprefix(SHAPE)
-            return shapes.language_model(name, dtype=self.dtype, device=str(self.place()))
+        """Returns the language model on the device; errors as of ``load_encoder``."""
+        if shapes.is_shape(self.language_model):
+            return shapes.language_model(self.language_model, **self.build_options())
         source = resolve(self.language_model)
         return LanguageModel.load(source, LoadOptions(self.dtype)).to(self.place())
+
+    def load(self) -> Backbones:
+        """Returns both."""
+        return self.load_encoder(), self.load_language_model()
+
+    def build_options(self) -> dict[str, Any]:
+        """Returns the arguments of ``shapes.build``."""
+        return {"dtype": self.dtype, "device": str(self.place())}
 
     def bridge(
         self,
         fusion: str,
         *,
-        backbones: tuple[Encoder, LanguageModel] | None = None,
+        backbones: Backbones | None = None,
         texts: Sequence[str] = (),
-        seed: int = 0,
         **settings: Any,
     ) -> LayerBridge:
-        """A new bridge, the same for the same seed.
+        """Returns a new bridge with the same random start every time.
 
         Args:
             fusion: the strategy.
             backbones: loaded before, to be shared.
-            texts: for a start of the projection that asks for some.
-            seed: of the bridge's random start.
+            texts: for an aligned start of the projection.
             **settings: of ``BridgeConfig``.
         """
-        encoder, language_model = backbones or (self.load_encoder(), self.load_language_model())
-        torch.manual_seed(seed)
-        # No ids of backbones: nothing of this is ever saved.
+        encoder, language_model = backbones or self.load()
+        torch.manual_seed(0)
+        # Without the names of the backbones: the bridge is never saved.
         config = BridgeConfig(fusion=fusion, **settings)
         return LayerBridge.from_parts(config, encoder, language_model, texts=texts)

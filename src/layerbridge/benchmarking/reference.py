@@ -1,21 +1,20 @@
-"""The rival: the same method as LangBridge and the paper's authors run it, written from what their
-papers and their public code do. Nothing here is slower than there.
+"""The reference: the same method as LangBridge and the paper's authors run it.
 
-What each choice mirrors:
+Written from their papers and public code. Nothing here is slower than there:
     fusion        all layer states are stacked, multiplied by the weights and summed; token-softmax
                   runs the whole Transformer block over the L+1 positions of every token and keeps
                   one of them (the authors' fusion module)
     logits        the language model's own forward: every position, padding included
     loss          labels shifted, −100 ignored, logits in float32 (transformers' causal loss)
-    batches       rows in the order of the file, padded to the longest; the soft prompt's pads
-                  stay between prompt and target, masked (LangBridge)
+    batches       rows in the order of the file, padded to the longest; the soft prompt's padding
+                  stays between prompt and target, masked (LangBridge)
     tokenizing    one text at a time, within the step (the authors' collator)
     encoder       run for every batch of every epoch
     evaluation    greedy generation with transformers' ``generate``, batch by batch in the order
                   of the file, strip, exact match
-    precision     float32, LangBridge's default; bfloat16 where asked
-Position ids count real tokens. LangBridge's cached decoding forgets that, which changes answers
-with the batch and makes nothing faster.
+    precision     float32, LangBridge's default; optionally bfloat16
+Position ids count real tokens. LangBridge's cached decoding does not, which changes answers with
+the batch and makes nothing faster.
 
 Legend: L layers, B batch, S encoder tokens, T LM tokens, E encoder width, D LM width.
 """
@@ -34,7 +33,7 @@ from layerbridge.tasks import Row
 
 
 class ReferenceTokenSoftmax(nn.Module):
-    """token-softmax as the paper writes it; its parameters are named as layerbridge's are."""
+    """token-softmax as the paper writes it, with layerbridge's parameter names."""
 
     def __init__(self, layers: int, width: int, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
@@ -79,10 +78,10 @@ class ReferenceLast(nn.Module):
 
 
 class ReferenceBridge(nn.Module):
-    """The whole model around the same frozen backbones, with a copy of the bridge's tensors.
+    """The whole model: the same frozen backbones, and a copy of the bridge's tensors.
 
     Args:
-        bridge: ``last``, ``global-softmax`` or ``token-softmax`` over the raw states.
+        bridge: with ``last``, ``global-softmax`` or ``token-softmax`` over unnormalized states.
     """
 
     mean: Tensor
@@ -112,27 +111,27 @@ class ReferenceBridge(nn.Module):
         self.fusion.load_state_dict(bridge.fusion.state_dict())
         self.projection.load_state_dict(bridge.projection.linear.state_dict())
         self.boundary = nn.Parameter(bridge.projection.boundary.detach().clone())
-        # 0 and 1 unless the bridge's start was aligned or scaled.
+        # 0 and 1, unless the projection's start is aligned or scaled.
         self.register_buffer("mean", bridge.projection.mean.clone())
         self.register_buffer("std", bridge.projection.std.clone())
         self.instruction = config.instruction
         self.to(bridge.language_model.device)
 
     def trained(self) -> list[nn.Parameter]:
-        """Fusion, projection and boundary."""
+        """Returns the parameters of fusion, projection and boundary."""
         return [*self.fusion.parameters(), *self.projection.parameters(), self.boundary]
 
     def train(self, mode: bool = True) -> ReferenceBridge:
-        """The backbones stay in eval mode."""
+        """Switches the mode; the backbones stay in eval mode."""
         super().train(mode)
         self.encoder.eval()
         self.lm.eval()
         return self
 
     def prefix(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """[BOS] · soft prompt · boundary · instruction, [B, T, D], and its mask [B, T].
+        """Returns BOS, soft prompt, boundary and instruction, [B, T, D], and their mask [B, T].
 
-        A soft prompt's pads stay where they are, before the boundary.
+        The padding of a soft prompt stays before the boundary.
         """
         device, tokenizer = self.boundary.device, self.encoder_tokenizer
         rows = [
@@ -146,27 +145,29 @@ class ReferenceBridge(nn.Module):
         with torch.no_grad():
             output = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         states = [*output.hidden_states[1:-1], output.last_hidden_state]
-        dtype = self.projection.weight.dtype
-        fused = self.fusion([layer.to(dtype) for layer in states])
+        fused = self.fusion([layer.to(self.projection.weight.dtype) for layer in states])
         soft = self.projection((fused - self.mean) / self.std)
         embed = self.lm.get_input_embeddings()
-        one = mask.new_ones(len(rows), 1)
-        pieces, masks = [soft.to(embed.weight.dtype)], [mask]
-        if self.lm_tokenizer.bos_token_id is not None:
-            bos = embed(torch.full_like(one, self.lm_tokenizer.bos_token_id))
-            pieces.insert(0, bos)
-            masks.insert(0, one)
-        pieces.append(self.boundary.to(embed.weight.dtype).expand(len(rows), 1, -1))
-        masks.append(one)
+
+        def words(ids: list[int]) -> Tensor:
+            return embed(torch.tensor(ids, device=device).expand(len(rows), -1))
+
+        bos = self.lm_tokenizer.bos_token_id
+        head = [] if bos is None else [words([bos])]
+        tail = [self.boundary.to(embed.weight.dtype).expand(len(rows), 1, -1)]
         if self.instruction is not None:
-            words = self.lm_tokenizer(self.instruction, add_special_tokens=False).input_ids
-            ids = torch.tensor(words, device=device).expand(len(rows), -1)
-            pieces.append(embed(ids))
-            masks.append(torch.ones_like(ids))
-        return torch.cat(pieces, 1), torch.cat(masks, 1)
+            tail.append(
+                words(self.lm_tokenizer(self.instruction, add_special_tokens=False).input_ids)
+            )
+        soft = soft.to(embed.weight.dtype)
+
+        def ones(parts: list[Tensor]) -> list[Tensor]:
+            return [mask.new_ones(part.shape[:2]) for part in parts]
+
+        return torch.cat([*head, soft, *tail], 1), torch.cat([*ones(head), mask, *ones(tail)], 1)
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
-        """Mean cross-entropy over target and EOS tokens."""
+        """Returns the mean cross-entropy over target and EOS tokens."""
         prefix, mask = self.prefix([row.text for row in rows])
         tokenizer, device = self.lm_tokenizer, prefix.device
         eos = tokenizer.eos_token_id
@@ -193,9 +194,9 @@ class ReferenceBridge(nn.Module):
 
     @torch.no_grad()
     def answers(self, texts: Sequence[str], max_new_tokens: int) -> list[str]:
-        """Greedy generation of one batch, decoded and stripped."""
+        """Generates the answers of one batch greedily, decoded and stripped."""
         prefix, mask = self.prefix(texts)
-        # ``generate`` goes on from the right end: pads move to the left, as for any decoder.
+        # ``generate`` continues at the right end, so padding moves to the left.
         order = mask.argsort(dim=1, stable=True)
         prefix = prefix.gather(1, order[..., None].expand_as(prefix))
         eos = self.lm_tokenizer.eos_token_id

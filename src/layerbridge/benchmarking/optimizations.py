@@ -1,7 +1,7 @@
-"""The levers of training speed, each of which can be left out, to see what it is worth.
+"""The optimizations of training speed, each of which can be turned off to see its worth.
 
-All are exact. With none of them layerbridge does the reference's work in its own words; with all of
-them it is what ``layerbridge train`` does.
+All are exact. Without any, layerbridge does the reference's work in its own code; with all of them
+it is what ``layerbridge train`` does.
 """
 
 from __future__ import annotations
@@ -21,49 +21,36 @@ from layerbridge.models.state_cache import StateCache
 from layerbridge.tasks import Row
 from layerbridge.training.collation import pad_labels
 
-LEVERS = {
+OPTIMIZATIONS = {
     "collapsed": "token-softmax collapsed, not the block over all layers",
     "label-rows": "logits for the label rows, not for every position",
-    "grouped": "batches of one length, not in the order of the file",
-    "cached": "the encoder's states read once, not in every epoch",
+    "grouped": "batches of similar length, not in the order of the file",
+    "cached": "the encoder's states computed once, not in every epoch",
 }
-ALL = frozenset(LEVERS)
+ALL = frozenset(OPTIMIZATIONS)
 
 
-def batches(rows: Sequence[Row], size: int, lengths: Sequence[int], *, grouped: bool) -> list:
-    """The rows in batches: in their order, or of about one length."""
-    order = sorted(range(len(rows)), key=lengths.__getitem__) if grouped else range(len(rows))
-    places = list(order)
-    return [[rows[i] for i in places[at : at + size]] for at in range(0, len(places), size)]
-
-
-def spread(batches: Sequence[list[Row]], count: int) -> list[list[Row]]:
-    """``count`` of the batches, or all there are, evenly spread from the first to the last."""
-    count = min(count, len(batches))
-    return [batches[(2 * place + 1) * len(batches) // (2 * count)] for place in range(count)]
-
-
-class LeverStep:
-    """The loss of a batch with some of the levers.
+class OptimizedStep:
+    """The loss of a batch with some of the optimizations.
 
     Args:
         bridge: trained in place.
-        levers: names of ``LEVERS``; ``collapsed`` is the bridge's own affair (its
-            ``implementation``), and ``grouped`` the batches'.
+        optimizations: of ``OPTIMIZATIONS``. ``collapsed`` is a setting of the bridge
+            (``implementation``), and ``grouped`` concerns the batches: neither matters here.
     """
 
-    def __init__(self, bridge: LayerBridge, levers: frozenset[str] = ALL) -> None:
+    def __init__(self, bridge: LayerBridge, optimizations: frozenset[str] = ALL) -> None:
         self.bridge = bridge
-        self.levers = levers
-        self.cache = StateCache() if "cached" in levers else None
+        self.optimizations = optimizations
+        self.cache = StateCache() if "cached" in optimizations else None
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
-        """Mean cross-entropy over the target and EOS tokens."""
+        """Returns the mean cross-entropy over the target and EOS tokens."""
         language_model = self.bridge.language_model
         labels = pad_labels([option_ids(language_model, row.target) for row in rows])
         labels = labels.to(language_model.device)
         states = self.states([row.text for row in rows])
-        if "label-rows" in self.levers:
+        if "label-rows" in self.optimizations:
             loss = self.bridge(hidden_states=states, labels=labels).loss
             assert loss is not None
             return loss
@@ -82,7 +69,7 @@ class LeverStep:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
     def states(self, texts: Sequence[str]) -> HiddenStates:
-        """Of the encoder, or read before."""
+        """Returns the encoder's states, cached or computed."""
         encoder = self.bridge.encoder
         encoder.cache = self.cache
         try:
