@@ -195,8 +195,8 @@ def test_a_budget_that_is_no_number_of_tokens(command, train_flags, tmp_path, to
     assert (said.code, said.out, said.err) == (
         2,
         "",
-        f"error: tokens_per_batch={given} is no number of tokens; allowed: a whole number from 1; "
-        "next: --tokens-per-batch 4096, for example\n",
+        f"error: tokens_per_batch={given} is not a number of tokens; allowed: a whole number "
+        "from 1; next: --tokens-per-batch 4096, for example\n",
     )
 
 

@@ -160,7 +160,7 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(request_of, quick, calls
     (last / "optimizer.pt").write_bytes(b"PK")
     reproduce(request_of())
     assert calls == [*BASELINES, *LAST, *LAST]
-    assert "optimizer.pt' is missing or cut short; it is passed over" in capsys.readouterr().err
+    assert "optimizer.pt' is missing or truncated; it is passed over" in capsys.readouterr().err
 
 
 def test_a_damaged_result_is_made_again(request_of, calls, quick):

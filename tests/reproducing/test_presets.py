@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from layerbridge.demo import FUSIONS, DemoSettings
@@ -12,13 +10,12 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.reproducing import Request, presets, reproduce
 from layerbridge.training import recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 BENCHMARKS = ("table1", "table2", "table3", "table4", "xsid", "sib200")
 
 
 def test_paper_is_the_papers_recipe():
     ours = Request.of("table1", preset="paper", allow_pickle=True).recipe("token-softmax", 0)
-    theirs = recipe.read(RECIPES / "paper.yaml")
+    theirs = recipe.read("paper")
     for name in ("encoder", "language_model", "bridge", "training", "max_rows", "backbones"):
         assert getattr(ours, name) == getattr(theirs, name), name
 
@@ -26,7 +23,7 @@ def test_paper_is_the_papers_recipe():
 def test_small_is_the_published_recipe(monkeypatch):
     request = Request.of("table1", preset="small", device="cpu")
     ours = request.recipe("token-softmax", 0)
-    theirs = recipe.read(RECIPES / "small.yaml")
+    theirs = recipe.read("small")
     for name in ("encoder", "language_model", "bridge", "training", "max_rows"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert request.dtype == "float32"

@@ -8,6 +8,7 @@ from layerbridge.training.recipe import (
     BACKBONES,
     BRIDGE,
     Recipe,
+    names,
     override,
     read,
     reject_unknown,
@@ -195,8 +196,8 @@ def test_override_changes_what_is_given_and_leaves_the_original():
 
 
 def test_every_flag_of_a_section_reaches_it():
-    for section, names in (("bridge", BRIDGE), ("backbones", BACKBONES)):
-        for name in names:
+    for section, known in (("bridge", BRIDGE), ("backbones", BACKBONES)):
+        for name in known:
             assert getattr(override(Recipe(), {name: "x"}), section) == {name: "x"}
 
 
@@ -279,3 +280,21 @@ def test_a_name_near_none_of_many_is_no_endless_line():
     assert str(caught.value) == "unknown flag: '--zzz'; next: layerbridge train --help"
     with pytest.raises(ConfigError, match=r"^unknown flag: 'name-990'; allowed: name-99, name-90"):
         reject_unknown("flag", "name-990", names)
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_recipes_are_read_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read(name)
+    override(recipe, {"task": "xnli"}).check()
+    # A file of that name comes first.
+    (tmp_path / name).write_text("encoder: mine", encoding="utf-8")
+    assert read(name) == Recipe(encoder="mine")
+    assert recipe != read(name)
+
+
+def test_an_unknown_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        read("papre")
+    assert str(caught.value) == "unknown recipe 'papre'; allowed: paper, small or a YAML file"

@@ -65,7 +65,7 @@ def make_recipe(folder, tmp_path_factory):
 def learned(make_recipe, tmp_path_factory):
     """A run long enough to learn the eight rows by heart."""
     output = tmp_path_factory.mktemp("learned") / "run"
-    settings = {"max_steps": 120, "learning_rate": 1e-2, "logging_steps": 12}
+    settings = {"max_steps": 80, "learning_rate": 1e-2, "logging_steps": 8}
     recipe = make_recipe(
         training={**settings, "save_strategy": "no", "fusion_learning_rate_scale": 0.1}
     )
@@ -103,7 +103,7 @@ def test_what_a_run_leaves_behind(learned):
     assert loaded.config.options == OPTIONS
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "8 rows, English alone" in card
-    assert "| training | 120 steps, " in card
+    assert "| training | 80 steps, " in card
     assert "| `learning_rate` | `0.01` |" in card
 
 
@@ -217,8 +217,10 @@ def tensors(bridge):
     return {name: tensor.clone() for name, tensor in bridge.trained_state_dict().items()}
 
 
-@pytest.mark.parametrize("fusion", ["last", "uniform", "global-softmax", "token-softmax"])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("fusion", "bf16"),
+    [("last", True), ("uniform", False), ("global-softmax", True), ("token-softmax", False)],
+)
 def test_cached_states_give_the_same_bits(make_recipe, tmp_path, monkeypatch, fusion, bf16):
     # All rows in one batch: a text's last bits are of the batch that the encoder read it in. In
     # bfloat16 they are of the autocast that it was read under, too.
@@ -236,8 +238,7 @@ def test_cached_states_give_the_same_bits(make_recipe, tmp_path, monkeypatch, fu
         assert torch.equal(tensor, cached[name]), name
 
 
-@pytest.mark.parametrize("fusion", ["last", "token-softmax"])
-@pytest.mark.parametrize("encoder", ["xlm-r", "mt5"])
+@pytest.mark.parametrize(("fusion", "encoder"), [("last", "mt5"), ("token-softmax", "xlm-r")])
 def test_cached_states_give_the_same_run(make_recipe, folder, tmp_path, fusion, encoder):
     training = {"max_steps": 9, "tokens_per_batch": 60}
     recipe = make_recipe(encoder=str(folder(encoder)), bridge={"fusion": fusion}, training=training)
@@ -298,14 +299,14 @@ def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, ca
     _, read_, size, told, _ = ["", *capfd.readouterr().err.splitlines()]
     assert read_.startswith("8 English rows of ")
     assert size.startswith("states of 9 texts: ")
-    assert size.endswith(f" MB in {tmp_path / 'run'}")
+    assert size.endswith(f" kB in {tmp_path / 'run'}")
     assert told == "reading texts: 9/9"
 
 
 def test_no_room_for_cached_states(make_recipe, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OutputError, match=r"^the states of 8 texts take .* has 0\.0 MB free"):
+    with pytest.raises(OutputError, match=r"^the states of 8 texts take .* has 10 bytes free"):
         train(make_recipe(cache_states=True), tmp_path / "run", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
@@ -333,15 +334,9 @@ def test_csv_and_parquet_hold_the_same_rows_as_jsonl(make_recipe, tmp_path):
         csv.writer(file).writerows([("text", "label"), *EXAMPLES.items()])
     table = pyarrow.table({"text": list(EXAMPLES), "label": list(EXAMPLES.values())})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
-    ends = []
     for name in ("rows.csv", "rows.parquet"):
         other = dataclasses.replace(recipe, data=str(tmp_path / name))
         assert [(row.text, row.target) for row in read_data(other).train] == expected
-        ends.append(train(other, tmp_path / name.replace(".", "-"), device="cpu"))
-    same = train(recipe, tmp_path / "jsonl", device="cpu").trained_state_dict()
-    for bridge in ends:
-        for name, tensor in bridge.trained_state_dict().items():
-            assert torch.equal(tensor, same[name])
 
 
 def test_max_rows_are_the_first(make_recipe):
@@ -382,11 +377,11 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
             "unknown training argument: 'lerning_rate'; allowed: learning_rate, logging_strategy, "
             "fusion_learning_rate_scale",
         ),
-        ({"learning_rate": "fast"}, "learning_rate='fast' is no number; allowed: a number"),
-        ({"bf16": "maybe"}, "bf16='maybe' is no truth value; allowed: true, false"),
+        ({"learning_rate": "fast"}, "learning_rate='fast' is not a number"),
+        ({"bf16": "maybe"}, "bf16='maybe' must be true or false"),
         (
             {"output_dir": "elsewhere"},
-            "output_dir is no training argument here; next: --output-dir FOLDER",
+            "output_dir is not a training argument here; next: --output-dir FOLDER",
         ),
         (
             {"fusion_learning_rate_scale": -1},
@@ -412,7 +407,7 @@ def test_arguments_that_do_not_fit(tmp_path, settings, told):
     ],
 )
 def test_what_the_trainer_refuses_is_one_line(tmp_path, settings):
-    with pytest.raises(ConfigError, match=r"^the training arguments do not fit: ") as caught:
+    with pytest.raises(ConfigError, match=r"^invalid training arguments: ") as caught:
         training_arguments(settings, tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -444,7 +439,7 @@ def test_arguments_reach_the_trainer(tmp_path):
         (
             {"training": {"report_to": "tensorbored"}},
             ConfigError,
-            "^the training arguments do not fit: .*tensorbored",
+            "^invalid training arguments: .*tensorbored",
         ),
         ({"task": "names"}, ConfigError, "^the run has both a task and data"),
         ({"text": "body"}, DataError, "has no column 'body'; allowed: text, label$"),
@@ -479,3 +474,9 @@ def test_device_cpu_holds_for_the_trainer_too(make_recipe, tmp_path, monkeypatch
     train(make_recipe(), tmp_path / "run", device="cpu")
     assert seen["cpu"]
     assert isinstance(seen["data"], RunData)
+
+
+def test_a_recipe_may_be_a_file(make_recipe, tmp_path):
+    make_recipe(training={"max_steps": 1}).write(tmp_path)
+    bridge = train(tmp_path / "recipe.yaml", tmp_path / "run", device="cpu")
+    assert bridge.config.fusion == "global-softmax"

@@ -58,7 +58,7 @@ def test_damage(log, line, why):
 
 
 def test_no_log_and_an_empty_one(tmp_path):
-    with pytest.raises(ResultError, match=r"cannot be read .*; next: a run has one if its fusion"):
+    with pytest.raises(ResultError, match=r"cannot be read .*; next: only a run whose fusion"):
         read(tmp_path)
     (tmp_path / FILE).write_text("")
     with pytest.raises(ResultError, match="is empty; next: train again"):

@@ -52,7 +52,7 @@ def work_through(wanted: Sequence[Job], request: Request, found: Rows) -> None:
     if TRANSLATE in methods:
         translator(request, shared.device).check(code for code in found.counts if code != "en")
     shared.check()
-    found.data.tell_dropped()
+    found.data.report_dropped()
     say(f"{len(found.data.train)} English rows of {found.task.name}; {shared.device}")
     with ExitStack() as during:
         # Once for all bridges, before the first of them.

@@ -11,21 +11,23 @@ from layerbridge.errors import TrainingError
 
 @dataclass
 class BridgeTrainingArguments(TrainingArguments):
-    """transformers' ``TrainingArguments``, with the paper's recipe (DESIGN §1) as defaults.
-
-    Args:
-        fusion_learning_rate_scale: learning rate of the fusion's parameters over the
-            projection's. The learned scale of ``global-softmax`` is multiplied by 1e5: what is a
-            fair step for a matrix throws it far off.
-        clip_by_part: clip the gradients of the fusion, the projection and the boundary each by its
-            own norm, to ``max_grad_norm``. By the norm of all together (the paper's) the one with
-            the largest gradient, the learned scale of ``global-softmax`` for example, decides how
-            little of a step the others get (docs/decisions/0002-projection-start.md).
-        tokens_per_batch: fill a batch up to so many tokens (rows × longest row, text and target
-            together) instead of to ``per_device_train_batch_size``, which is then not looked at.
-            A row that is longer has a batch to itself.
+    """transformers' ``TrainingArguments``, with the recipe of arXiv 2508.09091 as defaults.
 
     ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
+
+    Args:
+        fusion_learning_rate_scale: learning rate of the fusion's parameters, relative to the
+            projection's. ``global-softmax`` multiplies its learned scale by 1e5, so that it needs
+            far smaller steps than a matrix.
+        clip_by_part: clip the gradients of the fusion, the projection and the boundary separately,
+            each to ``max_grad_norm``. With one norm for all (the paper's way) the largest gradient,
+            such as that of the scale of ``global-softmax``, shrinks the others' steps.
+        tokens_per_batch: fill each batch up to this many tokens (rows × longest row, text and
+            target together) and ignore ``per_device_train_batch_size``. A longer row gets a batch
+            of its own.
+
+    Raises:
+        TrainingError: a value is out of range or contradicts another one.
     """
 
     fusion_learning_rate_scale: float = field(default=1.0)
@@ -62,47 +64,46 @@ class BridgeTrainingArguments(TrainingArguments):
             self._check_tokens_per_batch(self.tokens_per_batch)
 
     def _check_tokens_per_batch(self, tokens: object) -> None:
-        given = f"tokens_per_batch={tokens!r}"
+        setting = f"tokens_per_batch={tokens!r}"
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
             raise TrainingError(
-                f"{given} is no number of tokens",
+                f"{setting} is not a number of tokens",
                 allowed="a whole number from 1",
                 hint="--tokens-per-batch 4096, for example",
             )
         if self.train_sampling_strategy != "group_by_length":
             raise TrainingError(
-                f"{given} makes batches by length, and train_sampling_strategy is "
+                f"{setting} groups rows by length, but train_sampling_strategy is "
                 f"{str(self.train_sampling_strategy)!r}",
                 hint="leave one of them out",
             )
         if self.auto_find_batch_size:
             raise TrainingError(
-                f"{given} leaves auto_find_batch_size nothing to find",
+                f"{setting} does not go with auto_find_batch_size",
                 hint="leave one of them out",
             )
         if self.world_size > 1:
             raise TrainingError(
-                f"{given} is for one process, and there are {self.world_size}",
+                f"{setting} is for one process, but there are {self.world_size}",
                 hint="leave it out, or train in one process",
             )
 
     def check_cached(self) -> None:
-        """Whether cached states can be trained on with these.
+        """Checks that training can use cached hidden states.
 
         Raises:
-            TrainingError: they go to loader workers or to several devices.
+            TrainingError: there are loader workers or several devices.
         """
         if self.dataloader_num_workers:
-            # Forked off a process that uses a GPU, a worker cannot touch states that are on it;
-            # and what it reads into its own copy of a cache nobody else sees.
+            # A forked worker can neither use CUDA tensors nor fill the main process's cache.
             raise TrainingError(
                 f"dataloader_num_workers={self.dataloader_num_workers} does not go with cached "
-                "states: there is nothing to tokenise, and a worker cannot fill the cache",
+                "states: workers have nothing to tokenize and cannot fill the cache",
                 hint="leave --dataloader-num-workers or the cache out",
             )
         devices = max(self.world_size, self.n_gpu)
         if devices > 1:
             raise TrainingError(
-                f"cached states go to one device, and there are {devices}",
-                hint="choose one, with CUDA_VISIBLE_DEVICES=0 for example, or leave the cache out",
+                f"cached states are for one device, but there are {devices}",
+                hint="choose one, such as CUDA_VISIBLE_DEVICES=0, or leave the cache out",
             )

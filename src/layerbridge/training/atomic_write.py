@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. Knows nothing of what is in them."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from layerbridge.errors import OutputError
 
 
 def atomic_write(text: str, path: Path, *, hint: str = "choose another folder") -> Path:
-    """Writes a text as UTF-8; a file that is there is replaced in one step.
+    """Writes a text as UTF-8, replacing an existing file in one step.
 
     Args:
-        text: all of it.
-        path: its folder is made if it is not there.
-        hint: the next step, where it cannot be written.
+        text: the whole content.
+        path: of the file; missing folders are created.
+        hint: the next step, for the error.
 
     Returns:
         The path.
 
     Raises:
-        OutputError: the folder cannot be made or written to.
+        OutputError: the folder cannot be created or written to.
     """
     temporary = ""
     try:
@@ -30,14 +30,14 @@ def atomic_write(text: str, path: Path, *, hint: str = "choose another folder") 
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp's files are for their owner only
+        Path(temporary).chmod(0o644)  # mkstemp's files are readable by their owner only
         Path(temporary).replace(path)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error})", hint=hint
         ) from None
     finally:
-        # Whatever went wrong, an interruption and a letter that UTF-8 does not have among it.
+        # Also after an interruption, or text that UTF-8 cannot encode.
         if temporary:
             Path(temporary).unlink(missing_ok=True)
     return path

@@ -1,7 +1,7 @@
-"""Batching: which rows are read together, and in which order, by their lengths alone.
+"""Batching by length: which rows share a batch, and in which order.
 
-An order is decided by the seed and the epoch and by nothing else: a run resumed in the middle of
-an epoch goes on with the rest of the very same one. It knows lengths, not rows, texts or models.
+The order depends on the seed and the epoch alone, so that a run resumed in the middle of an epoch
+continues with the rest of the same epoch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from layerbridge.models.length_grouping import cut
 
 
 class GroupedSampler(LengthGroupedSampler):
-    """Rows grouped by length, as transformers does it, in an order of the seed and the epoch.
+    """transformers' grouping by length, with an order that depends on seed and epoch alone.
 
     Args:
-        batch_size: rows of one step.
-        lengths: of all rows.
-        seed: of the orders.
+        batch_size: rows per step.
+        lengths: of all rows, in tokens.
+        seed: of the order.
     """
 
     def __init__(self, batch_size: int, *, lengths: list[int], seed: int) -> None:
@@ -39,16 +39,16 @@ class GroupedSampler(LengthGroupedSampler):
 
 
 class TokenBatches(Sampler[list[int]]):
-    """Batches of rows of about one length, filled up to a number of tokens, pads included.
+    """Batches of rows of similar length, filled up to a number of tokens, pads included.
 
-    Which of the rows of equal length go together, and the order of the batches, is drawn anew each
-    epoch. Where one batch ends and the next begins follows from the sorted lengths, so that every
-    epoch has as many batches as any other: the Trainer counts them once.
+    Each epoch shuffles rows of equal length and the order of the batches. The sizes of the batches
+    follow from the sorted lengths alone, so that every epoch has the same number of batches: the
+    Trainer counts them once.
 
     Args:
-        lengths: of all rows.
-        tokens: rows × longest length of a batch at most; a longer row has a batch to itself.
-        seed: of the orders.
+        lengths: of all rows, in tokens.
+        tokens: upper limit for rows × longest length; a longer row gets a batch of its own.
+        seed: of the order.
     """
 
     def __init__(self, lengths: Sequence[int], tokens: int, *, seed: int) -> None:
@@ -60,7 +60,7 @@ class TokenBatches(Sampler[list[int]]):
 
     @property
     def sampler(self) -> TokenBatches:
-        """Itself: behind a sampler that skips batches, this is whom accelerate tells the epoch."""
+        """Itself: accelerate sets the epoch here when it skips the first batches."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -75,14 +75,14 @@ class TokenBatches(Sampler[list[int]]):
         generator.manual_seed(_epoch_seed(self.seed, self.epoch))
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
         batches = self._batches(shuffled)
-        # The longest rows first: a batch that does not fit the memory is met at once.
+        # The longest rows first, so that running out of memory happens at once.
         rest = torch.randperm(len(batches) - 1, generator=generator).tolist()
         yield batches[0]
-        for place in rest:
-            yield batches[1 + place]
+        for index in rest:
+            yield batches[1 + index]
 
-    def _batches(self, places: Iterable[int]) -> list[list[int]]:
-        longest_first = sorted(places, key=lambda place: -self.lengths[place])  # stable
+    def _batches(self, indices: Iterable[int]) -> list[list[int]]:
+        longest_first = sorted(indices, key=lambda index: -self.lengths[index])  # stable
         return cut(longest_first, self.lengths, self.tokens)
 
 

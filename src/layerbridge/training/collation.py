@@ -1,6 +1,6 @@
-"""Rows → batches for two tokenizers: the encoder's for texts, the language model's for targets.
+"""Rows → batches: texts for the encoder's tokenizer, targets for the language model's.
 
-It knows rows' texts and targets, not tasks. Legend: B batch, S encoder tokens, T target tokens.
+Legend: B batch, S encoder tokens, T target tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from layerbridge.models.bridge import LayerBridge
@@ -20,26 +21,24 @@ from layerbridge.tasks.task import Row
 
 
 class RowDataset(Dataset):
-    """Rows as the collator takes them, with the lengths that batches are grouped by.
+    """Rows as the collator takes them, with their lengths in tokens.
 
     Args:
         rows: training or validation rows.
-        bridge: whose tokenizers count.
+        bridge: has the tokenizers.
     """
 
     def __init__(self, rows: Sequence[Row], bridge: LayerBridge) -> None:
         self.rows = list(rows)
-        # The few distinct targets of a classification task are tokenised once each.
+        # A classification task has few distinct targets: each is tokenized once.
         targets = {target: option_ids(bridge.language_model, target) for target in
                    dict.fromkeys(row.target for row in self.rows)}  # fmt: skip
         self.targets = [targets[row.target] for row in self.rows]
         texts = [row.text for row in self.rows]
-        encoder = bridge.encoder
-        tokenized = encoder.tokenizer(
-            texts, truncation=True, max_length=encoder.max_text_tokens
-        )["input_ids"] if texts else []  # fmt: skip
+        tokenizer, limit = bridge.encoder.tokenizer, bridge.encoder.max_text_tokens
+        ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"] if texts else []
         self.lengths = [
-            len(text) + len(target) for text, target in zip(tokenized, self.targets, strict=True)
+            len(text) + len(target) for text, target in zip(ids, self.targets, strict=True)
         ]
 
     def __len__(self) -> int:
@@ -50,17 +49,17 @@ class RowDataset(Dataset):
 
 
 class Collator:
-    """A batch for ``LayerBridge.forward``.
+    """Collates items into a batch for ``LayerBridge.forward``.
 
-    Texts whose states the encoder's cache may hold come as ``hidden_states``; without a cache
-    they come as ``input_ids``, and this runs in loader workers.
+    With a state cache the texts come as ``hidden_states``, else as ``input_ids``, which loader
+    workers can compute.
     """
 
     def __init__(self, bridge: LayerBridge) -> None:
         self.encoder = bridge.encoder
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor | HiddenStates]:
-        """``input_ids`` or ``hidden_states``, ``attention_mask`` and ``labels``."""
+        """Returns ``input_ids`` [B, S] or ``hidden_states``, ``attention_mask`` and ``labels``."""
         texts = [item["text"] for item in items]
         labels = pad_labels([item["target"] for item in items])
         if self.encoder.cache is None:
@@ -74,6 +73,6 @@ class Collator:
 
 
 def pad_labels(targets: Sequence[Sequence[int]]) -> Tensor:
-    """Targets [B, T], padded on the right with IGNORED."""
-    width = max(map(len, targets))
-    return torch.tensor([[*target, *[IGNORED] * (width - len(target))] for target in targets])
+    """Returns the targets [B, T], padded on the right with ``IGNORED``."""
+    tensors = [torch.tensor(target) for target in targets]
+    return pad_sequence(tensors, batch_first=True, padding_value=IGNORED)

@@ -1,4 +1,4 @@
-"""A run's output folder: whether a run may go there, and what it resumes from."""
+"""A run's output folder: checks, preparation, the checkpoint to resume from, and the log."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from transformers.trainer_utils import get_last_checkpoint
 from layerbridge.errors import CheckpointError, OutputError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_checkpoint, read_config
+from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.weight_log import FILE as WEIGHT_LOG
 
 LOG = "training.json"
 
 
+def nearest_existing(folder: Path) -> Path:
+    """Returns ``folder``, or its nearest parent that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """Whether a run may go into ``folder``. Nothing is written yet.
+    """Checks that a run may write to ``folder``. Writes nothing.
 
     Raises:
-        OutputError: it cannot be written, it holds something and neither ``overwrite`` nor
-            ``resume`` was given, or there is nothing to resume from.
+        OutputError: the folder cannot be written, it is not empty and neither ``overwrite`` nor
+            ``resume`` was given, or there is no checkpoint to resume from.
     """
     folder = Path(folder)
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise OutputError(f"{str(there)!r} is a file", allowed="a folder")
-    if not os.access(there, os.W_OK):
-        raise OutputError(f"{str(there)!r} cannot be written", hint="choose another folder")
+    existing = nearest_existing(folder)
+    if not existing.is_dir():
+        raise OutputError(f"{str(existing)!r} is a file", allowed="a folder")
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"{str(existing)!r} cannot be written", hint="choose another folder")
     filled = folder.is_dir() and any(folder.iterdir())
     if resume:
         if not filled or get_last_checkpoint(str(folder)) is None:
@@ -46,9 +52,10 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
 
 
 def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
-    """The run's folder, ready to be written: made, and free of an earlier run's numbers.
+    """Creates the run's folder and returns it.
 
-    With ``overwrite`` its checkpoints, result files and log of weights go; other files stay.
+    ``overwrite`` removes an earlier run's checkpoints, result files and weight log; other files
+    stay.
 
     Raises:
         OutputError: as ``check_output``.
@@ -57,7 +64,7 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite and not resume:
-            # Resumed from, or told of as the last good one, they would pass for this run's.
+            # They would be taken for this run's, and resumed from.
             for stale in folder.glob("checkpoint-[0-9]*"):
                 shutil.rmtree(stale)
             for stale in (*folder.glob("results/*.json"), *folder.glob(WEIGHT_LOG)):
@@ -71,20 +78,20 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
 
 
 def check_resumable(bridge: LayerBridge, folder: Path) -> None:
-    """Whether ``bridge`` can go on from the last checkpoint in ``folder``.
+    """Loads the last checkpoint in ``folder`` into ``bridge``, and checks the Trainer's files.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or of another fusion or other backbones.
     """
     last = Path(get_last_checkpoint(str(folder)) or folder)
     config, _ = read_config(str(last))
-    for what in ("encoder", "language_model"):
-        name = f"{what}_fingerprint"
-        known, own = getattr(config, name), getattr(bridge.config, name)
-        if None not in (known, own) and known != own:
+    for backbone in ("encoder", "language_model"):
+        name = f"{backbone}_fingerprint"
+        saved, own = getattr(config, name), getattr(bridge.config, name)
+        if None not in (saved, own) and saved != own:
             raise CheckpointError(
-                f"{str(last)!r} was trained with another {what.replace('_', ' ')}: its weights are "
-                f"{known[:12]}",
+                f"{str(last)!r} was trained with another {backbone.replace('_', ' ')}: its "
+                f"weights are {saved[:12]}",
                 allowed=f"weights {own[:12]}",
                 hint="resume with the models it was trained with",
             )
@@ -93,10 +100,10 @@ def check_resumable(bridge: LayerBridge, folder: Path) -> None:
             f"{str(last)!r} is a bridge of fusion {config.fusion!r}", allowed=bridge.config.fusion
         )
     bridge.load_trained(read_checkpoint(last), where=str(last))
-    for name, whole in _STATE_FILES.items():
-        if not whole(last / name):
+    for name, is_complete in _STATE_FILES.items():
+        if not is_complete(last / name):
             raise CheckpointError(
-                f"{str(last / name)!r} is missing or cut short",
+                f"{str(last / name)!r} is missing or truncated",
                 hint=f"remove {last} and resume from the one before it, or train again",
             )
 
@@ -109,8 +116,7 @@ def _is_json(file: Path) -> bool:
     return True
 
 
-# What the Trainer resumes from beside the bridge's tensors; torch's files are zip archives, whose
-# directory is at their end.
+# What the Trainer reads besides the bridge's tensors. A zip archive has its directory at the end.
 _STATE_FILES = {
     "trainer_state.json": _is_json,
     "optimizer.pt": zipfile.is_zipfile,
@@ -120,4 +126,4 @@ _STATE_FILES = {
 
 def write_log(history: list[dict[str, float]], folder: Path) -> None:
     """Writes the run's log (loss and learning rate by step) as JSON."""
-    (folder / LOG).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    atomic_write(json.dumps(history, indent=1) + "\n", folder / LOG)

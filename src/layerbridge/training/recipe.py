@@ -1,6 +1,7 @@
 """A recipe: everything that decides a training run, in one YAML file that can be run again.
 
-It checks names and types; it loads no model and reads no data.
+It checks names and types; it loads no model and reads no data. The recipes in ``recipes/`` are
+shipped and can be read by name.
 """
 
 from __future__ import annotations
@@ -10,44 +11,97 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidationError,
+)
+from typing_extensions import TypedDict
 
 from layerbridge.errors import ConfigError
+from layerbridge.training.atomic_write import atomic_write
 
 FILE = "recipe.yaml"
 MANY = 30  # more names than one line can hold
 
-# What BridgeConfig takes from a recipe, and each setting's type; the rest of it is found out when
-# backbones are loaded.
-BRIDGE: dict[str, type] = {
-    "fusion": str,
-    "fusion_options": dict,
-    "start": str,
-    "embedding_layer": bool,
-    "normalize": str,
-    "projection_start": str,
-    "boundary": bool,
-    "instruction": str,
-    "max_text_tokens": int,
-}
-BACKBONES: dict[str, type] = {
-    "encoder_revision": str,
-    "language_model_revision": str,
-    "dtype": str,
-    "attn_implementation": str,
-    "trust_remote_code": bool,
-    "allow_pickle": bool,
-}
-_TOP: dict[str, type] = {
-    **dict.fromkeys(("encoder", "language_model", "task", "data", "text", "target"), str),
-    **{"template": str, "options": list, "validation_data": str, "max_rows": int},
-    "cache_states": bool,
-    **dict.fromkeys(("task_options", "bridge", "backbones", "training"), dict),
-}
-_KINDS = {str: "text", int: "a whole number", bool: "true or false", list: "a list of texts"}
+_SHIPPED = resources.files("layerbridge.training") / "recipes"
+
+
+def typed(value: Any) -> Any:
+    """Converts text to the number or truth value it spells; other values stay as they are.
+
+    YAML reads ``1e-3`` as text, and so does a command line.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _whole(value: Any) -> Any:
+    value = typed(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _typed_values(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: typed(value) for name, value in settings.items()}
+
+
+# Strict, because a truth value would pass for an int and a number for text.
+Text = Annotated[str, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(typed)]
+Values = Annotated[dict[str, Any], AfterValidator(_typed_values)]
+
+
+class _Bridge(TypedDict, total=False):
+    """What ``BridgeConfig`` takes from a recipe; the rest is known once backbones are loaded."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    fusion: Text | None
+    fusion_options: Values | None
+    start: Text | None
+    embedding_layer: Flag | None
+    normalize: Text | None
+    projection_start: Text | None
+    boundary: Flag | None
+    instruction: Text | None
+    max_text_tokens: Whole | None
+
+
+class _Backbones(TypedDict, total=False):
+    """How the backbones are loaded."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    encoder_revision: Text | None
+    language_model_revision: Text | None
+    dtype: Text | None
+    attn_implementation: Text | None
+    trust_remote_code: Flag | None
+    allow_pickle: Flag | None
+
+
+BRIDGE = tuple(_Bridge.__annotations__)
+BACKBONES = tuple(_Backbones.__annotations__)
+
+
+def _section(settings: type) -> GetPydanticSchema:
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(settings))
 
 
 @dataclass
@@ -57,43 +111,45 @@ class Recipe:
     Args:
         encoder: folder, ``zoo:NAME`` or hub id.
         language_model: folder, ``zoo:NAME`` or hub id.
-        task: a task of ``layerbridge.tasks``, or the YAML file of one's own; or
-        data: a file (JSONL, CSV, TSV, Parquet) or a hub data set of one's own.
+        task: a task of ``layerbridge.tasks``, or a task's YAML file. Either this or ``data``.
+        data: a file (JSONL, CSV, TSV, Parquet) or a hub data set.
         text: the data's column that the encoder reads.
         target: the data's column with the answer.
         template: the encoder's text with columns in braces, instead of ``text``.
-        options: the label words, if the data's answers are among a few.
-        validation_data: a file like ``data``, to watch the loss on.
-        max_rows: train on the first so many rows only.
-        cache_states: read the texts once, before the first step, and keep the encoder's states in
-            a file in the run's folder until the last.
-        task_options: what the task takes, ``data_dir`` for one.
+        options: the label words, for classification.
+        validation_data: a file like ``data``, for the validation loss.
+        max_rows: train on the first ``max_rows`` rows only.
+        cache_states: run the encoder once over all texts before the first step, and keep its
+            hidden states in a temporary file in the run's folder.
+        task_options: options of the task, such as ``data_dir``.
         bridge: settings of ``BridgeConfig`` (see ``BRIDGE``).
         backbones: how backbones are loaded (see ``BACKBONES``).
-        training: ``TrainingArguments`` by name, and ``fusion_learning_rate_scale``.
+        training: ``BridgeTrainingArguments`` by name.
     """
 
-    encoder: str | None = None
-    language_model: str | None = None
-    task: str | None = None
-    data: str | None = None
-    text: str | None = None
-    target: str | None = None
-    template: str | None = None
-    options: list[str] | None = None
-    validation_data: str | None = None
-    max_rows: int | None = None
-    cache_states: bool = False
-    task_options: dict[str, Any] = field(default_factory=dict)
-    bridge: dict[str, Any] = field(default_factory=dict)
-    backbones: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    encoder: Text | None = None
+    language_model: Text | None = None
+    task: Text | None = None
+    data: Text | None = None
+    text: Text | None = None
+    target: Text | None = None
+    template: Text | None = None
+    options: list[Text] | None = None
+    validation_data: Text | None = None
+    max_rows: Annotated[Whole, Field(ge=1)] | None = None
+    cache_states: Flag = False
+    task_options: Values = field(default_factory=dict)
+    bridge: Annotated[dict[str, Any], _section(_Bridge)] = field(default_factory=dict)
+    backbones: Annotated[dict[str, Any], _section(_Backbones)] = field(default_factory=dict)
+    training: Values = field(default_factory=dict)
 
     def check(self) -> None:
-        """Whether a run could be made of it.
+        """Checks that the recipe describes a run.
 
         Raises:
-            ConfigError: something is missing, or two settings contradict each other.
+            ConfigError: a setting is missing, or two settings contradict each other.
         """
         for name in ("encoder", "language_model"):
             if not getattr(self, name):
@@ -120,73 +176,90 @@ class Recipe:
             )
 
     def write(self, folder: Path) -> None:
-        """Writes ``recipe.yaml`` into ``folder``; settings that are not set are left out."""
+        """Writes ``recipe.yaml`` into ``folder``, without the settings that are not set.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         settings = {name: value for name, value in dataclasses.asdict(self).items() if value}
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        (folder / FILE).write_text(text, encoding="utf-8")
+        atomic_write(text, folder / FILE)
 
 
-def read(path: str | Path) -> Recipe:
-    """The recipe in a YAML file.
+def names() -> list[str]:
+    """Returns the names of the shipped recipes."""
+    return sorted(Path(file.name).stem for file in _SHIPPED.iterdir())
+
+
+def read(source: str | Path) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        source: a YAML file, or the name of a shipped recipe.
 
     Raises:
-        ConfigError: no such file, no YAML mapping, or an unknown setting.
+        ConfigError: unknown name, unreadable file, not a YAML mapping, or a setting that is
+            unknown or of the wrong type.
     """
-    path = Path(path)
+    file: Any = Path(source)
+    if not file.is_file() and str(source) in names():
+        file = _SHIPPED / f"{source}.yaml"
+    where = f"the recipe {str(source)!r}"
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the recipe {str(path)!r} cannot be read ({error})") from None
+        if isinstance(error, FileNotFoundError) and len(file.parts) == 1 and not file.suffix:
+            problem = f"unknown recipe {str(source)!r}"
+            raise ConfigError(problem, allowed=f"{', '.join(names())} or a YAML file") from None
+        raise ConfigError(f"{where} cannot be read ({error})") from None
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"the recipe {str(path)!r} is not YAML: {problem}") from None
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
-        problem = f"the recipe {str(path)!r} holds no settings"
-        raise ConfigError(problem, allowed="lines of name: value")
-    what = f"of the recipe {str(path)!r}"
-    known = [item.name for item in dataclasses.fields(Recipe)]
+        raise ConfigError(f"{where} holds no settings", allowed="lines of name: value")
     for name in settings:
-        reject_unknown(f"setting {what}", name, known)
-    settings = {name: value for name, value in settings.items() if value is not None}
-    recipe = Recipe(
-        **{name: _fit(name, value, _TOP[name], what) for name, value in settings.items()}
-    )
-    if recipe.max_rows is not None and recipe.max_rows < 1:
-        raise ConfigError(f"max_rows {what} is {recipe.max_rows}", allowed="a whole number from 1")
-    for section, types in (("bridge", BRIDGE), ("backbones", BACKBONES)):
-        values = getattr(recipe, section)
-        for name, value in values.items():
-            reject_unknown(f"{section} setting {what}", name, types)
-            if value is not None:
-                values[name] = _fit(f"{section}.{name}", value, types[name], what)
-    for values in (recipe.task_options, recipe.training, recipe.bridge.get("fusion_options") or {}):
-        values.update({name: typed(value) for name, value in values.items()})
-    return recipe
-
-
-def _fit(name: str, value: Any, kind: type, what: str) -> Any:
-    """The value as the setting's type; text that YAML did not take for a number is tried as one."""
-    if kind in (int, bool):
-        value = typed(value)
-        value = int(value) if kind is int and isinstance(value, float) and value % 1 == 0 else value
-    # In Python a truth value is an int.
-    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    if kind is list and fits:
-        fits = all(isinstance(item, str) for item in value)
-    if not fits:
-        hint = "put it in quotes" if kind is str and not isinstance(value, (list, dict)) else None
-        raise ConfigError(
-            f"{name} {what} is {value!r}",
-            allowed=_KINDS.get(kind, "lines of name: value"),
-            hint=hint,
+        reject_unknown(
+            f"setting of {where}", name, [item.name for item in dataclasses.fields(Recipe)]
         )
-    return value
+    settings = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return TypeAdapter(Recipe).validate_python(settings)
+    except ValidationError as error:
+        raise _problem(error, settings, where) from None
+
+
+_ALLOWED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "greater_than_equal": "a whole number from 1",
+    "bool_type": "true or false",
+    "list_type": "a list of texts",
+    "dict_type": "lines of name: value",
+}
+
+
+def _problem(error: ValidationError, settings: Mapping[str, Any], where: str) -> ConfigError:
+    """Returns the first of pydantic's errors as one line."""
+    first = error.errors()[0]
+    section, *names = first["loc"]
+    if first["type"] == "extra_forbidden":
+        known = BRIDGE if section == "bridge" else BACKBONES
+        try:
+            reject_unknown(f"{section} setting of {where}", names[0], known)
+        except ConfigError as unknown:
+            return unknown
+    value, allowed, hint = first["input"], _ALLOWED.get(first["type"], first["msg"]), None
+    if section == "options":
+        value, allowed, names = settings["options"], _ALLOWED["list_type"], []
+    elif allowed == "text" and not isinstance(value, (list, dict)):
+        hint = "put it in quotes"
+    name = ".".join(map(str, (section, *names)))
+    return ConfigError(f"{name} of {where} is {value!r}", allowed=allowed, hint=hint)
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A copy with the settings that ``changes`` gives; None means not given.
+    """Returns a copy with ``changes`` applied; a value of None changes nothing.
 
-    Names of ``BRIDGE`` and ``BACKBONES`` go into their sections; so do whole sections.
+    Names of ``BRIDGE`` and ``BACKBONES`` go into their sections; a mapping updates its section.
     """
     result = copy.deepcopy(recipe)
     for name, value in changes.items():
@@ -204,10 +277,10 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def reject_unknown(what: str, name: object, known: Iterable[str]) -> None:
-    """Refuses a name that is not known, with the nearest ones that are.
+    """Rejects a name that is not among the known ones.
 
     Raises:
-        ConfigError: it is not known.
+        ConfigError: unknown name; the message has the nearest known ones.
     """
     known = list(known)
     if name in known:
@@ -219,20 +292,3 @@ def reject_unknown(what: str, name: object, known: Iterable[str]) -> None:
         allowed=near or (known if few else None),
         hint=None if near or few else "layerbridge train --help",
     )
-
-
-def typed(value: Any) -> Any:
-    """A setting's text as the number, truth value or text it means; others as they are.
-
-    YAML reads ``1e-3`` as text, and so does a command line.
-    """
-    if not isinstance(value, str):
-        return value
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    for number in (int, float):
-        try:
-            return number(value)
-        except ValueError:
-            continue
-    return value

@@ -1,7 +1,4 @@
-"""A training run: recipe → rows → bridge → trained checkpoint, and a card that tells of it.
-
-It strings the rooms together; each of them does its own work.
-"""
+"""A training run: recipe → rows → bridge → trained checkpoint with its model card."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from layerbridge.tasks.files import read_rows
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import check_output, check_resumable, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
-from layerbridge.training.recipe import Recipe, reject_unknown
+from layerbridge.training.recipe import Recipe, read, reject_unknown
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.weight_watch import WeightWatch
 
@@ -40,15 +37,15 @@ DEFAULT_FUSION = "token-softmax"
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """What a run trains on: English rows, and what is known about them.
+    """What a run trains on.
 
     Attributes:
-        train: to train on.
-        validation: to watch the loss on; may be empty.
-        options: the label words, if there are any.
+        train: English training rows.
+        validation: English rows for the validation loss; may be empty.
+        options: the label words of a classification task.
         template: the prompt of the encoder's texts.
         name: of the task or the data.
-        dropped: rows that were left out, by split, because they would give an answer away.
+        dropped: by split, how many rows were left out because evaluation rows have their texts.
     """
 
     train: list[Row]
@@ -58,66 +55,77 @@ class RunData:
     name: str
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
-    def tell_dropped(self) -> None:
-        """Says how many rows were left out and why, where any were."""
+    @classmethod
+    def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
+        """Reads the rows of a task.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        rows, validation = task.train()[:max_rows], task.validation()
+        return cls(rows, validation, list(task.options), task.template, task.name, task.dropped())
+
+    def report_dropped(self) -> None:
+        """Prints how many rows were left out, if any."""
         if self.dropped:
             counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
             say(f"rows left out: {counts}; English validation or test has the same texts")
 
 
 def read_data(recipe: Recipe) -> RunData:
-    """The rows that a recipe names.
+    """Reads the rows that a recipe names.
 
     Raises:
         DataError: they cannot be read.
     """
-    options: list[str] | None
-    template: str | None
     if recipe.task is not None:
-        task = tasks.get(recipe.task, **recipe.task_options)
-        train, validation = task.train(), task.validation()
-        options, template = list(task.options), task.template
-        name, dropped = task.name, task.dropped()
-    else:
-        assert recipe.data is not None
-        columns: dict[str, Any] = {
-            "text": recipe.text,
-            "target": recipe.target,
-            "template": recipe.template,
-            "options": recipe.options,
-        }
-        train = read_rows(recipe.data, **columns)
-        validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
-        options, template = recipe.options, recipe.template
-        name, dropped = recipe.data, {}
-    return RunData(train[: recipe.max_rows], validation, options, template, name, dropped)
+        return RunData.of(tasks.get(recipe.task, **recipe.task_options), recipe.max_rows)
+    assert recipe.data is not None
+    columns: dict[str, Any] = {
+        name: getattr(recipe, name) for name in ("text", "target", "template", "options")
+    }
+    train = read_rows(recipe.data, **columns)
+    validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
+    return RunData(
+        train[: recipe.max_rows], validation, recipe.options, recipe.template, recipe.data
+    )
 
 
-def training_arguments(settings: dict[str, Any], output_dir: Path) -> BridgeTrainingArguments:
-    """``settings`` as the Trainer takes them.
+def training_arguments(
+    settings: Mapping[str, Any], output_dir: Path, *, device: str | None = None
+) -> BridgeTrainingArguments:
+    """Returns the Trainer's arguments.
+
+    Args:
+        settings: arguments by name.
+        output_dir: of the run.
+        device: of the run; ``"cpu"`` keeps the Trainer off an available GPU.
 
     Raises:
-        ConfigError: an unknown name, or a value that the Trainer does not take.
+        ConfigError: an unknown name, or a value that the Trainer rejects.
     """
+    if device == "cpu":
+        settings = {**settings, "use_cpu": True}
     fields = {item.name: item for item in dataclasses.fields(BridgeTrainingArguments)}
     for name, value in settings.items():
         reject_unknown("training argument", name, fields)
         if name == "output_dir":
-            raise ConfigError("output_dir is no training argument here", hint="--output-dir FOLDER")
+            raise ConfigError(
+                "output_dir is not a training argument here", hint="--output-dir FOLDER"
+            )
         default = fields[name].default
-        if isinstance(default, bool):
-            if value not in (True, False):
-                raise ConfigError(f"{name}={value!r} is no truth value", allowed="true, false")
-        elif isinstance(default, (int, float)) and isinstance(value, str):
-            raise ConfigError(f"{name}={value!r} is no number", allowed="a number")
+        if isinstance(default, bool) and value not in (True, False):
+            raise ConfigError(f"{name}={value!r} must be true or false")
+        if isinstance(default, (int, float)) and isinstance(value, str):
+            raise ConfigError(f"{name}={value!r} is not a number")
     try:
-        arguments = BridgeTrainingArguments(**{"output_dir": str(output_dir), **settings})
+        arguments = BridgeTrainingArguments(output_dir=str(output_dir), **settings)
         get_reporting_integration_callbacks(arguments.report_to)
         return arguments
     except LayerBridgeError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"the training arguments do not fit: {error}") from error
+        raise ConfigError(f"invalid training arguments: {error}") from error
 
 
 def new_bridge(
@@ -127,13 +135,13 @@ def new_bridge(
     *,
     backbones: tuple[Encoder, LanguageModel] | None = None,
 ) -> LayerBridge:
-    """An untrained bridge as the recipe wants it, its projection started.
+    """Returns the recipe's bridge, untrained.
 
     Args:
-        recipe: that was checked.
-        data: what it will be trained on.
+        recipe: has passed ``check``.
+        data: the training rows start the projection.
         device: of the backbones that are loaded here.
-        backbones: the recipe's, where they are loaded already.
+        backbones: already loaded ones.
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
@@ -152,39 +160,43 @@ def new_bridge(
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     output_dir: str | Path,
     *,
     overwrite: bool = False,
     resume: bool = False,
     device: str | None = None,
 ) -> LayerBridge:
-    """Trains as the recipe says and leaves the checkpoint, the recipe and the log in a folder.
+    """Trains a bridge and writes the checkpoint, the recipe and the log to a folder.
 
     Args:
-        recipe: checked first.
-        output_dir: made if it is not there.
-        overwrite: write into a folder that is not empty.
-        resume: go on from the last checkpoint in it.
-        device: ``"cpu"``, ``"cuda"``, …; None takes the best there is.
+        recipe: a recipe, its YAML file, or the name of a shipped one.
+        output_dir: created if it does not exist.
+        overwrite: write to a folder that is not empty.
+        resume: continue from the last checkpoint in the folder.
+        device: ``"cpu"``, ``"cuda"``, …; None takes the best available.
+
+    Returns:
+        The trained bridge, in eval mode.
 
     Raises:
-        LayerBridgeError: whatever a user can mend, before anything is written where possible.
+        LayerBridgeError: invalid settings, data or models; where possible before anything is
+            written.
     """
+    if not isinstance(recipe, Recipe):
+        recipe = read(recipe)
     recipe.check()
     name = recipe.bridge.get("fusion", DEFAULT_FUSION)
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
-    BridgeConfig(**recipe.bridge)  # says what does not fit before anything is read
+    BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     data = read_data(recipe)
     if device is not None:
         choose_device(device)
-    # Without it the Trainer would take a GPU that is there.
-    only_cpu = {"use_cpu": True} if device == "cpu" else {}
-    arguments = training_arguments({**recipe.training, **only_cpu}, Path(output_dir))
+    arguments = training_arguments(recipe.training, Path(output_dir), device=device)
     if arguments.gradient_checkpointing:
         raise ConfigError(
-            "gradient_checkpointing has nothing to act on: the language model stays in eval mode",
+            "gradient_checkpointing has no effect: the language model stays in eval mode",
             hint="leave it out; a smaller batch with --gradient-accumulation-steps saves memory",
         )
     if recipe.cache_states:
@@ -196,11 +208,11 @@ def train(
         )
     folder = check_output(output_dir, overwrite=overwrite, resume=resume)
     for backbone in ("encoder", "language_model"):
-        # A misspelt id costs no waiting for the other model, and is told alone.
+        # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
-    data.tell_dropped()
+    data.report_dropped()
     say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
-    # The bridge's random starts are part of the run as well.
+    # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
     bridge = new_bridge(recipe, data, device)
     if resume:
@@ -217,31 +229,33 @@ def train_bridge(
     *,
     resume: bool = False,
 ) -> LayerBridge:
-    """The same for a bridge and rows that are at hand; what is in the folder may be replaced."""
+    """Trains a bridge on rows that are already loaded, as ``train``; replaces the folder's run."""
     started = time.monotonic()
-    # Before the Trainer, which makes the folder.
-    ahead = None
+    # Before the Trainer, which creates the folder.
+    precomputer = None
     if recipe.cache_states:
         rows = [*data.train, *(data.validation if arguments.do_eval else [])]
-        texts = [row.text for row in rows]
-        ahead = StatePrecomputer(
-            bridge.encoder, texts, folder, layers=bridge.fusion.required_layers
+        precomputer = StatePrecomputer(
+            bridge.encoder,
+            [row.text for row in rows],
+            folder,
+            layers=bridge.fusion.required_layers,
         )
     try:
         trainer = BridgeTrainer(bridge, arguments, data.train, data.validation)
     except LayerBridgeError:
         raise
     except (ValueError, ImportError, RuntimeError) as error:
-        # A reporter or an option whose package is not installed, and the like.
-        raise ConfigError(f"the training arguments do not fit: {error}") from error
+        # For example a reporter whose package is not installed.
+        raise ConfigError(f"invalid training arguments: {error}") from error
     prepare_output(folder, overwrite=not resume, resume=resume)
     recipe.write(folder)
-    with ExitStack() as during:
-        if ahead is not None:
-            # In mixed precision the encoder reads as it would within a step.
+    with ExitStack() as stack:
+        if precomputer is not None:
+            # The same mixed precision as in a training step.
             with trainer.accelerator.autocast():
-                during.enter_context(ahead.cached())
-        bar = during.enter_context(meter(f"training {bridge.config.fusion}"))
+                stack.enter_context(precomputer.cached())
+        bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
         trainer.add_callback(_Progress(bar))
         watched = [row.text for row in data.validation or data.train]
         trainer.add_callback(WeightWatch(bridge, watched, folder))
@@ -260,7 +274,7 @@ def train_bridge(
 
 
 class _Progress(TrainerCallback):
-    """Tells a meter of every step, with the last loss that was logged."""
+    """Updates a meter at every step, with the last logged loss."""
 
     def __init__(self, bar: Meter) -> None:
         self.bar = bar
@@ -271,7 +285,7 @@ class _Progress(TrainerCallback):
             self.note = f"loss {float(logs['loss']):.3f}"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # The last step is told at the end, when its loss is logged.
+        # The last step is left to on_train_end, when its loss is logged.
         if state.global_step < state.max_steps:
             self.bar.update(state.global_step, state.max_steps, self.note)
 

@@ -1,7 +1,4 @@
-"""Training: transformers' Trainer on the bridge's parameters, with what prefix training asks for.
-
-It knows the bridge, rows and arguments; not where rows come from or where results go.
-"""
+"""transformers' Trainer on a bridge's parameters."""
 
 from __future__ import annotations
 
@@ -24,14 +21,17 @@ from layerbridge.training.collation import Collator, RowDataset
 
 
 class BridgeTrainer(Trainer):
-    """A Trainer of bridges: two learning rates, batches by length, one line a log on stderr.
+    """A Trainer of bridges: two learning rates, batches by length, nothing on stdout.
 
     Args:
         model: the bridge.
         args: ``BridgeTrainingArguments``.
         train_rows: English rows.
         validation_rows: English rows for ``eval_strategy``.
-        **arguments: as for ``Trainer``.
+        **arguments: passed on to ``Trainer``.
+
+    Raises:
+        TrainingError: there are no rows, or the arguments do not go with the encoder's cache.
     """
 
     model: LayerBridge
@@ -52,7 +52,7 @@ class BridgeTrainer(Trainer):
         if args.torch_compile and not model.language_model.compiled:
             settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
             model.language_model.compile_layers(**settings)
-        # By layers it takes seconds; the Trainer would compile the whole bridge, batch by batch.
+        # Compiling layers takes seconds; the Trainer would compile the bridge for each batch shape.
         args.torch_compile = False
         args.torch_compile_backend = args.torch_compile_mode = None
         super().__init__(
@@ -64,14 +64,14 @@ class BridgeTrainer(Trainer):
             **arguments,
         )
         self.label_names = ["labels"]
-        # The bridge's forward divides by the labels of the whole step, over accumulated batches.
+        # The bridge's forward divides by the number of labels of all accumulated batches.
         self.model_accepts_loss_kwargs = True
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over the bridge alone, the fusion at a learning rate of its own."""
+        """Creates the optimizer of the projection and, at its own learning rate, the fusion."""
         if getattr(self, "optimizer", None) is None:
             fusion = list(self.model.fusion.parameters())
             groups: list[dict[str, Any]] = [{"params": list(self.model.projection.parameters())}]
@@ -83,16 +83,20 @@ class BridgeTrainer(Trainer):
         return self.optimizer
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """One step; what is not a number ends the run before it reaches the weights."""
+        """Does one step.
+
+        Raises:
+            TrainingError: the loss or a gradient is not finite; the weights are unchanged.
+        """
         loss = super().training_step(*arguments, **keywords)
         if not torch.isfinite(loss):
-            raise self._not_a_number(f"the loss is {loss.item()}")
-        # With float16 a gradient may overflow: the loss scaler sees it and skips the step.
+            raise self._not_finite(f"the loss is {loss.item()}")
+        # A float16 gradient may overflow: the loss scaler skips that step.
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         if gradients and not self.args.fp16:
             largest = torch.stack([gradient.abs().max() for gradient in gradients]).max()
             if not torch.isfinite(largest):
-                raise self._not_a_number(f"a gradient is {largest.item()}")
+                raise self._not_finite(f"a gradient is {largest.item()}")
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
@@ -106,16 +110,16 @@ class BridgeTrainer(Trainer):
         norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
         return torch.stack(norms).norm()
 
-    def _not_a_number(self, problem: str) -> TrainingError:
-        kept = get_last_checkpoint(self.args.output_dir)
-        kept = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
+    def _not_finite(self, problem: str) -> TrainingError:
+        last = get_last_checkpoint(self.args.output_dir)
+        state = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
         return TrainingError(
             f"{problem} at step {self.state.global_step + 1}",
-            hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {kept}",
+            hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {state}",
         )
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of a number of rows, or of a number of tokens."""
+        """Returns batches of a fixed number of rows, or of tokens."""
         args = self.args
         if args.tokens_per_batch is None:
             return super().get_train_dataloader()
@@ -135,7 +139,7 @@ class BridgeTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
-        """Rows a step; of batches by tokens the mean, which is for the log's speeds alone."""
+        """Returns the rows per step: of batches by tokens the mean, for the logged speeds."""
         if args.tokens_per_batch is None:
             return super().get_total_train_batch_size(args)
         batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
@@ -144,7 +148,7 @@ class BridgeTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy == "group_by_length":
-            # The Trainer would look for lengths in a column; a RowDataset knows them already.
+            # The Trainer would read lengths from a column.
             return GroupedSampler(
                 self.args.train_batch_size * self.args.gradient_accumulation_steps,
                 lengths=self.train_dataset.lengths,
@@ -156,9 +160,9 @@ class BridgeTrainer(Trainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
-        # The Trainer would group these too, by a column that is not there.
+        # The Trainer would group these by a column, too.
         return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # As the Trainer does it, without the pickled copy of the arguments.
+        # Without the Trainer's pickled copy of the arguments.
         self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)

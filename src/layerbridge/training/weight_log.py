@@ -1,18 +1,17 @@
-"""The log of a run's layer weights, ``layer-weights.jsonl``: a line a step, written as it trains.
+"""The log of a run's layer weights, ``layer-weights.jsonl``: one line per logged step.
 
-    {"step": 0, "weights": [0.025, 0.025, 0.95], "lowest": 1}
-
-Knows the file, not where weights come from.
+{"step": 0, "weights": [0.025, 0.025, 0.95], "lowest": 1}
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
 from layerbridge.errors import ResultError
 
@@ -34,91 +33,83 @@ class WeightLog:
     first_layer: int = 1
 
 
-class _Line(NamedTuple):
-    step: int
-    weights: tuple[float, ...]
-    first_layer: int
+class _Line(BaseModel):
+    model_config = ConfigDict(strict=True)
+    step: NonNegativeInt
+    weights: tuple[FiniteFloat, ...] = Field(min_length=1)
+    lowest: Literal[0, 1] = 1  # early logs have none
+
+    def follows(self, last: _Line) -> bool:
+        """Whether this is a later step of the same layers."""
+        same_layers = len(self.weights) == len(last.weights) and self.lowest == last.lowest
+        return self.step > last.step and same_layers
 
 
 def read(path: str | Path) -> WeightLog:
-    """The log in a run's folder, or a log itself.
+    """Reads a log, given its path or its run's folder.
 
-    A last line that is cut short is passed over: the run may be at work, or have been broken off.
+    A last line without a line break is ignored: the run may still be writing it.
 
     Raises:
-        ResultError: there is no such file, or it is damaged.
+        ResultError: the file is missing, empty or damaged.
     """
     path = Path(path)
     path = path / FILE if path.is_dir() else path
+    lines: list[_Line] = []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        for number, (_, line) in enumerate(_lines(path), 1):
+            if line is None or (lines and not line.follows(lines[-1])):
+                raise ResultError(f"{path} is damaged (line {number})", hint="train again")
+            lines.append(line)
     except OSError as error:
         raise ResultError(
             f"{path} cannot be read ({error.strerror or error})",
-            hint="a run has one if its fusion learns weights, such as global-softmax",
+            hint="only a run whose fusion learns weights, such as global-softmax, has this file",
         ) from None
-    lines: list[_Line] = []
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        entry = _entry(line)
-        if entry is None or not _follows(entry, lines):
-            raise ResultError(f"{path} is damaged (line {number})", hint="train again")
-        lines.append(entry)
     if not lines:
         raise ResultError(f"{path} is empty", hint="train again")
-    steps, weights, _ = zip(*lines, strict=True)
-    return WeightLog(steps, weights, lines[0].first_layer)
+    return WeightLog(
+        tuple(line.step for line in lines),
+        tuple(line.weights for line in lines),
+        lines[0].lowest,
+    )
 
 
 def keep(path: Path, step: int) -> bool:
-    """Makes the file ready to be gone on with from ``step``: lines of later steps go.
+    """Cuts the log for a run that resumes at ``step``: lines of later steps are removed.
 
     Returns:
-        Whether lines are left in it.
+        Whether any lines are left.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     kept: list[str] = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-            entry = _entry(line)
-            # What follows a damaged line is worth nothing.
-            if entry is None or entry.step > step:
-                break
-            kept.append(f"{line}\n")
+    for text, line in _lines(path) if path.is_file() else ():
+        # Nothing after a damaged line can be trusted.
+        if line is None or line.step > step:
+            break
+        kept.append(f"{text}\n")
     path.write_text("".join(kept), encoding="utf-8")
     return bool(kept)
 
 
 def append(path: Path, step: int, weights: Sequence[float], *, first_layer: int = 1) -> None:
-    """Writes one more line.
+    """Appends one line.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    # Six digits: a picture shows three, and a line of 24 layers stays short.
+    # Six digits: a plot shows three, and a line of 24 layers stays short.
     numbers = [float(f"{weight:.6g}") for weight in weights]
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, "weights": numbers, "lowest": first_layer}) + "\n")
 
 
-def _entry(line: str) -> _Line | None:
-    """What a line says, or None for one that is damaged."""
-    try:
-        entry = json.loads(line)
-        step, weights = entry["step"], tuple(float(weight) for weight in entry["weights"])
-        first_layer = entry.get("lowest", 1)  # logs had none at first
-    except (ValueError, TypeError, KeyError):
-        return None
-    whole = isinstance(step, int) and not isinstance(step, bool) and step >= 0
-    whole = whole and first_layer in (0, 1) and bool(weights) and all(map(math.isfinite, weights))
-    return _Line(step, weights, first_layer) if whole else None
-
-
-def _follows(entry: _Line, before: Sequence[_Line]) -> bool:
-    """Whether a line can stand after those before it: of a later step, and of the same layers."""
-    if not before:
-        return True
-    last = before[-1]
-    same = len(entry.weights) == len(last.weights) and entry.first_layer == last.first_layer
-    return entry.step > last.step and same
+def _lines(path: Path) -> Iterator[tuple[str, _Line | None]]:
+    """Yields each complete line and its content; None if it is damaged."""
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            yield text, _Line.model_validate_json(text)
+        except ValidationError:
+            yield text, None

@@ -1,7 +1,6 @@
-"""Watching the layer weights: a Trainer's callback that writes ``layer-weights.jsonl``.
+"""A Trainer's callback that writes the layer weights to ``layer-weights.jsonl``.
 
-It knows a bridge and a file. It draws no random number and keeps no gradient: a run that is watched
-is the run that it would have been.
+It draws no random numbers and keeps no gradients, so that it does not change the run.
 """
 
 from __future__ import annotations
@@ -23,24 +22,22 @@ from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.progress import say
 from layerbridge.training.weight_log import FILE, append, keep
 
-# A picture of training has not room for more.
+# Upper limit for the lines of a log: a plot cannot show more.
 LINES = 200
 
-# Where weights depend on the token: the mean over so many tokens of so many texts. Their states
-# stay in memory for the run: with 24 layers of width 1024, 256 tokens are 25 MB.
+# Weights that depend on the token are averaged over this many tokens of the first texts. Their
+# states stay in memory: with 24 layers of width 1024, 256 tokens take 25 MB.
 TEXTS, TOKENS = 8, 256
 
 
 class WeightWatch(TrainerCallback):
     """Logs a bridge's layer weights before the first step, every few steps, and after the last.
 
-    A resumed run goes on with the file. A fusion without parameters has nothing to log, and leaves
-    no file.
+    A resumed run continues the file. A fusion without parameters writes none.
 
     Args:
         bridge: in training.
-        texts: English; where weights depend on the token, those of the first few are averaged.
-            The encoder reads them once.
+        texts: English; weights that depend on the token are averaged over the first few.
         folder: of the run.
     """
 
@@ -51,13 +48,13 @@ class WeightWatch(TrainerCallback):
         self.states: HiddenStates | None = None
         self.every = 1
         self.last = -1
-        self.at_work = False
+        self.active = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Makes the file, or goes on with it."""
+        """Starts the file, or continues it."""
         learns = any(True for _ in self.bridge.fusion.parameters())
-        self.at_work = learns and state.is_world_process_zero
-        if not self.at_work:
+        self.active = learns and state.is_world_process_zero
+        if not self.active:
             return
         self.every = max(1, math.ceil(state.max_steps / (LINES - 2)))
         self.last = -1
@@ -70,16 +67,16 @@ class WeightWatch(TrainerCallback):
         self._log(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One line every few steps."""
+        """Logs a line every few steps."""
         if state.global_step % self.every == 0:
             self._log(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last line."""
+        """Logs the last line."""
         self._log(state.global_step)
 
     def _log(self, step: int) -> None:
-        if not self.at_work or step <= self.last:
+        if not self.active or step <= self.last:
             return
         assert self.states is not None
         try:
@@ -90,15 +87,15 @@ class WeightWatch(TrainerCallback):
         self.last = step
 
     def _give_up(self, error: OSError) -> None:
-        # A picture is not worth a run.
+        # A plot is not worth a run.
         say(f"{self.path} cannot be written ({error.strerror or error}): no layer weights are kept")
-        self.at_work = False
+        self.active = False
 
 
 def probe(bridge: LayerBridge, texts: Sequence[str]) -> HiddenStates:
-    """States to ask a fusion's weights for: some tokens of the texts, side by side."""
+    """Returns the states of some tokens of the texts, as one long text."""
     if isinstance(bridge.fusion, GlobalSoftmax):
-        # Its weights are the same for every token: no text is worth reading.
+        # Its weights are the same for every token.
         nothing = torch.zeros(bridge.fusion.num_layers, 1, 1, bridge.fusion.width)
         return HiddenStates(nothing, torch.ones(1, 1)).to(bridge.language_model.device)
     states = bridge.encode(texts)
@@ -110,6 +107,6 @@ def probe(bridge: LayerBridge, texts: Sequence[str]) -> HiddenStates:
 
 @torch.no_grad()
 def mean_weights(bridge: LayerBridge, states: HiddenStates) -> Float[Tensor, " L"]:
-    """The fusion's weights over all tokens of the states, as it would weigh them in an answer."""
+    """Returns the fusion's weights, averaged over all tokens of the states, as in inference."""
     with eval_mode(bridge.fusion):
         return bridge.fusion.weights(states).flatten(0, 1).mean(0).float().cpu()
