@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-from layerbridge.errors import ConfigError
 from layerbridge.evaluation.baselines.few_shot import draw, few_shot
 from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt
 from layerbridge.evaluation.baselines.translated import in_english
-from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.predictions import Progress
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.translation import Translator
@@ -35,7 +32,7 @@ def translate_then_answer(
     translating: Progress | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Translates the test rows and answers them as ``zero_shot`` or ``few_shot`` does.
+    """Translates the test rows and answers them as ``few_shot`` does.
 
     Args:
         translator: reuses what it has translated before. English rows are not translated.
@@ -44,29 +41,30 @@ def translate_then_answer(
         languages: codes; None takes all of the task's.
         shots: English examples before each row; 0 for none.
         seed: of the examples.
-        prompt: as in ``zero_shot``.
+        prompt: as in ``few_shot``.
         batch_size: rows at a time for the language model; the translator has its own.
         translating: called with the language, the texts translated and all texts, by batch.
         progress: called after every batch of answers.
 
     Raises:
         BackboneError: the translator cannot be loaded.
-        ConfigError: as in ``zero_shot`` and ``few_shot``.
+        ConfigError: as in ``few_shot``, or ``shots`` is negative.
         DataError: the task has no rows in a language, or the translator does not know it.
         OutputError: translations cannot be written.
     """
     Prompt.of(prompt, task.options)
-    if shots < 0:
-        raise ConfigError(f"shots is {shots}", allowed="0 or more")
-    if shots:
-        draw(task, shots, seed)  # too many fail here, before the slow part
+    draw(task, shots, seed)  # too many shots fail here, before the slow part
     codes = tuple(task.languages if languages is None else languages)
-    english = in_english(translator, task, codes, translating)
-    common: dict[str, Any] = {"prompt": prompt, "batch_size": batch_size, "progress": progress}
-    if shots:
-        result = few_shot(language_model, english, codes, shots=shots, seed=seed, **common)
-    else:
-        result = zero_shot(language_model, english, codes, **common)
+    result = few_shot(
+        language_model,
+        in_english(translator, task, codes, translating),
+        codes,
+        shots=shots,
+        seed=seed if shots else 0,
+        prompt=prompt,
+        batch_size=batch_size,
+        progress=progress,
+    )
     return replace(
         result,
         method=f"translate + {result.method}",

@@ -14,11 +14,9 @@ from pathlib import Path
 
 from layerbridge.errors import DataError
 
-_TABLES: dict[str, dict[str, str]] = json.loads(
-    Path(__file__).with_name("codes.json").read_text(encoding="utf-8")
-)
-NLLB = _TABLES["NLLB"]
-M2M100 = _TABLES["M2M100"]
+_TABLES = json.loads(Path(__file__).with_name("codes.json").read_text(encoding="utf-8"))
+NLLB: dict[str, str] = _TABLES["NLLB"]
+M2M100: dict[str, str] = _TABLES["M2M100"]
 
 # Some benchmarks name languages as FLORES does.
 _FROM_FLORES = {flores: cldr for cldr, flores in reversed(NLLB.items())}
