@@ -1,12 +1,12 @@
-"""What each part of a bridge is worth: one setting changed at a time, on one task, in turn.
+"""Measures what each part of a bridge is worth: one setting changed at a time, on one task.
 
     python benchmarks/ablation.py --data-dir data -o runs/ablation
 
-Every bridge is trained on the same English rows and asked the same test rows of all languages. To
-choose a setting, look at English validation alone, which is in `ablation.json` beside the test:
-its accuracy, and the mean negative log-probability of the right label among all labels (nats). A
-variant that is there is not done again; `--only NAME` does some of them. Variants that shared
-settings cannot tell apart by chance are told apart by `layerbridge compare RUN… --against RUN`.
+Every bridge is trained on the same English rows and tested on the same rows of all languages. To
+choose a setting, look at English validation only: `ablation.json` has its accuracy and the mean
+negative log-probability of the right label among all labels (nats). Variants with results are
+skipped; `--only NAME` selects some. `layerbridge compare RUN… --against RUN` tests whether variants
+differ significantly.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from layerbridge.training.run import RunData, new_bridge, train_bridge, training
 SMALL = preset("small")
 GLOBAL, TOKEN = dict(SMALL.fusions["global-softmax"]), dict(SMALL.fusions["token-softmax"])
 
-# Name → what is not as in the preset `small`. What is no field of a bridge is the training's.
+# Name → what differs from the preset `small`, of the bridge or (TRAINING_SETTINGS) the training.
 VARIANTS: dict[str, dict[str, Any]] = {
     "token-softmax": {"fusion": "token-softmax", **TOKEN},
     "last": {"fusion": "last"},
     "global-softmax": {"fusion": "global-softmax", **GLOBAL},
     "uniform": {"fusion": "uniform"},
-    "top-4": {"fusion": "fixed", "fusion_options": {"which": [9, 10, 11, 12]}},
+    "top-4": {"fusion": "fixed", "fusion_options": {"layers": [9, 10, 11, 12]}},
     "token-softmax rms": {"fusion": "token-softmax", **TOKEN, "normalize": "rms"},
     "token-softmax lr 3e-4": {"fusion": "token-softmax", **TOKEN, "learning_rate": 3e-4},
     "token-softmax lr 3e-3": {"fusion": "token-softmax", **TOKEN, "learning_rate": 3e-3},
@@ -68,7 +68,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "embedding_layer": True,
     },
     "global-softmax start uniform": {"fusion": "global-softmax", **GLOBAL, "start": "uniform"},
-    # For encoders whose states grow from layer to layer, as those of causal language models do.
+    # For encoders whose states grow from layer to layer, such as causal language models.
     "last rms": {"fusion": "last", "normalize": "rms"},
     "uniform rms": {"fusion": "uniform", "normalize": "rms"},
     "global-softmax start uniform rms": {
@@ -84,44 +84,44 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "normalize": "rms",
     },
 }
-# The demo's names have no table of the paper's, and so no place among the presets' instructions.
-ASKED = {**INSTRUCTIONS, "names": DemoSettings().instruction}
-OF_TRAINING = ("learning_rate", "fusion_learning_rate_scale")
+# The task `names` is the demo's; the presets have the paper's tasks.
+TASK_INSTRUCTIONS = {**INSTRUCTIONS, "names": DemoSettings().instruction}
+TRAINING_SETTINGS = ("learning_rate", "fusion_learning_rate_scale")
 
 
 def main() -> None:
-    """Does what is not there, and writes the summary anew."""
-    given = _arguments()
-    options = _task_options(given)
-    task = tasks.get(given.task, **options)
-    rows = task.train()[: given.max_rows]
+    """Trains and tests the missing variants, then rewrites the summary."""
+    arguments = _arguments()
+    options = _task_options(arguments)
+    task = tasks.get(arguments.task, **options)
+    rows = task.train()[: arguments.max_rows]
     data = RunData(
         rows, task.validation(), list(task.options), task.template, task.name, task.dropped()
     )
     device = choose_device(None)
-    load = LoadOptions(dtype=given.dtype or ("float32" if device == "cpu" else "auto"))
-    encoder = Encoder.load(resolve(given.encoder), load).to(device)
+    load = LoadOptions(dtype=arguments.dtype or ("float32" if device == "cpu" else "auto"))
+    encoder = Encoder.load(resolve(arguments.encoder), load).to(device)
     encoder.cache = StateCache()
     language_model = LanguageModel.load(resolve(LANGUAGE_MODEL), load).to(device)
-    for name in given.only or VARIANTS:
-        for seed in given.seeds:
-            folder = given.output_dir / name.replace(" ", "-") / f"seed-{seed}"
+    for name in arguments.only or VARIANTS:
+        for seed in arguments.seeds:
+            folder = arguments.output_dir / name.replace(" ", "-") / f"seed-{seed}"
             done = folder / "ablation.json"
             if done.is_file():
                 continue
             say(f"{name}, seed {seed}")
             shutil.rmtree(folder, ignore_errors=True)
             started = time.monotonic()
-            recipe = _recipe(name, seed, given, options)
+            recipe = _recipe(name, seed, arguments, options)
             set_seed(seed)
             bridge = new_bridge(recipe, data, backbones=(encoder, language_model))
             if bridge.encoder is not encoder:
                 bridge.encoder.cache = StateCache()  # other layers
-            arguments = training_arguments(recipe.training, folder)
-            bridge = train_bridge(bridge, recipe, data, arguments, folder)
+            training = training_arguments(recipe.training, folder)
+            bridge = train_bridge(bridge, recipe, data, training, folder)
             trained = time.monotonic() - started
             accuracy, loss = _validation(bridge, data)
-            with meter(f"asking {name}") as bar:
+            with meter(f"testing {name}") as bar:
                 settings = {"task_options": options, "training_rows": len(rows)}
                 result = evaluate(
                     bridge,
@@ -133,7 +133,7 @@ def main() -> None:
                     progress=bar.by_language,
                 )
             result.write(folder / "results" / f"{task.name}-score.json")
-            others = [found for code, found in result.languages.items() if code != "en"]
+            others = [one for code, one in result.languages.items() if code != "en"]
             line = {
                 "name": name,
                 "seed": seed,
@@ -142,29 +142,31 @@ def main() -> None:
                 "validation_accuracy": accuracy,
                 "validation_loss": loss,
                 "english": result.languages["en"].accuracy,
-                "others": sum(found.accuracy for found in others) / len(others),
-                "test_rows": sum(len(found.predictions) for found in result.languages.values()),
+                "others": sum(one.accuracy for one in others) / len(others),
+                "test_rows": sum(len(one.predictions) for one in result.languages.values()),
                 "training_seconds": round(trained, 1),
                 "seconds": round(time.monotonic() - started, 1),
             }
             done.write_text(json.dumps(line, ensure_ascii=False, indent=1) + "\n")
-            say(f"{name}, seed {seed}: {_told(line)}")
-    lines = [json.loads(p.read_text()) for p in sorted(given.output_dir.glob("*/*/ablation.json"))]
+            say(f"{name}, seed {seed}: {_summary(line)}")
+    lines = [
+        json.loads(p.read_text()) for p in sorted(arguments.output_dir.glob("*/*/ablation.json"))
+    ]
     lines.sort(key=lambda line: -line["validation_accuracy"])
     summary = {
         "task": task.name,
         "training_rows": len(rows),
-        "steps": given.steps,
-        "base": asdict(_recipe("token-softmax", 0, given, options)),
+        "steps": arguments.steps,
+        "base": asdict(_recipe("token-softmax", 0, arguments, options)),
         "variants": lines,
         "dtype": dtype_name(language_model.dtype),
         "versions": results.versions(),
     }
-    (given.output_dir / "ablation.json").write_text(
+    (arguments.output_dir / "ablation.json").write_text(
         json.dumps(summary, ensure_ascii=False, indent=1) + "\n"
     )
     for line in lines:
-        print(f"{line['name']:32} seed {line['seed']}  {_told(line)}")
+        print(f"{line['name']:32} seed {line['seed']}  {_summary(line)}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -172,40 +174,40 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data-dir", action="append", default=None)
     parser.add_argument("-o", "--output-dir", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--task", default="xsid", choices=sorted(ASKED))
+    parser.add_argument("--task", default="xsid", choices=sorted(TASK_INSTRUCTIONS))
     parser.add_argument("--encoder", default=ENCODER, help="zoo:NAME, a hub id or a folder")
-    parser.add_argument("--dtype", default=None, help="float32 on a CPU if not given")
+    parser.add_argument("--dtype", default=None, help="default: float32 on a CPU, else auto")
     parser.add_argument("--only", action="append", choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-rows", type=int, default=1600)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--max-test", type=int, default=50, help="of a language")
+    parser.add_argument("--max-test", type=int, default=50, help="rows per language")
     return parser.parse_args()
 
 
-def _task_options(given: argparse.Namespace) -> dict[str, Any]:
-    labels = len(tasks.get(given.task).options)
-    train_rows = given.max_rows // labels
-    if given.task == "names":
-        return {"train_per_kind": train_rows, "test_per_kind": given.max_test // labels}
+def _task_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    labels = len(tasks.get(arguments.task).options)
+    train_rows = arguments.max_rows // labels
+    if arguments.task == "names":
+        return {"train_per_kind": train_rows, "test_per_kind": arguments.max_test // labels}
     return {
-        "max_test": given.max_test,
-        "data_dir": given.data_dir,
+        "max_test": arguments.max_test,
+        "data_dir": arguments.data_dir,
         "train_per_label": train_rows,
     }
 
 
-def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, Any]) -> Recipe:
+def _recipe(name: str, seed: int, arguments: argparse.Namespace, options: dict[str, Any]) -> Recipe:
     changed = dict(VARIANTS[name])
-    training = {**SMALL.training, "max_steps": given.steps, "seed": seed, "save_strategy": "no"}
-    training.update({key: changed.pop(key) for key in OF_TRAINING if key in changed})
+    training = {**SMALL.training, "max_steps": arguments.steps, "seed": seed, "save_strategy": "no"}
+    training.update({key: changed.pop(key) for key in TRAINING_SETTINGS if key in changed})
     training.pop("save_steps", None)
-    bridge = {**SMALL.bridge, "instruction": ASKED[given.task], **changed}
+    bridge = {**SMALL.bridge, "instruction": TASK_INSTRUCTIONS[arguments.task], **changed}
     return Recipe(
-        encoder=given.encoder,
+        encoder=arguments.encoder,
         language_model=LANGUAGE_MODEL,
-        task=given.task,
-        max_rows=given.max_rows,
+        task=arguments.task,
+        max_rows=arguments.max_rows,
         task_options=options,
         bridge=bridge,
         training=training,
@@ -213,7 +215,7 @@ def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, 
 
 
 def _validation(bridge: LayerBridge, data: RunData) -> tuple[float, float]:
-    """Accuracy, and mean -log p(right label | the label is one of them), of English validation."""
+    """Returns the accuracy and the mean -log p(right label | any label) of English validation."""
     answers = bridge.classify([row.text for row in data.validation])
     right, nats = 0, 0.0
     for answer, row in zip(answers, data.validation, strict=True):
@@ -222,7 +224,7 @@ def _validation(bridge: LayerBridge, data: RunData) -> tuple[float, float]:
     return right / len(data.validation), nats / len(data.validation)
 
 
-def _told(line: dict[str, Any]) -> str:
+def _summary(line: dict[str, Any]) -> str:
     return (
         f"validation {100 * line['validation_accuracy']:.1f} ({line['validation_loss']:.3f}), "
         f"English {100 * line['english']:.1f}, others {100 * line['others']:.1f}, "

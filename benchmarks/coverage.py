@@ -1,11 +1,12 @@
-"""How often the intervals of docs/statistics.md hold the truth, on methods that are simulated.
+"""How often the intervals of docs/statistics.md contain the true value, on simulated methods.
 
     python benchmarks/coverage.py > benchmarks/results/statistics/coverage.json
 
-A row is as hard in every language, harder in some, and not alike for the two methods; seeds move a
-method's accuracy in all languages alike and answer single rows differently; methods differ by
-language. Beside the library's intervals stand the plain percentile bootstrap, which draws rows,
-seeds and languages with replacement, and intervals about the rows alone.
+The difficulty of a row is partly shared by all languages, partly its own in each language and for
+each method; seeds shift a method's accuracy in all languages alike and change the answers to single
+rows; methods differ by language. The library's intervals are compared with the plain percentile
+bootstrap, which draws rows, seeds and languages with replacement, and with intervals over the rows
+alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DRAWS = 1000
 ACCURACY = 0.65
 LANGUAGES = 14
 LANGUAGES_DIFFER = 4.0
-# Shares of the variance of single answers: a row in all languages, in one, for one method, a seed.
+# Shares of the variance of single answers: of a row in all languages, in one, for a method, a seed.
 SHARED, OF_LANGUAGE, OF_METHOD, OF_SEED = 0.3, 0.2, 0.2, 0.3
 
 _LEVEL = NormalDist().inv_cdf(ACCURACY)
@@ -42,8 +43,8 @@ class Case:
     """What is simulated.
 
     Attributes:
-        seeds: of either method.
-        rows: of each language, the same ones.
+        seeds: of each method.
+        rows: per language, the same ones in each.
         seeds_differ: standard deviation of a seed's accuracy, in percentage points.
     """
 
@@ -56,13 +57,13 @@ Interval = tuple[float, float]
 
 
 def main() -> None:
-    """Simulate every case and print the shares and mean widths as JSON."""
-    found = []
+    """Simulates every case and prints the shares and mean widths as JSON."""
+    cases = []
     for rows in (30, 500):
         for seeds in (1, 2, 3, 5):
             for seeds_differ in (0.0, 3.0) if seeds > 1 else (0.0,):
                 case = Case(seeds, rows, seeds_differ)
-                found.append({**asdict(case), **simulate(case)})
+                cases.append({**asdict(case), **simulate(case)})
                 sys.stderr.write(f"{case}\n")
     settings = {
         "repeats": REPEATS,
@@ -71,17 +72,17 @@ def main() -> None:
         "languages": LANGUAGES,
         "languages_differ": LANGUAGES_DIFFER,
     }
-    document = {"settings": settings, "cases": found, "versions": versions()}
+    document = {"settings": settings, "cases": cases, "versions": versions()}
     json.dump(document, sys.stdout, indent=1)
 
 
 def simulate(case: Case) -> dict[str, dict[str, list[float]]]:
-    """Question → way → [share of intervals that hold the truth, mean width in points]."""
+    """Returns question → interval → [share that contains the true value, mean width in points]."""
     random = np.random.default_rng([case.seeds, case.rows, round(case.seeds_differ)])
-    held: dict[str, dict[str, list[tuple[bool, float]]]] = defaultdict(lambda: defaultdict(list))
+    covered: dict[str, dict[str, list[tuple[bool, float]]]] = defaultdict(lambda: defaultdict(list))
     for repeat in range(REPEATS):
-        # Language 0 is for questions about one language: there the methods are equally good. Over
-        # all languages that the others are drawn from, they are, too.
+        # Language 0 is for questions about one language: there the methods are equally good. So
+        # are they on average over the languages that the others are drawn from.
         spread = LANGUAGES_DIFFER * _POINT
         levels = _LEVEL * math.sqrt(1 + spread**2) + random.normal(0, spread, LANGUAGES)
         first_levels = np.concatenate([[_LEVEL], levels])
@@ -96,29 +97,29 @@ def simulate(case: Case) -> dict[str, dict[str, list[float]]]:
         for question, ways in _intervals(first, second, repeat).items():
             for way, (low, high) in ways.items():
                 truth = truths[question]
-                held[question][way].append((low <= truth <= high, 100 * (high - low)))
+                covered[question][way].append((low <= truth <= high, 100 * (high - low)))
     return {
         question: {way: np.mean(pairs, axis=0).round(3).tolist() for way, pairs in ways.items()}
-        for question, ways in held.items()
+        for question, ways in covered.items()
     }
 
 
 def _methods(
     case: Case, random: np.random.Generator, first_levels: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Right and wrong of two methods, [seeds, rows, languages]."""
+    """Returns the correctness of two methods' answers, [seeds, rows, languages]."""
     count = len(first_levels)
     hard = random.normal(0, math.sqrt(SHARED), (case.rows, 1))
     hard = hard + random.normal(0, math.sqrt(OF_LANGUAGE), (case.rows, count))
     seed = case.seeds_differ * _POINT
-    made = []
+    results = []
     for levels in (first_levels, np.full(count, _LEVEL)):
         rows = hard + random.normal(0, math.sqrt(OF_METHOD), (case.rows, count))
         noise = random.normal(0, math.sqrt(OF_SEED), (case.seeds, case.rows, count))
         shift = random.normal(0, seed, (case.seeds, 1, 1))
         # Accuracy over all rows and seeds is Φ(level), whatever the seeds' spread.
-        made.append((levels * math.sqrt(1 + seed**2) + rows + noise + shift > 0).astype(float))
-    return made[0], made[1]
+        results.append((levels * math.sqrt(1 + seed**2) + rows + noise + shift > 0).astype(float))
+    return results[0], results[1]
 
 
 def _intervals(first: NDArray, second: NDArray, seed: int) -> dict[str, dict[str, Interval]]:
@@ -175,7 +176,7 @@ def _averaged(answers: dict[str, Answers]) -> dict[str, Answers]:
 
 
 def _bootstrap(values: NDArray, seed: int, *, languages: bool = False) -> Interval:
-    """The percentile bootstrap of the mean: every dimension is drawn with replacement."""
+    """Returns the percentile bootstrap of the mean, every dimension drawn with replacement."""
     random = np.random.default_rng(seed)
     shares = [
         random.multinomial(size, np.full(size, 1 / size), size=DRAWS) / size

@@ -1,4 +1,4 @@
-"""One training step of the demo pair four ways: layers as written or compiled, batch whole or not.
+"""One training step of the demo pair: layers as written or compiled, batch whole or split.
 
 python benchmarks/step.py > benchmarks/results/cpu/step.json
 """
@@ -21,13 +21,13 @@ ROWS, TOKENS, ROUNDS = 32, 52, 4
 
 
 def forward_and_backward(step: OptimizedStep, rows: Sequence[Row], size: int) -> None:
-    """Gradients of all rows, ``size`` of them at a time."""
+    """Computes the gradients of all rows, ``size`` of them at a time."""
     for at in range(0, len(rows), size):
         step.loss(rows[at : at + size]).backward()
 
 
 def main() -> None:
-    """Prints seconds by variant as JSON."""
+    """Prints the seconds of each variant as JSON."""
     case = TrainCase()
     encoder, plain = case.pair.load()
     compiled = LanguageModel(copy.deepcopy(plain.model), plain.tokenizer)

@@ -3,13 +3,13 @@
     python benchmarks/soak runs/demo/token-softmax > benchmarks/results/cpu/soak.json
     python benchmarks/soak RUN --engine vllm --python .venv-vllm/bin/python
 
-Sixty-four clients ask short and long questions, in all the ways there are, and some of them behave
-badly: bodies too long or half sent, bad JSON, unknown models, too many options, readers that leave
-or dawdle. Each greedy reply must be what the library writes to that very text and instruction,
-computed beforehand, and no two of those are alike; where the library itself was nearly undecided
-between two tokens, no more is asked for. At the end the engine's own process is killed, if it has
-one, and has to come back; then SIGTERM comes under full load: what runs ends, what comes is told
-503, and the exit code is 0. What follows ``--`` goes to ``layerbridge serve``.
+Sixty-four clients send short and long requests to every route, and some of them misbehave: bodies
+too long or half sent, invalid JSON, unknown models, too many options, readers that disconnect or
+are slow. Each greedy reply must be what the library generates for that text and instruction; these
+answers are computed beforehand, are all different, and end before a near-tie between two tokens. At
+the end the engine's own process is killed, if it has one, and must come back; then SIGTERM is sent
+under full load: running requests end, new ones get 503, and the exit code is 0. Arguments after
+``--`` go to ``layerbridge serve``.
 
 The last line of stdout is one JSON document; the exit code is 1 if anything went wrong.
 """

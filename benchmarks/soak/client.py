@@ -1,4 +1,4 @@
-"""One of many who ask at random, well and badly, and know what the answers must be."""
+"""A client that sends random requests, good and bad, and checks the replies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tally import DrainingError, LeftError, Tally, WrongError
 
 from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
 
-# Scores of log-probabilities, computed in another batch.
+# Of scores that are computed in another batch.
 SCORE_TOLERANCE = 2e-2
 TIMEOUT_S = 300
-# Longer than the server may take: whoever waits so long waits in vain.
+# Longer than the server may take.
 LOST_S = TIMEOUT_S + 60
 MIB = 2**20
 # What a slow reader takes at a time.
@@ -27,18 +27,18 @@ NARROW_BYTES = 2048
 
 
 class Asked(Protocol):
-    """The server, as clients know it.
+    """The state that all clients share.
 
     Attributes:
         url: of the server.
         model: its bridge.
         expected: questions and the library's answers.
         longest: those with the longest texts.
-        tally: what was seen.
-        in_flight: requests that wait for their reply.
+        tally: counts of replies and failures.
+        in_flight: requests without a reply.
         signalled: when SIGTERM was sent, on the monotonic clock.
-        is_over: no more is asked.
-        may_ask: cleared while nobody is to ask.
+        is_over: clients stop.
+        may_ask: cleared while the load pauses.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Asked(Protocol):
 
 
 class Client:
-    """One of many; it asks at random, and knows what the answers must be."""
+    """Sends random requests, and checks the replies."""
 
     def __init__(self, soak: Asked, number: int) -> None:
         self.soak = soak
@@ -63,7 +63,7 @@ class Client:
         self.sent = 0.0
 
     async def run(self) -> None:
-        """Asks until the server has gone."""
+        """Sends requests until the test or the server ends."""
         kinds = list(KINDS)
         weights = [KINDS[kind][0] for kind in kinds]
         while not self.soak.is_over:
@@ -88,15 +88,15 @@ class Client:
                 if await self._turned_away(kind, error):
                     return
             except (ValueError, LookupError, TypeError) as error:
-                self.tally.fail("wrong", f"{kind}: a reply of another form ({error!r})")
+                self.tally.fail("wrong", f"{kind}: malformed reply ({error!r})")
             finally:
                 self.soak.in_flight -= 1
         self.connection.close()
 
     async def _turned_away(self, kind: str, error: OSError) -> bool:
-        """Whether the server has gone; what it had taken in before must have been answered.
+        """Tells whether the server has ended. Requests from before SIGTERM must be answered.
 
-        But whoever still sends a body that nobody wants may miss the reply to it.
+        Except for an oversize body: its reply may be missed while the body is still being sent.
         """
         signalled = self.soak.signalled
         if signalled is None or (self.sent < signalled and kind != "oversize"):
@@ -109,42 +109,42 @@ class Client:
         await asyncio.sleep(0.1)
         return False
 
-    # --- how to ask -----------------------------------------------------------------------------
+    # --- requests ------------------------------------------------------------------------------
 
     async def ask(self, path: str, body: Any, status: int = 200) -> Reply:
-        """The reply, which must have this status."""
+        """Returns the reply, which must have this status."""
         while True:
             self.sent = time.monotonic()
             reply = await self.connection.post(path, body)
             if self.seen(reply, status):
                 return reply
-            await asyncio.sleep(0.2 + self.random.random())  # it was busy
+            await asyncio.sleep(0.2 + self.random.random())  # the server was busy
 
     def seen(self, reply: Reply, status: int) -> bool:
-        """Whether it is the reply; false if the server was busy."""
+        """Checks the status; returns false if the server was busy."""
         self.tally.statuses[str(reply.status)] += 1
-        told = reply.body[:300].decode(errors="replace")
+        message = reply.body[:300].decode(errors="replace")
         if reply.status == 503 and self.soak.signalled is not None:
-            if not reply.headers.get("retry-after") or '"draining"' not in told:
-                raise WrongError(f"503 without Retry-After or reason: {told}")
+            if not reply.headers.get("retry-after") or '"draining"' not in message:
+                raise WrongError(f"503 without Retry-After or reason: {message}")
             raise DrainingError
         if reply.status >= 500:
-            self.tally.fail("server_errors", f"{reply.status} {told}")
+            self.tally.fail("server_errors", f"{reply.status} {message}")
         if reply.status == 429 and status != 429:
             return False
         if reply.status != status:
-            raise WrongError(f"status {reply.status} and not {status}: {told}")
+            raise WrongError(f"status {reply.status}, expected {status}: {message}")
         if status >= 400 and not reply.json()["error"]["message"]:
-            raise WrongError(f"an error without a message: {told}")
+            raise WrongError(f"an error without a message: {message}")
         return True
 
     def choose(self, most: int | None = None) -> tuple[Expected, int]:
-        """A question, and how many tokens to ask for."""
+        """Returns a question and a number of tokens."""
         expected = self.random.choice(self.soak.expected)
         return expected, min(most or self.random.randint(SHORT, LONG), expected.most)
 
     def body(self, expected: Expected, tokens: int, **settings: Any) -> dict[str, Any]:
-        """A request for completions."""
+        """Returns the body of a completion request."""
         return {
             "model": self.soak.model,
             "prompt": expected.text,
@@ -157,7 +157,7 @@ class Client:
         }
 
     def check(self, told: str, expected: Expected, wanted: str) -> None:
-        """Whether a text is the very request's."""
+        """Checks that a text is the answer to this request."""
         if told == wanted:
             return
         begins = told.strip()
@@ -165,10 +165,10 @@ class Client:
             if other is not expected and begins.startswith(other.prefixes[SHORT].strip()):
                 self.tally.fail("mixed_up", f"{told!r} for {wanted!r}")
                 return
-        raise WrongError(f"{told!r} and not {wanted!r}")
+        raise WrongError(f"{told!r}, expected {wanted!r}")
 
     def choices(self, reply: Reply, count: int) -> list[str]:
-        """The texts of a reply, streamed or not, by their index."""
+        """Returns the texts of a reply, streamed or not, by their index."""
         written = [""] * count
         if not reply.events:
             found = reply.json()
@@ -178,7 +178,7 @@ class Client:
             self.tally.tokens += found["usage"]["completion_tokens"]
             return [_written(choice) for choice in found["choices"]]
         if not reply.is_whole:
-            raise LostError(f"a stream without an end after {len(reply.events)} events")
+            raise LostError(f"a stream that was cut off after {len(reply.events)} events")
         chunks = [chunk for _, chunk in reply.chunks()]
         for chunk in chunks:
             if "error" in chunk:
@@ -194,10 +194,10 @@ class Client:
 
     def _id(self, name: str) -> None:
         if name in self.tally.ids:
-            raise WrongError(f"the id {name} came twice")
+            raise WrongError(f"duplicate id {name}")
         self.tally.ids.add(name)
 
-    # --- what is asked --------------------------------------------------------------------------
+    # --- good requests -------------------------------------------------------------------------
 
     async def completion(self, most: int | None = None, **settings: Any) -> None:
         """One text, greedy."""
@@ -212,15 +212,15 @@ class Client:
         await self.completion(SHORT)
 
     async def streamed(self) -> None:
-        """As many as there may be, streamed."""
+        """Up to the most tokens, streamed."""
         await self.completion(stream=True)
 
     async def several(self) -> None:
-        """More than one answer to a text; greedy ones are alike."""
+        """Several answers to a text; greedy ones are the same."""
         await self.completion(n=3, stream=self.random.random() < 0.5)
 
     async def many_texts(self) -> None:
-        """More than one text, each with its own answer."""
+        """Several texts, each with its own answer."""
         found = [self.choose(SHORT)[0] for _ in range(4)]
         found = [one for one in found if one.instruction == found[0].instruction]
         body = self.body(found[0], SHORT, prompt=[one.text for one in found])
@@ -229,7 +229,7 @@ class Client:
             self.check(told, expected, expected.prefixes[SHORT])
 
     async def long_text(self) -> None:
-        """The longest there are."""
+        """The longest texts."""
         expected = self.random.choice(self.soak.longest)
         reply = await self.ask("/v1/completions", self.body(expected, expected.most, stream=True))
         self.check(self.choices(reply, 1)[0], expected, expected.prefixes[-1])
@@ -252,7 +252,7 @@ class Client:
         self.check(self.choices(reply, 1)[0], expected, expected.prefixes[tokens].lstrip())
 
     async def stopped(self) -> None:
-        """Until a string of the answer."""
+        """Up to a stop string."""
         expected, tokens = self.choose()
         whole = expected.prefixes[tokens]
         middle = whole[len(whole) // 2 :][:4]
@@ -265,7 +265,7 @@ class Client:
         self.check(self.choices(reply, 1)[0], expected, wanted)
 
     async def natural(self) -> None:
-        """To its own end, or as far as it is certain."""
+        """Up to EOS, or as far as the answer is certain."""
         expected, _ = self.choose()
         end = expected.most if expected.ends_at is None else expected.ends_at
         reply = await self.ask(
@@ -274,7 +274,7 @@ class Client:
         self.check(self.choices(reply, 1)[0], expected, expected.prefixes[end])
 
     async def sampled(self) -> None:
-        """At random: only that it answers can be told."""
+        """Sampled: only the form can be checked."""
         expected, tokens = self.choose()
         how = {"temperature": 1.2, "top_p": 0.9, "n": 2, "seed": self.random.randrange(2**31)}
         reply = await self.ask("/v1/completions", self.body(expected, tokens, **how))
@@ -293,27 +293,27 @@ class Client:
         scores = {option["option"]: option["score"] for option in reply.json()["options"]}
         for option, wanted in expected.scores.items():
             if abs(scores[option] - wanted) > SCORE_TOLERANCE * max(1, abs(wanted)):
-                raise WrongError(f"scores {scores} and not {expected.scores}")
+                raise WrongError(f"scores {scores}, expected {expected.scores}")
 
     async def layer_weights(self) -> None:
-        """The heat map."""
+        """Layer weights."""
         expected, _ = self.choose()
         body = {"model": self.soak.model, "text": expected.text}
         reply = await self.ask("/v1/layer_weights", body)
         if reply.json()["tokens"] != expected.tokens:
             raise WrongError("tokens of another text")
 
-    # --- who behaves badly ----------------------------------------------------------------------
+    # --- misbehaving clients -------------------------------------------------------------------
 
     async def slow_reader(self) -> None:
-        """Reads little at a time, and waits in between; it gets all of its answer."""
+        """Reads little at a time with pauses, and still gets the whole answer."""
         expected, tokens = self.choose()
         pause = self.random.uniform(0.005, 0.05)
 
         async def dawdle(_: bytes) -> None:
             await asyncio.sleep(pause)
 
-        # Enough of it that it does not fit into what the system holds for a reader.
+        # More than the system buffers.
         body = self.body(expected, tokens, stream=True, logprobs=5, n=4)
         narrow = narrow_socket(self.soak.url)
         options = {"host": None, "port": None, "sock": narrow, "limit": NARROW_BYTES}
@@ -324,7 +324,7 @@ class Client:
                     self.check(told, expected, expected.prefixes[tokens])
 
     async def leaves(self) -> None:
-        """Goes away after a few events."""
+        """Disconnects after a few events."""
         expected, _ = self.choose()
         left = self.random.randint(1, 5)
 
@@ -339,7 +339,7 @@ class Client:
             self.seen(await connection.post("/v1/completions", body, count), 200)
 
     async def leaves_at_once(self) -> None:
-        """Does not wait for the answer at all."""
+        """Disconnects before the answer."""
         expected, _ = self.choose()
         async with Connection(self.soak.url) as connection:
             with suppress(TimeoutError):
@@ -349,7 +349,7 @@ class Client:
                     )
 
     async def half_a_body(self) -> None:
-        """Promises more than it sends, and goes."""
+        """Sends less than its Content-Length, and disconnects."""
         head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
         async with Connection(self.soak.url) as connection:
             with suppress(TimeoutError):
@@ -357,15 +357,15 @@ class Client:
                     await connection.send(head)
 
     async def no_http(self) -> None:
-        """Speaks another language."""
+        """Sends something other than HTTP."""
         async with Connection(self.soak.url) as connection:
             reply = await connection.send(b"\x16\x03\x01 HELO \xff\r\n\r\n")
             if reply.status != 400:
-                raise WrongError(f"status {reply.status} for what is no HTTP")
+                raise WrongError(f"status {reply.status} for something other than HTTP")
             self.tally.statuses["400"] += 1
 
     async def refused(self) -> None:
-        """Asks for what there is not, or too much of it."""
+        """Sends invalid requests."""
         expected, _ = self.choose()
         good = self.body(expected, SHORT)
         refusals: list[tuple[str, Any, int]] = [
@@ -395,7 +395,7 @@ class Client:
         await self.ask(path, body, status)
 
     async def oversize(self) -> None:
-        """A body that is too long, sent whole."""
+        """Sends a body that is too long."""
         await self.ask("/v1/completions", b" " * (2 * MIB), 413)
 
 

@@ -1,4 +1,4 @@
-"""The whole course: load, the engine's end, SIGTERM; and what came of it."""
+"""The whole test: load, the end of the engine's process, SIGTERM; and the results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from layerbridge.serving.bridges import names
 
 
 async def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
+    """Runs the test and returns its results."""
     model, expected = library(arguments.run, arguments.questions)
-    say(f"{len(expected)} questions whose answers are unlike")
-    words = [arguments.run, "--engine", arguments.engine, "--dtype", "float32"]
-    words += ["--timeout", str(TIMEOUT_S), "--drain", str(DRAIN_S), *arguments.serve]
+    say(f"{len(expected)} questions with different answers")
+    serve_arguments = [arguments.run, "--engine", arguments.engine, "--dtype", "float32"]
+    serve_arguments += ["--timeout", str(TIMEOUT_S), "--drain", str(DRAIN_S), *arguments.serve]
     seconds = 60 * arguments.minutes
-    async with Server(words, arguments.python) as server:
+    async with Server(serve_arguments, arguments.python) as server:
         work = Soak(server, model, expected)
         memory = await work.load(seconds, arguments.concurrency)
         tokens, load_kinds = work.tally.tokens, sum(work.tally.kinds.values())
@@ -58,14 +58,14 @@ async def soak(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parser(about: str = "") -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description=about)
-    made.add_argument("run", help="a trained bridge: its folder or hub id")
-    made.add_argument("--engine", default="torch", choices=("torch", "vllm"))
-    made.add_argument("--python", default=sys.executable, help="an interpreter with the engine")
-    made.add_argument("--minutes", type=float, default=10.0)
-    made.add_argument("--concurrency", type=int, default=64)
-    made.add_argument("--questions", type=int, default=48, help="texts whose answers are known")
-    made.add_argument("--no-crash", action="store_true", help="leave the engine's process alone")
-    made.add_argument("serve", nargs="*", help="after --: arguments of `layerbridge serve`")
-    return made
+    """Returns the parser of the command line."""
+    result = argparse.ArgumentParser(description=about)
+    result.add_argument("run", help="a trained bridge: its folder or hub id")
+    result.add_argument("--engine", default="torch", choices=("torch", "vllm"))
+    result.add_argument("--python", default=sys.executable, help="an interpreter with the engine")
+    result.add_argument("--minutes", type=float, default=10.0)
+    result.add_argument("--concurrency", type=int, default=64)
+    result.add_argument("--questions", type=int, default=48, help="texts with known answers")
+    result.add_argument("--no-crash", action="store_true", help="do not kill the engine's process")
+    result.add_argument("serve", nargs="*", help="after --: arguments of `layerbridge serve`")
+    return result

@@ -1,4 +1,4 @@
-"""Questions, and what the library answers to them, computed before the server is asked."""
+"""Questions and the library's answers, computed before the load starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from layerbridge.serving.bridges import Bridges
 
 SHORT, LONG = 6, 48
 BATCH = 16
-# Logits nearer to each other than that may change places with the batch that they are computed in.
+# Closer logits may change their order with the batch in which they are computed.
 UNDECIDED = 0.02
 OPTIONS = ["country", "currency", "time zone", "a language"]
 INSTRUCTIONS = (None, " is the", " The code word is violet. The", " Seven green boats, and")
@@ -24,7 +24,7 @@ INSTRUCTIONS = (None, " is the", " The code word is violet. The", " Seven green 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the library answers to a text, token by token."""
+    """The library's answer to a text, token by token."""
 
     text: str
     instruction: str | None
@@ -35,20 +35,20 @@ class Expected:
 
     @property
     def most(self) -> int:
-        """How many tokens are certain."""
+        """Returns the number of certain tokens."""
         return len(self.prefixes) - 1
 
 
 def library(run: str, count: int) -> tuple[str, list[Expected]]:
-    """The bridge's name, and so many questions at least, no two of which are answered alike."""
-    transformers.utils.logging.set_verbosity_error()  # it warns of an end token that there is not
+    """Returns the bridge's name and questions with different answers, about ``count`` or more."""
+    transformers.utils.logging.set_verbosity_error()  # it warns of the impossible EOS token
     bridges = Bridges.load([run], LoadOptions("float32"))
     ((name, bridge),) = bridges.items()
-    # As long as the encoder reads, or longer.
+    # At least as long as the encoder's limit.
     long = [("long " * 200 + text)[:19_000] for text in texts(4)]
     long += [(text * 200)[:19_000] for text in texts(2)]
     found: dict[str, Expected] = {}
-    with meter("the library answers") as bar:
+    with meter("computing the expected answers") as bar:
         for turn, instruction in enumerate(INSTRUCTIONS):
             asked = [*(texts(count) if len(found) < count else ()), *(long if turn < 2 else ())]
             for at in range(0, len(asked), BATCH):
@@ -63,7 +63,7 @@ def library(run: str, count: int) -> tuple[str, list[Expected]]:
 def answers(
     bridge: LayerBridge, asked: Sequence[str], instruction: str | None
 ) -> Iterator[Expected]:
-    """What the library says to each, as far as it was decided."""
+    """Yields the library's answer to each text, up to the first near-tie."""
     language_model = bridge.language_model
     stops, tokenizer = set(language_model.stop_token_ids()), language_model.tokenizer
     written = bridge.generate(

@@ -1,4 +1,4 @@
-"""The memory of a server and of what it started, as Linux tells it, and whether it grows."""
+"""Memory of a server and its child processes, as Linux reports it, and whether it grows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# Parts of the time after which there is a rest; until the first of them memory may grow. The last
-# rest is at the end.
+# Fractions of the time after which the load pauses. Memory may grow until the first pause. The last
+# pause is at the end.
 RESTS = (0.25, 0.625)
 WINDOWS = 4
 FLAT = 0.03
 
 
 def children(pid: int) -> list[int]:
-    """All processes that this one started, and those they did."""
+    """Returns all child processes, theirs included."""
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
@@ -26,7 +26,7 @@ def children(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Bytes; none if it has gone."""
+    """Returns the resident bytes; 0 if the process has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -35,19 +35,19 @@ def resident(pid: int) -> int:
 
 
 def memory_of(pid: int) -> dict[str, int]:
-    """Bytes of a process and of all that it started, by name and number."""
+    """Returns the bytes of a process and its children, by name and number."""
     return {f"{name_of(one)} {one}": resident(one) for one in (pid, *children(pid))}
 
 
 def name_of(pid: int) -> str:
-    """As the process calls itself."""
+    """Returns the name of a process."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return "gone"
 
 
 def engine_of(pid: int) -> int:
-    """The process of vLLM's core; whichever is the largest if none is called so."""
+    """Returns vLLM's core process, or the largest child process if there is none."""
     found = children(pid)
     for child in found:
         with suppress(OSError):
@@ -59,14 +59,14 @@ def engine_of(pid: int) -> int:
 def flatness(
     at_rest: Sequence[dict[str, int]], under_load: Sequence[tuple[float, dict[str, int]]]
 ) -> dict[str, Any]:
-    """Whether memory grows.
+    """Tells whether memory grows.
 
-    What is in use depends on what is being answered. So a leak shows at rest, when every question
-    has been answered and none is asked: the last rest over the first, which comes after a warm-up.
+    The memory in use depends on the running requests, so a leak shows when none are running: in the
+    last pause compared with the first, which comes after a warm-up.
 
     Args:
-        at_rest: bytes by process, at each rest.
-        under_load: seconds since the start, and the same.
+        at_rest: bytes by process, in each pause.
+        under_load: seconds since the start, and bytes by process.
     """
     totals = [sum(found.values()) for found in at_rest]
     growth = totals[-1] / totals[0] - 1 if len(totals) > 1 and totals[0] else None

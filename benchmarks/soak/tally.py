@@ -1,28 +1,28 @@
-"""What was seen, and what is wrong with it."""
+"""Counts of replies and failures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-TOLD_FAILURES = 20
+LISTED_FAILURES = 20
 
 
 class DrainingError(Exception):
-    """The server told that it is about to stop, as it should."""
+    """The server refused a request because it is shutting down, as it should."""
 
 
 class LeftError(Exception):
-    """This client leaves, as it meant to."""
+    """The client disconnected on purpose."""
 
 
 class WrongError(Exception):
-    """A reply is not what it should be."""
+    """A reply is wrong."""
 
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """Counts of replies by kind and status, and the first failures."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class Tally:
     tokens: int = 0
 
     def fail(self, what: str, detail: str) -> None:
-        """Counts something that must not be."""
+        """Counts a failure."""
         self.counts[what] += 1
-        if len(self.failures) < TOLD_FAILURES:
+        if len(self.failures) < LISTED_FAILURES:
             self.failures.append(f"{what}: {detail}"[:600])

@@ -1,4 +1,4 @@
-"""The server under load, when its engine dies, and when it is told to stop."""
+"""The server under load, when its engine dies, and when it gets SIGTERM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REST_S = 3.0
 
 
 class Soak:
-    """The server under load, and what it did.
+    """A server, and the load on it.
 
     Args:
         server: running.
@@ -48,7 +48,7 @@ class Soak:
         self.may_ask.set()
 
     async def load(self, seconds: float, concurrency: int) -> dict[str, Any]:
-        """Asks for so long, rests not counted; then the clients stop. What memory did."""
+        """Loads the server for so many seconds, pauses not counted; returns the use of memory."""
         pid = self.server.process.pid
         sizes: list[tuple[float, dict[str, int]]] = []
         at_rest: list[dict[str, int]] = []
@@ -69,7 +69,7 @@ class Soak:
                 note = f"{sum(self.tally.kinds.values())} replies · {len(self.tally.failures)} bad"
                 bar.update(int(passed), math.ceil(seconds), note)
                 if self.server.process.returncode is not None:
-                    self.tally.fail("server_errors", f"it died: {self.server.errors()}")
+                    self.tally.fail("server_errors", f"the server exited: {self.server.errors()}")
                     break
         self.is_over = True
         await asyncio.gather(*clients)
@@ -78,7 +78,7 @@ class Soak:
         return flatness(at_rest, sizes)
 
     async def _rest(self) -> dict[str, int]:
-        """Nobody asks until all are answered and the server has come to rest; its memory then."""
+        """Pauses until the server is idle, and returns its memory then."""
         self.may_ask.clear()
         while self.in_flight:
             await asyncio.sleep(0.1)
@@ -88,7 +88,7 @@ class Soak:
         return found
 
     async def crash(self) -> dict[str, Any]:
-        """Kills the engine's process."""
+        """Kills the engine's process and waits for the server to answer again."""
         victim = engine_of(self.server.process.pid)
         helpers = children(victim)
         say("killing the engine's process …")
@@ -105,7 +105,7 @@ class Soak:
         await asyncio.sleep(0.3)
         killed = time.monotonic()
         os.kill(victim, signal.SIGKILL)
-        told = await asyncio.gather(*running)
+        ended = await asyncio.gather(*running)
         refused: list[Reply] = []
         statuses: Counter[str] = Counter()
         while time.monotonic() - killed < RESTART_S:
@@ -127,7 +127,7 @@ class Soak:
                 self.tally.fail("wrong", f"after the crash: {error}")
         client.connection.close()
         return {
-            "running": [_ended(reply) for reply in told],
+            "running": [_ended(reply) for reply in ended],
             "statuses": dict(statuses),
             "retry_after": all("retry-after" in r.headers for r in refused) and bool(refused),
             "answers_again": statuses["200"] == 1,
@@ -136,7 +136,7 @@ class Soak:
         }
 
     async def drain(self, concurrency: int, after_s: float) -> dict[str, Any]:
-        """SIGTERM under full load."""
+        """Sends SIGTERM under full load."""
         clients = [asyncio.create_task(Client(self, 1000 + n).run()) for n in range(concurrency)]
         await asyncio.sleep(after_s)
         answered, running = sum(self.tally.kinds.values()), self.in_flight

@@ -5,14 +5,15 @@ import pickle
 
 import pytest
 
-from layerbridge.benchmarking import fusion, memory, roofline
+from layerbridge.benchmarking import fusion, memory, roofline, train
 
 TINY = ("--encoder", "shape:tiny-encoder", "--language-model", "shape:tiny-lm", "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
-def _small_matrices(monkeypatch):
+def _small(monkeypatch):
     monkeypatch.setitem(roofline.MATRIX, "cpu", 64)
+    monkeypatch.setattr(train, "GROUP", 4)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_streams_without_an_end_and_errors_are_noticed(soak, client):
         return soak.client.Reply(200, {}, 0.0, events=[(0.0, one) for one in data])
 
     assert client.choices(stream(chunk, b"[DONE]"), 1) == ["a"]
-    with pytest.raises(soak.tally.WrongError, match="came twice"):
+    with pytest.raises(soak.tally.WrongError, match="duplicate id"):
         client.choices(stream(chunk, b"[DONE]"), 1)
     with pytest.raises(soak.client.LostError):
         client.choices(stream(chunk), 1)

@@ -6,6 +6,7 @@ Legend: L layers, N tokens, E encoder width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,8 +97,9 @@ def run(case: FusionCase, repeat: int = 5, progress: Progress | None = None) -> 
 
     Returns:
         ``speedup_forward``, ``speedup_train``, ``max_difference`` (of outputs), ``memory_ratio``
-        (ours over the reference's, forward and backward, beyond the states), and what they are
-        computed from.
+        (ours over the reference's, forward and backward, beyond the states), ``over_floor`` (our
+        forward over two reads of the states and one FFN per token), and what they are computed
+        from.
     """
     states, modules = case.states(), case.modules()
     outputs = {name: forward(module, states).float() for name, module in modules.items()}
@@ -110,6 +112,7 @@ def run(case: FusionCase, repeat: int = 5, progress: Progress | None = None) -> 
         )
         for call in (forward, train)
     }
+    floor = interleave({"floor": _floor(case, states)}, repeat, device=case.device)["floor"]
     del modules, states
     memory = {name: in_fresh_process(extra_bytes, case, name) for name in outputs}
     return {
@@ -118,11 +121,27 @@ def run(case: FusionCase, repeat: int = 5, progress: Progress | None = None) -> 
         "max_difference": (outputs[REFERENCE] - outputs[OURS]).abs().max().item(),
         # None where the reference needs no page beyond what it had.
         "memory_ratio": memory[OURS] / memory[REFERENCE] if memory[REFERENCE] else None,
+        "over_floor": timings[forward][OURS].median / floor.median,
+        "floor_s": floor.to_dict(),
         "case": vars(case),
         "forward_s": to_dicts(timings[forward]),
         "train_s": to_dicts(timings[train]),
         "extra_bytes": memory,
     }
+
+
+def _floor(case: FusionCase, states: HiddenStates) -> Callable[[], None]:
+    """Returns the least possible work: two reads of all states and one FFN per token."""
+    dtype = resolve_dtype(case.dtype)
+    wide = torch.randn(case.width, 2048, device=case.device).to(dtype)
+    narrow = torch.randn(2048, case.width, device=case.device).to(dtype)
+
+    def floor() -> None:
+        for layer in states.layers * 2:
+            layer.sum(dtype=torch.float32)
+        (states.layers[0] @ wide).relu_() @ narrow
+
+    return floor
 
 
 def extra_bytes(case: FusionCase, name: str) -> int:
