@@ -1,4 +1,4 @@
-"""Results of a small task, as every test of the report reads them."""
+"""Results of a small task, for all tests of the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BRIDGE = {"encoder": "zoo:multilingual-e5-small", "fusion": "x"}
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_draws():
-    """Intervals of averages are the comparison's own tests' business."""
+    """Fewer bootstrap draws: the intervals are tested with the comparison."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("layerbridge.report.contents.compare", partial(compare, draws=100))
         yield
@@ -27,7 +27,7 @@ def _few_draws():
 
 @pytest.fixture(scope="session")
 def result():
-    """Keywords → a result; each language's number is how many of 20 answers are right."""
+    """Makes a result from the number of correct answers, of 20, in each language."""
 
     def make(method="last", seed=0, protocol="score", bridge=True, weights=None, **right):
         languages = {
@@ -55,7 +55,7 @@ def result():
 
 @pytest.fixture(scope="session")
 def results(result):
-    """A floor, a bridge to compare with, and two seeds of another one."""
+    """A baseline, a bridge to compare with, and two seeds of another one."""
     varied = {"en": [0.2, 0.8], "si": [0.4, 0.6], "sw": [0.3, 0.7]}
     return [
         result("token-softmax", 0, en=16, si=12, sw=11, weights=varied),
@@ -67,7 +67,7 @@ def results(result):
 
 @pytest.fixture(scope="session")
 def runs(results, tmp_path_factory):
-    """A folder with these results, and one run's recipe and log of weights; to be read only."""
+    """A folder with these results, and the recipe and weight log of a run; read-only."""
     folder = tmp_path_factory.mktemp("report") / "runs"
     for number, made in enumerate(results):
         made.write(folder / "results" / f"{number}.json")

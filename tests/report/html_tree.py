@@ -1,4 +1,4 @@
-"""A page as a tree, by Python's own parser: what is in it, and that nothing is left open."""
+"""An HTML page as a tree, which checks that every element is closed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Element:
     children: list[Element | str] = field(default_factory=list)
 
     def iter(self):
-        """The element and all below it, in the page's order."""
+        """The element and all its descendants, in document order."""
         yield self
         for child in self.children:
             if isinstance(child, Element):
@@ -34,7 +34,7 @@ class Element:
 
     @property
     def text(self) -> str:
-        """Its text, blanks folded."""
+        """Its text, with whitespace collapsed."""
         return " ".join(self._raw().split())
 
     def _raw(self) -> str:

@@ -1,4 +1,4 @@
-"""The report as a browser lays it out, at a telephone's width and at a desk's."""
+"""The report as a browser lays it out, on a phone and on a desktop."""
 
 import html
 import json
@@ -20,18 +20,18 @@ FLAGS = (
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-# Frames of so many pixels: a window of a headless browser cannot be as narrow as a telephone.
+# Of frames, in pixels: the window of a headless browser cannot be as narrow as a phone.
 WIDTHS = (360, 1200)
 MEASURE = """
 addEventListener("load", () => {
-  const told = {};
+  const measured = {};
   for (const frame of document.querySelectorAll("iframe")) {
     const page = frame.contentDocument;
     const size = (element) => {
       const box = element.getBoundingClientRect();
       return [Math.round(box.width), Math.round(box.height)];
     };
-    told[frame.width] = {
+    measured[frame.width] = {
       scroll: page.documentElement.scrollWidth,
       paper: getComputedStyle(page.body).backgroundColor,
       themed: !page.getElementById("theme").hidden,
@@ -42,16 +42,16 @@ addEventListener("load", () => {
       tables: [...page.querySelectorAll(".scroll")].map(size),
     };
   }
-  document.body.dataset.told = JSON.stringify(told);
+  document.body.dataset.measured = JSON.stringify(measured);
 });
 """
 
 
-def browse(tmp_path, page, *words):
+def browse(tmp_path, page, *flags):
     profile = tmp_path / "profile"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *words, page.as_uri()]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return said.stdout
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
 
 
 def test_every_figure_has_a_size_and_no_page_scrolls_sideways(written, tmp_path):
@@ -60,17 +60,17 @@ def test_every_figure_has_a_size_and_no_page_scrolls_sideways(written, tmp_path)
     outer = tmp_path / "outer.html"
     outer.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script>", encoding="utf-8")
     dom = browse(tmp_path, outer, "--dump-dom")
-    told = json.loads(html.unescape(re.search(r'data-told="([^"]*)"', dom)[1]))
+    measured = json.loads(html.unescape(re.search(r'data-measured="([^"]*)"', dom)[1]))
     expected = [f.attributes["id"] for f in tree(written.read_text("utf-8")).all("figure")]
     for width in WIDTHS:
-        seen = told[str(width)]
+        seen = measured[str(width)]
         assert seen["scroll"] <= width, f"at {width} pixels"
         assert seen["paper"] == "rgb(255, 255, 255)"
         assert seen["themed"], "the page's own script did not run"
         assert list(seen["figures"]) == expected
         for name, sizes in seen["figures"].items():
             shown = [size for size in sizes if size[0]]
-            # A picture is there once, wide or narrow.
+            # One of the two drawings is visible.
             assert len(shown) == 1, name
             assert min(shown[0]) > 80, name
             if not name.startswith("tokens"):
@@ -81,12 +81,12 @@ def test_every_figure_has_a_size_and_no_page_scrolls_sideways(written, tmp_path)
 def test_it_is_dark_where_the_browser_is(written, tmp_path):
     from PIL import Image
 
-    picture = tmp_path / "picture.png"
+    screenshot = tmp_path / "page.png"
     setting = "--blink-settings=preferredColorScheme=0"
-    browse(tmp_path, written, setting, "--window-size=900,1200", f"--screenshot={picture}")
-    with Image.open(picture) as image:
+    browse(tmp_path, written, setting, "--window-size=900,1200", f"--screenshot={screenshot}")
+    with Image.open(screenshot) as image:
         pixels = image.convert("L")
         assert pixels.getpixel((2, 2)) < 50
-        # The words stand out from what is behind them.
+        # The text has contrast.
         low, high = pixels.getextrema()
         assert high - low > 150

@@ -17,7 +17,7 @@ from layerbridge.report.page import render
 from layerbridge.report.plots import style
 from layerbridge.report.tables import accuracy_table
 
-# What a page of ours is made of; whatever else turns up was smuggled in.
+# The elements of our pages; any other was injected.
 HTML = {
     *("html", "head", "meta", "link", "title", "style", "body", "script", "header", "main"),
     *("footer", "nav", "section", "div", "span", "p", "h1", "h2", "h3", "ul", "li", "a", "button"),
@@ -102,7 +102,7 @@ def test_the_numbers_are_the_results(page, results):
     table = page.id("accuracy-table")
     (table,) = [t for t in page.all("table") if table in t.iter()]
     rows = rows_of(table)
-    # Floors first, then what is compared with, then the rest.
+    # Baselines first, then the method compared with, then the rest.
     assert rows[0] == ["language", "tf-idf seeds 1", "last seeds 1", "token-softmax seeds 2"]
     assert rows[2][0] == "Sinhala si, Sinhala"
     low, high = results[3].languages["si"].interval
@@ -141,7 +141,7 @@ def test_what_is_significant_is_marked(tmp_path, result, undrawn):
     assert "▲" not in "".join(row[1] for row in rows)
 
 
-def test_every_result_for_itself(page, results):
+def test_a_row_for_every_result(page, results):
     caption = page.id("results-table")
     (table,) = [t for t in page.all("table") if caption in t.iter()]
     rows = rows_of(table)
@@ -166,7 +166,7 @@ def test_weights_and_tokens(page):
         assert re.fullmatch(r"background: #[0-9a-f]{6}", cell.attributes["style"])
 
 
-def test_what_it_was_made_with(page, runs):
+def test_settings_versions_and_commands(page, runs):
     text = page.text
     for words in (
         "encoder: zoo:x task: names # <b>",
@@ -193,7 +193,7 @@ def test_the_summary_counts_seeds(page):
     assert "token-softmax 2 of 2 (0.70)" in text
 
 
-# Nothing from outside, and nothing from inside that is more than text
+# Nothing is fetched, and text stays text
 
 
 def test_nothing_is_fetched(page, written):
@@ -212,7 +212,7 @@ def test_nothing_is_fetched(page, written):
         pytest.fail(f"the style sheet loads {url}")
 
 
-def test_the_browser_is_told_to_fetch_nothing(page):
+def test_the_content_security_policy(page):
     (policy,) = [
         m.attributes["content"] for m in page.all("meta")
         if m.attributes.get("http-equiv") == "Content-Security-Policy"
@@ -239,11 +239,11 @@ HOSTILE = [
 ]
 
 
-def test_words_of_a_result_file_stay_words(tmp_path, sentence):
+def test_text_of_a_result_file_stays_text(tmp_path, sentence):
     codes = ["si", HOSTILE[0], HOSTILE[1], HOSTILE[5]]
     folder = tmp_path / "runs"
     folder.mkdir()
-    # Few methods, since each takes its time to compare; every word is in one of them.
+    # Few methods, since comparing is slow; every word is in one of them.
     methods = ["last", "".join(HOSTILE[:4]), "".join(HOSTILE[4:8]), "".join(HOSTILE[8:])]
     for number, method in enumerate(methods):
         entry = {
@@ -291,7 +291,7 @@ def test_a_task_in_the_title(result, undrawn):
     assert page.all("h1")[0].text == "<b>\ufffd\ufffd: 1 method in 1 language"
 
 
-def test_a_language_that_is_no_text(tmp_path, result):
+def test_a_language_code_that_is_not_printable(tmp_path, result):
     made = result("last", si=3)
     entry = made.languages["si"]
     document = {
@@ -356,16 +356,16 @@ def test_another_method_to_compare_with(runs, tmp_path, undrawn):
     assert "--against token-softmax --title '<Mine>'" in page.text
 
 
-def test_a_method_that_is_not_there_is_compared_with_nothing(runs, tmp_path, undrawn):
+def test_nothing_is_compared_with_an_absent_method(runs, tmp_path, undrawn):
     page = tree(report.write(runs, tmp_path / "r.html", against="absent").read_text("utf-8"))
     assert not [h for h in page.all("h2") if h.text.startswith("Gain")]
 
 
-def test_floors_that_were_run_beside_every_seed_count_once(tmp_path, result, undrawn):
+def test_baselines_that_were_run_with_every_seed_count_once(tmp_path, result, undrawn):
     for seed in (0, 1):
         result("last", seed, en=10 + seed, si=5).write(tmp_path / f"{seed}" / "last.json")
-        floor = result("tf-idf", 0, "classifier", False, en=8, si=4)
-        Result(**{**vars(floor), "created": f"{seed}"}).write(tmp_path / f"{seed}" / "floor.json")
+        baseline = result("tf-idf", 0, "classifier", False, en=8, si=4)
+        Result(**{**vars(baseline), "created": f"{seed}"}).write(tmp_path / f"{seed}" / "b.json")
     page = tree(report.write(tmp_path, tmp_path / "r.html").read_text("utf-8"))
     assert "last seeds 2" in page.text
     assert "tf-idf seeds 1" in page.text
@@ -374,7 +374,7 @@ def test_floors_that_were_run_beside_every_seed_count_once(tmp_path, result, und
 # Files
 
 
-def test_paths_that_are_no_page(runs, tmp_path):
+def test_paths_that_are_not_pages(runs, tmp_path):
     with pytest.raises(OutputError) as error:
         report.write(runs, tmp_path / "report.pdf")
     assert str(error.value) == (
@@ -396,7 +396,7 @@ def test_results_that_cannot_be_shown_together(runs, result, tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_damaged_log_is_told(results, tmp_path):
+def test_a_damaged_log_is_reported(results, tmp_path):
     results[0].write(tmp_path / "run" / "results" / "a.json")
     (tmp_path / "run" / "layer-weights.jsonl").write_text("{\n")
     with pytest.raises(ResultError, match=r"layer-weights.jsonl is damaged \(line 1\)"):

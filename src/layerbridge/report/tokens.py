@@ -11,13 +11,7 @@ if TYPE_CHECKING:
 
 
 class TokenCell(NamedTuple):
-    """The weight of one layer for one token.
-
-    Attributes:
-        percent: the weight.
-        color: background color of the cell, ``#RRGGBB``.
-        dark: whether that color is dark.
-    """
+    """The weight of one layer for one token, and the color of its cell, ``#RRGGBB``."""
 
     percent: str
     color: str
@@ -25,13 +19,7 @@ class TokenCell(NamedTuple):
 
 
 class TokenMap(NamedTuple):
-    """The layer weights of one text.
-
-    Attributes:
-        title: of the text.
-        layers: their numbers.
-        rows: each token with its cells, the first layer first.
-    """
+    """The layer weights of one text: each token with its cells, the first layer first."""
 
     title: str
     layers: range

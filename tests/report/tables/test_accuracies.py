@@ -127,9 +127,9 @@ def test_a_row_for_every_seed():
 
 
 def test_an_untrained_baseline_is_one_row_beside_every_seed():
-    floors = [replace(result("floor", protocol="classifier", si=1, ta=1), run=r) for r in "abc"]
-    table = accuracy_table([*floors, *SEEDS])
-    assert [row.labels for row in table.rows] == [("floor", "1"), ("last", "2"), ("other", "1")]
+    baselines = [replace(result("tf-idf", protocol="classifier", si=1, ta=1), run=r) for r in "abc"]
+    table = accuracy_table([*baselines, *SEEDS])
+    assert [row.labels for row in table.rows] == [("tf-idf", "1"), ("last", "2"), ("other", "1")]
     assert table.rows[0].cells[0] == Cell(0.1, *wilson(1, 10))
 
 
@@ -236,10 +236,10 @@ def test_different_settings_are_refused(name, other):
 
 
 def test_a_classifier_stands_beside_one_protocol_not_two():
-    floor = result("floor", protocol="classifier", si=1)
-    accuracy_table([floor, result(si=1), floor])
-    accuracy_table([result(si=1), floor, result(seed=1, si=1)])
-    assert "protocol" in refusal(floor, result(si=1), result("b", protocol="generate", si=1))
+    baseline = result("tf-idf", protocol="classifier", si=1)
+    accuracy_table([baseline, result(si=1), baseline])
+    accuracy_table([result(si=1), baseline, result(seed=1, si=1)])
+    assert "protocol" in refusal(baseline, result(si=1), result("b", protocol="generate", si=1))
 
 
 def test_different_rows_are_refused():
