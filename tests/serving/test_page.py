@@ -292,7 +292,7 @@ def test_an_answer_streams_in_beside_its_map(visit, server):
     seen = [text for text in page.evaluate("seen") if text]
     assert seen[0] == "curr"
     assert len(seen) >= 4
-    assert page.inner_text("#reply-note") == "Cut at 64 tokens; Settings allow more."
+    assert page.inner_text("#reply-note") == "Stopped at 64 tokens; raise the limit in Settings."
     assert page.inner_text("#status") == "Answer: currency – währung €"
     asked = dict(server.asked)
     assert asked["/v1/completions"] == {
@@ -360,10 +360,10 @@ def test_choosing_shows_bars(visit, server):
 
 def test_options_of_ones_own(visit, server):
     page = visit("#bridge=reviews")
-    assert "no words of its own" in page.inner_text("#options-note")
+    assert "no default options" in page.inner_text("#options-note")
     page.fill("#text", "good")
     page.click("#choose")
-    assert "two options" in page.inner_text("#problem-text")
+    assert "at least two options" in page.inner_text("#problem-text")
     assert page.evaluate("document.activeElement.id") == "options"
     assert not server.asked
     page.fill("#options", "good, bad، 坏，good")
@@ -470,7 +470,7 @@ def test_a_bridge_that_weighs_all_tokens_alike_says_so(visit):
     page.click("#choose")
     page.wait_for_selector("#layers-panel:visible")
     settle(page)
-    assert "alike for every token" in page.inner_text("#map-note")
+    assert "the same weights for every token" in page.inner_text("#map-note")
     assert page.locator("#map tfoot").count() == 0
 
 
@@ -514,7 +514,7 @@ def test_an_answer_that_breaks_off(visit, server):
     page.wait_for_selector("#problem-text:not(:empty)")
     assert page.inner_text("#problem-text") == "The engine went down."
     assert page.inner_text("#reply") == "currency – währung €"
-    assert page.inner_text("#reply-note") == "Broken off here."
+    assert page.inner_text("#reply-note") == "Interrupted here."
 
 
 def test_a_server_that_is_gone(visit, server):

@@ -1,9 +1,9 @@
-// What the server is asked. It knows no element of the page.
+// Requests to the server. Knows nothing of the page's elements.
 
 const KEY = "layerbridge-key";
 
-/** The server said no, or said nothing. `retry` is a whole number of seconds, or null. */
-export class Refusal extends Error {
+/** An error response, or none at all (status 0). `retry`: whole seconds, or null. */
+export class ApiError extends Error {
   constructor(message, { status = 0, retry = null } = {}) {
     super(message);
     this.status = status;
@@ -16,7 +16,7 @@ export function useKey(key) {
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
-    // Storage is off: the key lasts as long as the page.
+    // Storage is disabled: the key lasts as long as the page.
   }
 }
 
@@ -30,8 +30,8 @@ try {
 /** The bridges: [{id, layerbridge: {fusion, encoder, …}}]. */
 export async function bridges(signal) {
   const reply = await send("v1/models", null, signal);
-  const said = await json(reply);
-  return Array.isArray(said.data) ? said.data : [];
+  const result = await json(reply);
+  return Array.isArray(result.data) ? result.data : [];
 }
 
 export async function classify(request, signal) {
@@ -42,20 +42,20 @@ export async function layerWeights(request, signal) {
   return json(await send("v1/layer_weights", request, signal));
 }
 
-/** The answer piece by piece: yields {text, reason}, where reason is null until the end. */
+/** Streams the answer: yields {text, reason}, where reason is null until the end. */
 export async function* complete(request, signal) {
   const reply = await send("v1/completions", { ...request, stream: true }, signal);
   let ended = false;
   for await (const data of events(reply, signal)) {
     if (data === "[DONE]") return;
-    const said = parsed(data);
-    if (said.error) throw new Refusal(message(said) ?? "The server broke off the answer.");
-    const choice = said.choices?.[0];
+    const result = parsed(data);
+    if (result.error) throw new ApiError(message(result) ?? "The server aborted the answer.");
+    const choice = result.choices?.[0];
     if (!choice) continue;
     ended ||= Boolean(choice.finish_reason);
     yield { text: choice.text ?? "", reason: choice.finish_reason ?? null };
   }
-  if (!ended) throw new Refusal("The connection broke off in the middle of the answer.");
+  if (!ended) throw new ApiError("The connection was lost during the answer.");
 }
 
 /** The `data:` lines of a stream of server-sent events. */
@@ -73,8 +73,8 @@ async function* events(reply, signal) {
       if (done) return;
     }
   } catch (error) {
-    if (signal?.aborted || error instanceof Refusal) throw error;
-    throw new Refusal("The connection broke off in the middle of the answer.");
+    if (signal?.aborted || error instanceof ApiError) throw error;
+    throw new ApiError("The connection was lost during the answer.");
   } finally {
     reader.cancel().catch(() => {});
   }
@@ -95,20 +95,20 @@ async function send(path, body, signal) {
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refusal("The server cannot be reached. Is it still running?");
+    throw new ApiError("The server cannot be reached. Is it still running?");
   }
   if (reply.ok) return reply;
-  const said = parsed(await reply.text().catch(() => ""));
-  throw new Refusal(message(said) ?? `The server replied with status ${reply.status}.`, {
+  const result = parsed(await reply.text().catch(() => ""));
+  throw new ApiError(message(result) ?? `The server replied with status ${reply.status}.`, {
     status: reply.status,
     retry: seconds(reply.headers.get("Retry-After")),
   });
 }
 
 async function json(reply) {
-  const said = parsed(await reply.text());
-  if (said.error) throw new Refusal(message(said) ?? "The server could not answer.");
-  return said;
+  const result = parsed(await reply.text());
+  if (result.error) throw new ApiError(message(result) ?? "The server could not answer.");
+  return result;
 }
 
 function parsed(text) {
@@ -119,9 +119,9 @@ function parsed(text) {
   }
 }
 
-function message(said) {
-  const told = said.error?.message;
-  return typeof told === "string" && told ? told : null;
+function message(result) {
+  const text = result.error?.message;
+  return typeof text === "string" && text ? text : null;
 }
 
 /** Seconds of a Retry-After header, which holds a number or a date. */

@@ -1,15 +1,15 @@
-// The map: a row a token, a column a layer, the weight as a colour. One tab stop; arrows move in it.
+// The map: tokens × layers, weights as colors. One tab stop; arrow keys move inside.
 
 import { readable } from "./tokens.js";
 
-const HINT = "Point at a square, or move through the map with the arrow keys.";
+const HINT = "Point at a cell, or use the arrow keys.";
 
-/** Fills `place` with the map of what /v1/layer_weights said. */
+/** Fills `place` with the map of a /v1/layer_weights response. */
 export function showMap(place, { tokens, layers, weights }) {
   const words = readable(tokens);
   const highest = Math.max(...weights.flat(), Number.MIN_VALUE);
   const alike = weights.length > 1 && weights.every((row) => same(row, weights[0]));
-  // Where every row is the same, the average says nothing new.
+  // If all rows are equal, so is their average.
   const average = weights.length > 1 && !alike ? mean(weights) : null;
 
   const grid = element("table", { role: "grid" });
@@ -19,7 +19,7 @@ export function showMap(place, { tokens, layers, weights }) {
   if (average) grid.append(foot(layers, average, highest));
 
   const readout = element("p", { className: "readout", textContent: HINT });
-  // What it says is the focused cell's own name; twice would be once too much.
+  // Screen readers already read the focused cell's name.
   readout.setAttribute("aria-hidden", "true");
   const scroll = element("div", { className: "scroll", role: "region" });
   scroll.setAttribute("aria-label", "Map of layer weights");
@@ -29,9 +29,9 @@ export function showMap(place, { tokens, layers, weights }) {
     id: "map-note",
     textContent:
       (layers[0] === 0 ? "Layer 0 is the embeddings. " : "") +
-      (alike ? "This bridge weighs the layers alike for every token. " : "") +
-      `Even shares would be ${percent(1 / layers.length)} a layer. ` +
-      "The ringed square is a row's highest; a gap parts two words.",
+      (alike ? "This bridge uses the same weights for every token. " : "") +
+      `Uniform weights would be ${percent(1 / layers.length)} per layer. ` +
+      "The outlined cell is the row's maximum; gaps separate words.",
   });
   place.replaceChildren(legend(highest), readout, scroll, note);
   moving(grid, readout);
@@ -58,12 +58,12 @@ function head(layers) {
     cell.append(full, String(layer));
     row.append(cell);
   }
-  row.append(header("col", "Most from"));
+  row.append(header("col", "Top layer"));
   thead.append(axis, row);
   return thead;
 }
 
-/** A body for each word, so that a gap parts it from the next. */
+/** One tbody per word, with a gap between words. */
 function bodies(words, layers, weights, highest) {
   const all = [];
   words.forEach((word, index) => {
@@ -75,7 +75,7 @@ function bodies(words, layers, weights, highest) {
 
 function foot(layers, average, highest) {
   const tfoot = element("tfoot");
-  tfoot.append(line(document.createTextNode("on average"), "on average", layers, average, highest));
+  tfoot.append(line(document.createTextNode("average"), "average", layers, average, highest));
   return tfoot;
 }
 
@@ -87,13 +87,13 @@ function line(label, name, layers, weights, highest) {
   const top = weights.indexOf(Math.max(...weights));
   weights.forEach((weight, index) => {
     const cell = element("td", { className: "cell", tabIndex: -1 });
-    // By the square root, as the pictures of a run have it: one layer often has most of the weight.
+    // Square root, as in the plots: one layer often has most of the weight.
     cell.style.setProperty("--share", (100 * Math.sqrt(Math.max(0, weight) / highest)).toFixed(1));
     cell.classList.toggle("top", index === top);
-    const told = `${percent(weight)} from layer ${layers[index]}`;
-    cell.setAttribute("aria-label", `${name}: ${told}`);
+    const description = `${percent(weight)} from layer ${layers[index]}`;
+    cell.setAttribute("aria-label", `${name}: ${description}`);
     cell.dataset.token = name;
-    cell.dataset.told = told;
+    cell.dataset.label = description;
     row.append(cell);
   });
   const most = element("td", { className: "most", tabIndex: -1 });
@@ -104,23 +104,23 @@ function line(label, name, layers, weights, highest) {
     ` ${percent(weights[top])}`,
   );
   most.dataset.token = name;
-  most.dataset.told = `most from layer ${layers[top]}, ${percent(weights[top])}`;
+  most.dataset.label = `top layer ${layers[top]}, ${percent(weights[top])}`;
   row.append(most);
   return row;
 }
 
 function shown({ text, mark }) {
   const piece = element("bdi", { className: mark ? "mark" : "any", textContent: text });
-  // A tokenizer's own sign reads left to right in any text.
+  // Special tokens read left to right in any text.
   piece.dir = mark ? "ltr" : "auto";
   return piece;
 }
 
 function legend(highest) {
   const box = element("div", { className: "legend", role: "img" });
-  box.setAttribute("aria-label", `Colours from 0 % to ${percent(highest)}`);
+  box.setAttribute("aria-label", `Colors from 0 % to ${percent(highest)}`);
   const ticks = element("div", { className: "ticks" });
-  // The middle of the strip is a quarter of the way: colours go by the square root.
+  // The middle of the ramp is a quarter of the maximum: colors follow the square root.
   for (const share of [0, highest / 4, highest]) {
     ticks.append(element("span", { textContent: percent(share) }));
   }
@@ -128,7 +128,7 @@ function legend(highest) {
   return box;
 }
 
-/** Roving tabindex over the cells, and a line that says what one points at. */
+/** Roving tabindex over the cells, and a readout of the current one. */
 function moving(grid, readout) {
   const rows = [...grid.querySelectorAll("tbody tr, tfoot tr")].map((row) => [
     ...row.querySelectorAll("td"),
@@ -151,7 +151,7 @@ function moving(grid, readout) {
     names[y].classList.add("lit");
     const token = element("bdi", { className: "any", textContent: cell.dataset.token });
     token.dir = "auto";
-    const rest = element("span", { textContent: cell.dataset.told });
+    const rest = element("span", { textContent: cell.dataset.label });
     readout.replaceChildren(token, rest);
   };
   const pointed = (event) => {

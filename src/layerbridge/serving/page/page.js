@@ -1,22 +1,22 @@
-// The page: what a person does, and where what the server says is shown.
+// The page: the form, and the panels for the server's responses.
 
-import { Refusal, bridges, classify, complete, layerWeights, useKey } from "./api.js";
+import { ApiError, bridges, classify, complete, layerWeights, useKey } from "./api.js";
 import { EXAMPLES } from "./examples.js";
 import { showMap } from "./heat.js";
 
 const $ = (id) => document.getElementById(id);
 const PANELS = ["answer-panel", "choice-panel", "layers-panel"];
 
-let known = new Map(); // id → what /v1/models says of it
-let running = null; // AbortController of what is under way
-let retry = load; // what "Try again" does
-let last = Promise.resolve(); // of what was asked last
-let answered = ""; // what the panels are about
-let mapped = ""; // what the map is about
-let offered = ""; // the instruction that the page itself wrote
+let known = new Map(); // id → its description from /v1/models
+let running = null; // AbortController of the current run
+let retry = load; // what "Try again" calls
+let last = Promise.resolve(); // of the last run
+let answered = ""; // model and text of the panels
+let mapped = ""; // model and text of the map
+let offered = ""; // the default instruction that the page filled in
 let wanted = new URLSearchParams(location.hash.slice(1)).get("bridge");
 
-// What is asked ----------------------------------------------------------------------------------
+// Requests ----------------------------------------------------------------------------------
 
 async function load() {
   begin();
@@ -30,34 +30,34 @@ async function load() {
   select.replaceChildren(...[...known.keys()].map((id) => new Option(id, id)));
   select.disabled = known.size === 0;
   if (known.has(wanted)) select.value = wanted;
-  if (known.size === 0) fail(new Refusal("The server has no bridge."), load);
+  if (known.size === 0) fail(new ApiError("The server has no bridges."), load);
   showBridge();
 }
 
-/** Answers or chooses, and draws the map of the same text; ends what was under way. */
+/** Answers or chooses and draws the text's map; aborts the previous run. */
 function run(kind) {
-  const asked = read(kind);
-  if (!asked) return;
+  const input = read(kind);
+  if (!input) return;
   stop();
   begin();
   const own = (running = new AbortController());
   busy(true);
-  last = last.then(() => work(kind, asked, own));
+  last = last.then(() => work(kind, input, own));
 }
 
-async function work(kind, asked, own) {
+async function work(kind, input, own) {
   const { signal } = own;
   const tasks = [];
   if (!signal.aborted) {
-    const about = JSON.stringify([asked.model, asked.text]);
+    const about = JSON.stringify([input.model, input.text]);
     if (about !== answered) clear();
     answered = about;
-    tasks.push(kind === "answer" ? answer(asked, signal) : choose(asked, signal));
-    if (mapped !== about) tasks.push(map(asked, about, signal));
+    tasks.push(kind === "answer" ? answer(input, signal) : choose(input, signal));
+    if (mapped !== about) tasks.push(map(input, about, signal));
     reveal();
   }
   const ended = await Promise.allSettled(tasks);
-  if (running !== own) return; // Something newer was asked.
+  if (running !== own) return; // A newer run has started.
   running = null;
   busy(false);
   $("intro").hidden = PANELS.some((panel) => !$(panel).hidden);
@@ -65,7 +65,7 @@ async function work(kind, asked, own) {
   if (wrong && !signal.aborted) fail(wrong, () => run(kind));
 }
 
-async function answer(asked, signal) {
+async function answer(input, signal) {
   const reply = $("reply");
   const panel = $("answer-panel");
   const pieces = [];
@@ -76,25 +76,25 @@ async function answer(asked, signal) {
   note("reply-note", "");
   panel.hidden = false;
   try {
-    const request = { model: asked.model, prompt: asked.text, ...asked.settings };
+    const request = { model: input.model, prompt: input.text, ...input.settings };
     for await (const piece of complete(request, signal)) {
       pieces.push(piece.text);
       reason = piece.reason ?? reason;
-      // Leading spaces are the tokenizer's.
+      // Leading spaces come from the tokenizer.
       reply.textContent = pieces.join("").trimStart();
       reply.classList.toggle("long", reply.textContent.length > 160);
     }
     const text = reply.textContent;
-    if (!text) note("reply-note", "The model had nothing to say.");
+    if (!text) note("reply-note", "The model returned an empty answer.");
     else if (reason === "length") {
-      note("reply-note", `Cut at ${asked.settings.max_tokens} tokens; Settings allow more.`);
+      note("reply-note", `Stopped at ${input.settings.max_tokens} tokens; raise the limit in Settings.`);
     }
-    say(text ? `Answer: ${text}` : "The model had nothing to say.");
+    say(text ? `Answer: ${text}` : "The model returned an empty answer.");
   } catch (error) {
     if (signal.aborted) {
       note("reply-note", pieces.length ? "Stopped here." : "Stopped before the first word.");
       say("Stopped.");
-    } else if (pieces.length) note("reply-note", "Broken off here.");
+    } else if (pieces.length) note("reply-note", "Interrupted here.");
     else panel.hidden = true;
     throw error;
   } finally {
@@ -102,10 +102,10 @@ async function answer(asked, signal) {
   }
 }
 
-async function choose(asked, signal) {
-  const request = { model: asked.model, text: asked.text };
-  if (asked.options) request.options = asked.options;
-  if ("instruction" in asked.settings) request.instruction = asked.settings.instruction;
+async function choose(input, signal) {
+  const request = { model: input.model, text: input.text };
+  if (input.options) request.options = input.options;
+  if ("instruction" in input.settings) request.instruction = input.settings.instruction;
   const panel = $("choice-panel");
   const choice = $("choice");
   choice.replaceChildren();
@@ -113,11 +113,11 @@ async function choose(asked, signal) {
   choice.classList.add("writing");
   panel.hidden = false;
   try {
-    const said = await classify(request, signal);
-    const ranked = [...said.options].sort((a, b) => b.probability - a.probability);
-    choice.textContent = said.choice;
-    $("bars").replaceChildren(...ranked.map((entry) => bar(entry, entry.option === said.choice)));
-    say(`Choice: ${said.choice}`);
+    const result = await classify(request, signal);
+    const ranked = [...result.options].sort((a, b) => b.probability - a.probability);
+    choice.textContent = result.choice;
+    $("bars").replaceChildren(...ranked.map((entry) => bar(entry, entry.option === result.choice)));
+    say(`Choice: ${result.choice}`);
   } catch (error) {
     panel.hidden = true;
     throw error;
@@ -126,10 +126,10 @@ async function choose(asked, signal) {
   }
 }
 
-async function map(asked, about, signal) {
-  const said = await layerWeights({ model: asked.model, text: asked.text }, signal);
-  if (signal.aborted || !said.tokens?.length) return;
-  showMap($("map"), said);
+async function map(input, about, signal) {
+  const result = await layerWeights({ model: input.model, text: input.text }, signal);
+  if (signal.aborted || !result.tokens?.length) return;
+  showMap($("map"), result);
   $("layers-panel").hidden = false;
   mapped = about;
 }
@@ -138,20 +138,20 @@ function stop() {
   running?.abort();
 }
 
-/** What the form says, or null where something is missing; then that is where the focus goes. */
+/** Returns the form's values; null, with the focus on the field, if one is missing. */
 function read(kind) {
   const model = $("bridge").value;
   const text = $("text").value.trim();
   const options = listed($("options").value);
-  if (!model) return missing("bridge", "There is no bridge to ask yet.");
-  if (!text) return missing("text", "Write a text first, or pick a name below.");
+  if (!model) return missing("bridge", "No bridge is loaded yet.");
+  if (!text) return missing("text", "Enter a text first, or pick an example below.");
   if (!$("ask").checkValidity()) {
     $("settings").open = true;
     $("ask").reportValidity();
     return null;
   }
   if (kind === "choose" && options.length < 2 && (options.length || !own().length)) {
-    return missing("options", "Write two options or more, separated by commas.");
+    return missing("options", "Enter at least two options, separated by commas.");
   }
   const settings = {
     max_tokens: $("max-tokens").valueAsNumber,
@@ -174,7 +174,7 @@ const listed = (text) => [...new Set(text.split(/[,،、，]/).map((part) => par
 const own = () => known.get($("bridge").value)?.options ?? [];
 const standard = () => (known.get($("bridge").value)?.instruction ?? "").trim();
 
-// What is shown ----------------------------------------------------------------------------------
+// Display ----------------------------------------------------------------------------------
 
 function showBridge() {
   const about = known.get($("bridge").value);
@@ -203,10 +203,10 @@ function showBridge() {
     !about
       ? ""
       : own().length
-        ? `Left empty: ${own().join(", ")}.`
-        : "This bridge has no words of its own: write two or more to choose from.",
+        ? `If empty: ${own().join(", ")}.`
+        : "This bridge has no default options: enter at least two.",
   );
-  // What a person wrote there stays.
+  // Keep an instruction that was typed.
   if ($("instruction").value.trim() === offered) $("instruction").value = standard();
   offered = standard();
 }
@@ -228,13 +228,13 @@ function bar({ option, probability }, chosen) {
   return item;
 }
 
-/** What is shown is about another text. */
+/** Hides panels that belong to another text. */
 function clear() {
   for (const panel of PANELS) $(panel).hidden = true;
   mapped = "";
 }
 
-/** Brings the results into view where they are not, as on a telephone. */
+/** Scrolls the results into view, as on a phone. */
 function reveal() {
   $("intro").hidden = true;
   const results = $("results");
@@ -245,7 +245,7 @@ function reveal() {
   }
 }
 
-/** No problem is known (any more). */
+/** Clears messages. */
 function begin() {
   say("");
   $("problem-text").textContent = "";
@@ -255,9 +255,9 @@ function begin() {
 
 function fail(error, again) {
   retry = again;
-  const status = error instanceof Refusal ? error.status : -1;
-  let message = error instanceof Refusal ? error.message : "Something went wrong on this page.";
-  if (!(error instanceof Refusal)) console.error(error);
+  const status = error instanceof ApiError ? error.status : -1;
+  let message = error instanceof ApiError ? error.message : "Something went wrong on this page.";
+  if (!(error instanceof ApiError)) console.error(error);
   if (status === 429 || status === 503) {
     const when = error.retry === null ? "shortly" : `in ${error.retry} second${error.retry === 1 ? "" : "s"}`;
     message = `${/[.!?]$/.test(message) ? message : `${message}.`} Try again ${when}.`;
@@ -268,7 +268,7 @@ function fail(error, again) {
     $("key").value = "";
     $("key").focus();
   } else {
-    // Asking the same again helps where the server was at fault or out of reach.
+    // Retrying helps if the server failed or could not be reached.
     $("again").hidden = !(status === 0 || status === 429 || status >= 500);
     $("problem").scrollIntoView({ block: "nearest" });
   }
@@ -289,7 +289,7 @@ function say(text) {
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** "zoo:" says where a model comes from, and a folder is known by its last part. */
+/** Drops a source prefix such as "zoo:", and all but the last part of a folder. */
 function short(name = "") {
   const bare = String(name ?? "").replace(/^\w+:(?!\/\/)/, "");
   return /^([/~.]|[A-Za-z]:\\)/.test(bare) ? bare.split(/[/\\]/).filter(Boolean).at(-1) : bare;
@@ -302,21 +302,22 @@ let writing = 0;
 function writeAddress() {
   clearTimeout(writing);
   writing = setTimeout(() => {
-    const told = new URLSearchParams();
+    const parameters = new URLSearchParams();
     for (const id of ["bridge", "text", "options"]) {
-      if ($(id).value) told.set(id, $(id).value);
+      if ($(id).value) parameters.set(id, $(id).value);
     }
-    history.replaceState(null, "", told.size ? `#${told}` : location.pathname + location.search);
+    const { pathname, search } = location;
+    history.replaceState(null, "", parameters.size ? `#${parameters}` : pathname + search);
   }, 300);
 }
 
 function readAddress() {
-  const told = new URLSearchParams(location.hash.slice(1));
-  if (!["bridge", "text", "options"].some((id) => told.has(id))) return;
-  wanted = told.get("bridge");
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  if (!["bridge", "text", "options"].some((id) => parameters.has(id))) return;
+  wanted = parameters.get("bridge");
   if (known.has(wanted)) $("bridge").value = wanted;
-  setText(told.get("text") ?? "");
-  $("options").value = told.get("options") ?? "";
+  setText(parameters.get("text") ?? "");
+  $("options").value = parameters.get("options") ?? "";
   if (known.size) showBridge();
 }
 
@@ -328,7 +329,7 @@ function setText(text, lang) {
   if (!field.lang) field.removeAttribute("lang");
 }
 
-// Begin ------------------------------------------------------------------------------------------
+// Setup ------------------------------------------------------------------------------------------
 
 for (const example of EXAMPLES) {
   const item = document.createElement("li");
@@ -352,7 +353,7 @@ for (const example of EXAMPLES) {
   $("examples").append(item);
 }
 
-// A map of nothing in particular, for the eye.
+// A decorative map.
 for (let place = 0; place < 60; place += 1) {
   const [row, column] = [Math.floor(place / 12), place % 12];
   const cell = document.createElement("i");

@@ -1,8 +1,8 @@
-// Tokens as a person reads them: pieces of words, not a tokenizer's signs.
+// Tokens in readable form, without the tokenizer's markers.
 
 /**
- * For each token {text, begins, mark}: what to show, whether a word begins with it, and whether it
- * is a sign of the tokenizer's and no text.
+ * Returns {text, begins, mark} per token: the text to show, whether it begins a word, and whether
+ * it is a special token.
  */
 export function readable(tokens) {
   const scheme = schemeOf(tokens);
