@@ -54,10 +54,10 @@ def model_card(
     sections = [
         "Only the bridge is stored here; both models it joins stay as published.",
         f"| | |\n|---|---|\n{rows_of_table}",
-        config.options and f"It answers with one of: {', '.join(config.options)}.",
-        config.template and f"Its encoder texts follow the template `{config.template}`.",
+        f"It answers with one of: {', '.join(config.options)}." if config.options else None,
+        f"Its encoder texts follow the template `{config.template}`." if config.template else None,
         _example("classify" if config.options else "generate_text"),
-        results and f"## Results\n\n{results}",
+        f"## Results\n\n{results}" if results else None,
     ]
     # The hub knows only backbones with a revision.
     base_models = [name for name, revision in backbones if name and revision]
