@@ -1,4 +1,4 @@
-"""The method of DESIGN §1, written as slowly as it reads; it imports nothing of layerbridge.
+"""The method of arXiv 2508.09091, §3, as slow as it reads; it imports nothing of layerbridge.
 
 One text at a time, so there is no padding and no mask; the block of token-softmax runs for each
 token over all its positions; logits are made for every position; transformers' whole models

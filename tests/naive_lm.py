@@ -9,14 +9,14 @@ OPTIONS = [[5, 6, 7], [5, 6], [8], [5, 9, 7], [10, 11, 12, 13], [5, 6, 7, 8]]
 
 
 def random_prefix(lm, lengths, seed=0, instruction=None, boundary=True):
-    """Pieces for rows of these lengths, and each row's embeddings alone, without padding."""
+    """Segments for rows of these lengths, and each row's embeddings without padding."""
     generator = torch.Generator().manual_seed(seed)
     scale = lm.embedding_rms()
     soft = scale * torch.randn(len(lengths), max(lengths), lm.width, generator=generator)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     vector = scale * torch.randn(lm.width, generator=generator) if boundary else None
-    piece = lm.instruction(instruction, len(lengths)) if instruction else None
-    pieces = lm.prefix(soft, mask, vector, piece)
+    segment = lm.instruction(instruction, len(lengths)) if instruction else None
+    segments = lm.prefix(soft, mask, vector, segment)
     embed = lm.model.get_input_embeddings()
     rows = []
     for row, length in zip(soft, lengths, strict=True):
@@ -29,7 +29,7 @@ def random_prefix(lm, lengths, seed=0, instruction=None, boundary=True):
             ids = lm.tokenizer(instruction, add_special_tokens=False)["input_ids"]
             parts.append(embed(torch.tensor(ids)))
         rows.append(torch.cat(parts))
-    return pieces, rows
+    return segments, rows
 
 
 @torch.no_grad()

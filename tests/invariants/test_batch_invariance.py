@@ -48,7 +48,7 @@ def test_forward(make_bridge, encoder, lm):
         torch.testing.assert_close(together, torch.cat(alone), **CLOSE)
         extra = bridge(hidden_states=wider(states, 13), labels=padded(TARGETS)).logits
         torch.testing.assert_close(extra, together, **CLOSE)
-        # Labels padded further than any target asks for.
+        # Labels padded further than any target needs.
         labels = torch.cat([padded(TARGETS), torch.full((8, 5), IGNORED)], 1)
         torch.testing.assert_close(
             bridge(hidden_states=states, labels=labels).logits, together, **CLOSE

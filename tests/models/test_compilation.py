@@ -47,7 +47,7 @@ def test_training_is_the_same(pair):
 
 
 def test_only_the_training_pass_is_compiled(pair):
-    """Of all layers' numbers in a cache, none asks for code of its own."""
+    """Scoring and generation with a cache compile nothing."""
     _, compiled = pair
     counters = torch._dynamo.utils.counters["stats"]
     embeds, mask = prefix(compiled.width)

@@ -10,7 +10,7 @@ from layerbridge.models.packing import Segment, pack
 def test_pack_moves_pads_to_the_left_and_keeps_the_order(data):
     batch = data.draw(st.integers(1, 4))
     widths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    counter, pieces, rows = 1.0, [], [[] for _ in range(batch)]
+    counter, segments, rows = 1.0, [], [[] for _ in range(batch)]
     for width in widths:
         bits = data.draw(st.lists(st.booleans(), min_size=batch * width, max_size=batch * width))
         mask = torch.tensor(bits).view(batch, width)
@@ -21,8 +21,8 @@ def test_pack_moves_pads_to_the_left_and_keeps_the_order(data):
                 if mask[b, s]:
                     rows[b].append(counter)
                 counter += 1
-        pieces.append(Segment(embeds, mask))
-    packed = pack(pieces)
+        segments.append(Segment(embeds, mask))
+    packed = pack(segments)
     longest = max(map(len, rows))
     assert packed.inputs_embeds.shape == (batch, longest, 2)
     for b, row in enumerate(rows):

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -125,9 +127,10 @@ def test_what_cannot_be_registered(registered):
     assert str(caught.value) == (
         "the fusion 'last' is already registered; next: choose another name"
     )
+    register = inspect.unwrap(layerbridge.register_fusion)  # without the tests' own type check
     for strategy in (nn.Linear, FirstLayer(3, 8), "first"):
         with pytest.raises(ConfigError) as caught:
-            layerbridge.register_fusion("other", strategy)
+            register("other", strategy)
         assert str(caught.value).endswith(
             " is not a fusion strategy; allowed: a subclass of Fusion"
         )

@@ -128,19 +128,10 @@ class Pool(torch.autograd.Function):
         keep = keep.contiguous() if keep is not None else None
         with torch.cuda.device_of(states):
             pool_forward[(tokens,)](
-                states,
-                in_parts(u),
-                bias.contiguous(),
-                a if keep is None else keep,
-                a,
-                pooled,
-                tokens,
-                states.stride(0),
-                states.stride(1),
-                DROPOUT=keep is not None,
-                LP=deep_padded(layers),
-                **shape(states, heads),
-            )
+                states, in_parts(u), bias.contiguous(), a if keep is None else keep, a, pooled,
+                tokens, *states.stride()[:2],
+                DROPOUT=keep is not None, LP=deep_padded(layers), **shape(states, heads),
+            )  # fmt: skip
         kept = a if keep is None else a * keep
         ctx.save_for_backward(states, a, kept, pooled)
         return kept, pooled
@@ -160,21 +151,10 @@ class Pool(torch.autograd.Function):
         d_u = a.new_empty(shares, options["KP"], options["EP"])
         with torch.cuda.device_of(states):
             pool_backward[(shares,)](
-                states,
-                a,
-                kept,
-                pooled,
-                d_kept.contiguous(),
-                (kept * d_kept).sum(0),
-                d_pooled.contiguous(),
-                d_scores,
-                d_u,
-                tokens,
-                states.stride(0),
-                states.stride(1),
-                STEP=STEP,
-                **options,
-            )
+                states, a, kept, pooled, d_kept.contiguous(), (kept * d_kept).sum(0),
+                d_pooled.contiguous(), d_scores, d_u, tokens, *states.stride()[:2],
+                STEP=STEP, **options,
+            )  # fmt: skip
         return None, d_u.sum(0)[:heads, :width], d_scores.sum(1), None
 
 
@@ -190,12 +170,7 @@ class WeightedSum(torch.autograd.Function):
         ctx.save_for_backward(states)
         with torch.cuda.device_of(states):
             sum_forward[(tokens, triton.cdiv(width, WIDTH))](
-                states,
-                alpha,
-                f,
-                states.stride(0),
-                states.stride(1),
-                **sum_shape(states),
+                states, alpha, f, *states.stride()[:2], **sum_shape(states)
             )
         return f
 
@@ -208,12 +183,7 @@ class WeightedSum(torch.autograd.Function):
         d_alpha = d_f.new_empty(tokens, layers)
         with torch.cuda.device_of(states):
             sum_backward[(tokens,)](
-                states,
-                d_f.contiguous(),
-                d_alpha,
-                states.stride(0),
-                states.stride(1),
-                **sum_shape(states),
+                states, d_f.contiguous(), d_alpha, *states.stride()[:2], **sum_shape(states)
             )
         return d_alpha, None
 
@@ -293,14 +263,9 @@ def by_warp(x, ROWS: tl.constexpr, C: tl.constexpr, EC: tl.constexpr):
 
 @triton.jit
 def scores_of(
-    h,
-    parts,
-    LP: tl.constexpr,
-    KP: tl.constexpr,
-    C: tl.constexpr,
-    EC: tl.constexpr,
-    PARTS: tl.constexpr,
-):
+    h, parts,
+    LP: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, EC: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
     """Returns [LP, KP] float32: h [LP, EP] times the KP vectors that `parts` sums to."""
     columns = tl.permute(by_warp(parts, 4 * KP, C, EC), (0, 2, 1))
     if PARTS == 1:
@@ -317,14 +282,9 @@ def scores_of(
 
 @triton.jit
 def pooled_with(
-    w,
-    h,
-    LP: tl.constexpr,
-    KP: tl.constexpr,
-    C: tl.constexpr,
-    EC: tl.constexpr,
-    PARTS: tl.constexpr,
-):
+    w, h,
+    LP: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, EC: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
     """Returns wᵀ h [C, KP, EC] in float32, for w [LP, KP] and h [LP, EP]."""
     rows = tl.broadcast_to(parts_of(tl.trans(w), KP, LP)[None], [C, 4 * KP, LP]).to(OPERAND)
     if PARTS == 1:
@@ -341,25 +301,10 @@ def pooled_with(
 
 @triton.jit
 def pool_forward(
-    states,
-    u_parts,
-    bias,
-    keep,
-    a,
-    pooled,
-    tokens,
-    stride_l,
-    stride_n,
-    DROPOUT: tl.constexpr,
-    L: tl.constexpr,
-    K: tl.constexpr,
-    E: tl.constexpr,
-    LP: tl.constexpr,
-    KP: tl.constexpr,
-    EP: tl.constexpr,
-    C: tl.constexpr,
-    PARTS: tl.constexpr,
-):
+    states, u_parts, bias, keep, a, pooled, tokens, stride_l, stride_n,
+    DROPOUT: tl.constexpr, L: tl.constexpr, K: tl.constexpr, E: tl.constexpr, LP: tl.constexpr,
+    KP: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
     """One token per program. Offsets are 64 bits: the states may have more than 2³¹ elements."""
     EC: tl.constexpr = EP // C
     n = tl.program_id(0).to(tl.int64)
@@ -398,27 +343,10 @@ def pool_forward(
 
 @triton.jit
 def pool_backward(
-    states,
-    a,
-    kept,
-    pooled,
-    d_kept,
-    outer,
-    d_pooled,
-    d_scores,
-    d_u,
-    tokens,
-    stride_l,
-    stride_n,
-    L: tl.constexpr,
-    K: tl.constexpr,
-    E: tl.constexpr,
-    STEP: tl.constexpr,
-    KP: tl.constexpr,
-    EP: tl.constexpr,
-    C: tl.constexpr,
-    PARTS: tl.constexpr,
-):
+    states, a, kept, pooled, d_kept, outer, d_pooled, d_scores, d_u, tokens, stride_l, stride_n,
+    L: tl.constexpr, K: tl.constexpr, E: tl.constexpr, STEP: tl.constexpr,
+    KP: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
     """Every SHARES-th token per program.
 
     With g_l = dã_l + h_l·dpooled the softmax gives ds_l = ã_l g_l - a_l Σ_m ã_m g_m. The sum over m
@@ -467,16 +395,9 @@ def pool_backward(
 
 @triton.jit
 def sum_forward(
-    states,
-    alpha,
-    f,
-    stride_l,
-    stride_n,
-    L: tl.constexpr,
-    E: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    states, alpha, f, stride_l, stride_n,
+    L: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """One token and WIDTH of its columns per program; all tiles can be in flight at once."""
     n = tl.program_id(0).to(tl.int64)
     e = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
@@ -495,16 +416,9 @@ def sum_forward(
 
 @triton.jit
 def sum_backward(
-    states,
-    d_f,
-    d_alpha,
-    stride_l,
-    stride_n,
-    L: tl.constexpr,
-    E: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    states, d_f, d_alpha, stride_l, stride_n,
+    L: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """One token per program."""
     n = tl.program_id(0).to(tl.int64)
     for first in tl.static_range(0, L, ROWS):
