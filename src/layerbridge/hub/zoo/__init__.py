@@ -4,16 +4,6 @@ Importing this is cheap: torch and transformers are loaded only while a model is
 """
 
 from layerbridge.hub.zoo.catalogue import Entry, entries, entry
-from layerbridge.hub.zoo.store import checksums, damage, home, is_present, path, pull
+from layerbridge.hub.zoo.store import checksums, home, is_present, path, pull
 
-__all__ = [
-    "Entry",
-    "checksums",
-    "damage",
-    "entries",
-    "entry",
-    "home",
-    "is_present",
-    "path",
-    "pull",
-]
+__all__ = ["Entry", "checksums", "entries", "entry", "home", "is_present", "path", "pull"]

@@ -33,29 +33,17 @@ _TENSOR_HEADER = struct.Struct("<BIQQ")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The sizes of the encoder, from the header."""
-
-    width: int
-    layers: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    positions: int
-    token_types: int
-    norm_eps: float
-
-
-@dataclass(frozen=True)
 class Contents:
-    """The unpacked file; ``tensors`` has the names that ``BertModel`` uses."""
+    """The unpacked file.
 
-    shape: Shape
+    Attributes:
+        config: of a ``BertModel``.
+        pieces: the vocabulary, in the order of its ids.
+        tensors: by the names that ``BertModel`` uses.
+    """
+
+    config: dict[str, Any]
     pieces: list[str]
-    bos: int
-    eos: int
-    pad: int
-    unk: int
     tensors: dict[str, np.ndarray]
 
 
@@ -69,13 +57,13 @@ def convert(members: Mapping[str, Path], folder: Path) -> None:
     # The tokenizer comes from another package: every piece must have the id that the weights mean.
     if [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]] != contents.pieces:
         raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
-    width = contents.shape.width
+    width = contents.config["hidden_size"]
     pooler = {
         "pooler.dense.weight": np.zeros((width, width), np.float32),
         "pooler.dense.bias": np.zeros(width, np.float32),
     }
     save_file(contents.tensors | pooler, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", _config(contents))
+    write_json(folder / "config.json", contents.config)
     (folder / "tokenizer.json").write_bytes(tokenizer)
     write_json(folder / "tokenizer_config.json", _tokenizer_config(contents))
 
@@ -94,12 +82,36 @@ def read(data: bytes) -> Contents:
             f"the encoder file has version {version} and blocks of {block}",
             allowed=f"version 1 and blocks of {BLOCK}",
         )
-    # The header's float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is intended.
-    shape = Shape(e, layers, heads, f, v, p, t, float(f"{norm_eps:.6g}"))
-    pieces, specials, offset = _read_vocabulary(data, 44)
+    pieces, (bos, eos, pad, _), offset = _read_vocabulary(data, 44)
+    # Not written by transformers, so that the folder's content, and with it the fingerprint that a
+    # bridge remembers, does not depend on the version of transformers that converted it.
+    config = {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": bos,
+        "classifier_dropout": None,
+        "dtype": "float32",
+        "eos_token_id": eos,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": e,
+        "initializer_range": 0.02,
+        "intermediate_size": f,
+        # The float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is intended.
+        "layer_norm_eps": float(f"{norm_eps:.6g}"),
+        "max_position_embeddings": p,
+        "model_type": "bert",
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "pad_token_id": pad,
+        # The oldest supported version. Without it, some versions warn of an old Mistral tokenizer.
+        "transformers_version": "5.16.0",
+        "type_vocab_size": t,
+        "vocab_size": v,
+    }
     stored = _read_tensors(data, offset)
     tensors: dict[str, np.ndarray] = {}
-    for name, (theirs, dims) in _layout(shape).items():
+    for name, (theirs, dims) in _layout(config).items():
         values = stored.pop(theirs, None)
         if values is None or values.size != int(np.prod(dims)):
             problem = "is missing" if values is None else f"has {values.size} values"
@@ -109,8 +121,7 @@ def read(data: bytes) -> Contents:
         tensors[name] = values.reshape(dims)
     if stored:
         raise ZooError(f"unexpected tensors in the encoder file: {', '.join(stored)}")
-    bos, eos, pad, unk = specials
-    return Contents(shape, pieces, bos, eos, pad, unk, tensors)
+    return Contents(config, pieces, tensors)
 
 
 def unpack_q4_0(data: bytes, offset: int, count: int) -> np.ndarray:
@@ -153,13 +164,16 @@ def _read_tensors(data: bytes, offset: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _layout(config: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name in ``BertModel`` → name in the file and shape."""
-    e, f = shape.width, shape.feed_forward
+    e, f = config["hidden_size"], config["intermediate_size"]
     layout: dict[str, tuple[str, tuple[int, ...]]] = {
-        "embeddings.word_embeddings.weight": ("emb.word", (shape.vocabulary, e)),
-        "embeddings.position_embeddings.weight": ("emb.pos", (shape.positions, e)),
-        "embeddings.token_type_embeddings.weight": ("emb.type", (shape.token_types, e)),
+        "embeddings.word_embeddings.weight": ("emb.word", (config["vocab_size"], e)),
+        "embeddings.position_embeddings.weight": (
+            "emb.pos",
+            (config["max_position_embeddings"], e),
+        ),
+        "embeddings.token_type_embeddings.weight": ("emb.type", (config["type_vocab_size"], e)),
         "embeddings.LayerNorm.weight": ("emb.ln.w", (e,)),
         "embeddings.LayerNorm.bias": ("emb.ln.b", (e,)),
     }
@@ -172,7 +186,7 @@ def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
         "output.dense": ("fo", e, f),
     }
     norms = {"attention.output.LayerNorm": "aln", "output.LayerNorm": "oln"}
-    for layer in range(shape.layers):
+    for layer in range(config["num_hidden_layers"]):
         ours, theirs = f"encoder.layer.{layer}", f"l{layer}"
         for name, (short, rows, columns) in linears.items():
             layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (rows, columns))
@@ -181,35 +195,6 @@ def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
             layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (e,))
             layout[f"{ours}.{name}.bias"] = (f"{theirs}.{short}.b", (e,))
     return layout
-
-
-def _config(contents: Contents) -> dict[str, Any]:
-    # Not written by transformers, so that the folder's content, and with it the fingerprint that a
-    # bridge remembers, does not depend on the version of transformers that converted it.
-    shape = contents.shape
-    return {
-        "architectures": ["BertModel"],
-        "attention_probs_dropout_prob": 0.1,
-        "bos_token_id": contents.bos,
-        "classifier_dropout": None,
-        "dtype": "float32",
-        "eos_token_id": contents.eos,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": shape.width,
-        "initializer_range": 0.02,
-        "intermediate_size": shape.feed_forward,
-        "layer_norm_eps": shape.norm_eps,
-        "max_position_embeddings": shape.positions,
-        "model_type": "bert",
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "pad_token_id": contents.pad,
-        # The oldest supported version. Without it, some versions warn of an old Mistral tokenizer.
-        "transformers_version": "5.16.0",
-        "type_vocab_size": shape.token_types,
-        "vocab_size": shape.vocabulary,
-    }
 
 
 def _tokenizer_config(contents: Contents) -> dict[str, Any]:
@@ -221,7 +206,7 @@ def _tokenizer_config(contents: Contents) -> dict[str, Any]:
         "cls_token": "<s>",
         "eos_token": "</s>",
         "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": contents.shape.positions,
+        "model_max_length": contents.config["max_position_embeddings"],
         "pad_token": "<pad>",
         "sep_token": "</s>",
         "tokenizer_class": "TokenizersBackend",

@@ -22,16 +22,9 @@ from layerbridge.hub.checksum import sha256
 from layerbridge.hub.zoo.catalogue import Package
 
 _UNREACHABLE = (
-    "NewConnectionError",
-    "Failed to establish a new connection",
-    "ConnectTimeout",
-    "Connection to",
-    "connection broken by",
-    "Max retries exceeded",
-    "ProxyError",
-    "Read timed out",
-    "name resolution",
-    "Network is unreachable",
+    *("NewConnectionError", "Failed to establish a new connection", "ConnectTimeout"),
+    *("Connection to", "connection broken by", "Max retries exceeded", "ProxyError"),
+    *("Read timed out", "name resolution", "Network is unreachable"),
 )
 _HAVE_MODEL = "set LAYERBRIDGE_HOME to a folder that already has the model"
 

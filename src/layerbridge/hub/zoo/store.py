@@ -55,18 +55,6 @@ def path(name: str) -> Path:
     return _folder(model)
 
 
-def damage(name: str) -> str | None:
-    """Reads every byte of the model; returns what is wrong with it, or None."""
-    model = entry(name)
-    fault = _fault(model)
-    if fault is not None:
-        return fault
-    for file, checksum in checksums(name).items():
-        if sha256(_folder(model) / file) != checksum:
-            return f"{_folder(model) / file} was changed"
-    return None
-
-
 def checksums(name: str) -> dict[str, str]:
     """Returns file name → SHA-256 for every file of a model, as recorded when it was built."""
     return {file: facts["sha256"] for file, facts in _manifest(path(name))["files"].items()}
