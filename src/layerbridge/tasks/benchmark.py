@@ -86,7 +86,9 @@ class Benchmark(SourcedTask):
         elif self.folders is not None:
             present = [code for code in self.known[1:] if self.source("test", code) is not None]
             self.languages = ("en", *present)
-        if self.folders is not None and not self._any_file():
+        tests = (self.source("test", language) for language in self.languages)
+        files = (self.source("train"), self.source("validation"), *tests)
+        if self.folders is not None and not any(files):
             raise DataError(
                 f"no file of the task {self.name} in {self.folders}",
                 allowed=f"train-en, valid-en, test-LANGUAGE; columns {', '.join(self._columns)}",
@@ -149,10 +151,6 @@ class Benchmark(SourcedTask):
     def _place(self, sources: Sequence[str | None]) -> str:
         local_only = self.folders is None and not any(sources)
         return "not yet, local files only" if local_only else super()._place(sources)
-
-    def _any_file(self) -> bool:
-        tests = (self.source("test", language) for language in self.languages)
-        return any((self.source("train"), self.source("validation"), *tests))
 
     @property
     def _columns(self) -> tuple[str, ...]:
