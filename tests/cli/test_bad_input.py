@@ -93,7 +93,7 @@ def test_a_language_of_the_task_that_babel_does_not_have(command, folder, tmp_pa
     [
         (
             "nobody/nothing",
-            "model 'nobody/nothing' is not on this machine and the hub may not be asked (offline); "
+            "model 'nobody/nothing' is not on this machine, and offline mode is on; "
             "allowed: a model folder, zoo:NAME, or a hub id such as google/mt5-small; next: hf "
             "download nobody/nothing while online",
         ),
@@ -103,7 +103,7 @@ def test_a_language_of_the_task_that_babel_does_not_have(command, folder, tmp_pa
             "such as google/mt5-small",
         ),
         ("zoo:smollm3", "the zoo has no model 'smollm3'; allowed: "),
-        ("not an id", "'not an id' is no model id; allowed: "),
+        ("not an id", "'not an id' is not a valid model id; allowed: "),
     ],
 )
 def test_an_unknown_model_id(refused, which, model_id, told):
@@ -149,8 +149,8 @@ def test_no_network_and_the_model_is_not_cached(train_flags, tmp_path):
     )  # fmt: skip
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == (
-        "error: model 'google/mt5-small' is not on this machine and cannot be had from the hub: it "
-        "cannot be reached; allowed: a model folder, zoo:NAME, or a hub id such as "
+        "error: model 'google/mt5-small' is not on this machine and cannot be downloaded from the "
+        "hub: it cannot be reached; allowed: a model folder, zoo:NAME, or a hub id such as "
         "google/mt5-small; next: check the name and the connection, or use a model of the zoo: "
         "multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m\n"
     )
@@ -172,7 +172,7 @@ def test_malformed_jsonl(refused, data):
     path = data('{"text": "a", "label": "b"}\n{"text": "a", \n')
     told = refused("--data", path)
     assert told.startswith(f"{path}, line 2 is not JSON (")
-    assert told.endswith("; allowed: one JSON object a line")
+    assert told.endswith("; allowed: one JSON object per line")
 
 
 def test_an_empty_file(refused, data):
@@ -385,8 +385,8 @@ def test_too_little_disk_for_the_zoo(command, train_flags, tmp_path, monkeypatch
     told = one_line(command(*words))
     needed = 2 * store.entry(name).download_mb + store.entry(name).disk_mb
     assert told == (
-        f"{name} needs {needed} MB in {tmp_path / 'home' / 'zoo'}, where 1 MB are free; next: free "
-        "some, or set LAYERBRIDGE_HOME to a folder on a larger disk"
+        f"{name} needs {needed} MB in {tmp_path / 'home' / 'zoo'}, but only 1 MB are free; next: "
+        "free some space, or set LAYERBRIDGE_HOME to a folder on a larger disk"
     )
     assert [path for path in (tmp_path / "home" / "zoo").iterdir() if path.is_dir()] == []
     assert not (tmp_path / "run").exists()

@@ -70,7 +70,8 @@ def test_a_dry_run(command, flags, tmp_path):
         (["xsid", "--seeds", "0,a"], "--seeds '0,a' are no numbers; allowed: whole numbers with "
          "commas, such as 0,1,2"),
         (["xsid", "--seeds", ""], "seeds are []; allowed: whole numbers from 0"),
-        (["xsid", "--data-dir", "nowhere"], "the folder nowhere does not exist"),
+        (["xsid", "--data-dir", "nowhere"], "the folder nowhere does not exist; next: "
+         "check data_dir"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(command, words, told, tmp_path, monkeypatch):

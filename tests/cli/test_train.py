@@ -157,7 +157,7 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
         ),
         (
             ["--task", "no/such/task.yaml"],
-            "the task file no/such/task.yaml cannot be read (No such file or directory); next: "
+            "cannot read the task file no/such/task.yaml (No such file or directory); next: "
             "check the path",
         ),
     ],

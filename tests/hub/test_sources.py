@@ -11,6 +11,7 @@ import pytest
 
 from layerbridge.errors import BackboneError, ZooError
 from layerbridge.hub import sources, zoo
+from layerbridge.hub.checksum import sha256
 
 ACCEPTED = "allowed: a model folder, zoo:NAME, or a hub id such as google/mt5-small"
 COMMIT, OTHER = "1" * 40, "2" * 40
@@ -42,8 +43,8 @@ def test_an_existing_folder_wins_over_a_hub_id_and_the_zoo(model, tmp_path):
     assert sources.resolve(str(model)).fingerprint() == found.fingerprint()
     (tmp_path / "smollm2-135m-instruct").mkdir()
     assert told("smollm2-135m-instruct") == (
-        "the folder 'smollm2-135m-instruct' has no config.json; allowed: a folder that "
-        "save_pretrained wrote; next: zoo:smollm2-135m-instruct for the model of the zoo"
+        "the folder 'smollm2-135m-instruct' has no config.json; allowed: a folder written by "
+        "save_pretrained; next: zoo:smollm2-135m-instruct for the model of the zoo"
     )
 
 
@@ -97,7 +98,7 @@ def test_zoo_offline_and_unknown(model, monkeypatch):
 def test_a_zoo_model_has_the_fingerprint_of_its_folder(model, monkeypatch):
     """The recorded checksums are used, and mean the same as reading it all."""
     shown = sources.resolve(str(model))
-    record = {file.name: sources._sha256(file) for file in model.iterdir()}
+    record = {file.name: sha256(file) for file in model.iterdir()}
     monkeypatch.setattr(zoo, "checksums", lambda name: record if name == "name" else None)
     in_zoo = sources.Source(given="zoo:name", kind="zoo", path=str(model))
     assert in_zoo.fingerprint() == shown.fingerprint()
@@ -107,10 +108,10 @@ def test_ids_that_can_be_nothing(model):
     assert told(" ") == f"the model id is empty; {ACCEPTED}"
     assert told("org/name/config.json") == f"'org/name/config.json' is a file; {ACCEPTED}"
     for path in ("./here", "/no/such", "~/no", "a/b/c", "C:\\models"):
-        assert told(path) == f"there is no folder {path!r}; {ACCEPTED}"
+        assert told(path) == f"the folder {path!r} does not exist; {ACCEPTED}"
     for bad in ("two words", "x--y", "-a/b", "a/b?"):
-        assert told(bad) == f"{bad!r} is no model id; {ACCEPTED}"
-    assert told("org/name", revision="main").startswith("revision 'main' was given with 'org/name'")
+        assert told(bad) == f"{bad!r} is not a valid model id; {ACCEPTED}"
+    assert told("org/name", revision="main").startswith("revision 'main' was given for 'org/name'")
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -123,8 +124,10 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, *, body):
-        repository, _, rest = self.path[1:].partition("/resolve/")
-        revision = rest.partition("/")[0]
+        api = self.path.startswith("/api/models/")
+        path = self.path.removeprefix("/api/models/").removeprefix("/").partition("?")[0]
+        repository, _, rest = path.partition("/revision/" if api else "/resolve/")
+        revision = rest.partition("/")[0] or "main"
         problems = {
             "org/gated": (403, "GatedRepo"),
             "org/absent": (401, "RepoNotFound"),
@@ -136,7 +139,11 @@ class Hub(BaseHTTPRequestHandler):
         commit = {"main": COMMIT, "v1": OTHER, COMMIT: COMMIT}.get(revision)
         if status == 200 and commit is None:
             status, code = 404, "RevisionNotFound"
+        if api and code in ("EntryNotFound", "GatedRepo"):  # only files are missing or closed
+            status, code, commit = 200, "", COMMIT
         content = b'{"model_type": "bert"}' if status == 200 else b""
+        if status == 200 and api:
+            content = json.dumps({"id": repository, "sha": commit}).encode()
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
@@ -201,38 +208,37 @@ def test_hub_ids_are_pinned_online_and_off(endpoint, tmp_path):
     ]
     nowhere = "http://127.0.0.1:9"
     assert asked(online, tmp_path, endpoint) == pinned
-    # Nobody answers any more, then nobody may be asked: the cache knows.
-    assert asked(online, tmp_path, nowhere) == pinned
+    # Once nobody may be asked, or nobody answers any more, the cache knows.
     assert asked(online, tmp_path, endpoint, HF_HUB_OFFLINE="1") == pinned
     offline = [[given, {**options, "offline": True}] for given, options in online]
     offline += [["org/model", {"revision": COMMIT}], ["org/new", {"offline": True}]]
-    *known, unknown = asked(offline, tmp_path, nowhere)
-    assert known == [*pinned, pinned[0]]
+    *known, unknown = asked([*online, *offline], tmp_path, nowhere)
+    assert known == [*pinned, *pinned, pinned[0]]
     assert unknown == (
-        "BackboneError: model 'org/new' is not on this machine and the hub may not be asked "
-        f"(offline); {ACCEPTED}; next: hf download org/new while online"
+        "BackboneError: model 'org/new' is not on this machine, and offline mode is on; "
+        f"{ACCEPTED}; next: hf download org/new while online"
     )
 
 
 def test_what_the_hub_refuses_is_told_apart(endpoint, tmp_path):
     cases = {
-        "org/gated": "model 'org/gated' is gated: the hub lets in only those who accepted its "
-        "terms; next: accept them on the page of org/gated, then run: hf auth login",
+        "org/gated": "model 'org/gated' is gated: its terms must be accepted first; "
+        "next: accept them on the page of org/gated, then run: hf auth login",
         "org/absent": f"the hub has no model 'org/absent', or it is private; {ACCEPTED}; next: "
         "check the spelling; for a private model run: hf auth login",
         "org/empty": "model 'org/empty' has no config.json on the hub, so transformers cannot "
         f"load it; {ACCEPTED}",
-        "org/badtoken": "the hub refuses access to model 'org/badtoken' (401); next: hf auth login",
-        "org/down": "model 'org/down' is not on this machine and cannot be had from the hub: it "
-        f"answered 503; {ACCEPTED}; next: check the name and the connection, or use a model of "
-        "the zoo: multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m",
+        "org/badtoken": "the hub denied access to model 'org/badtoken' (401); next: hf auth login",
+        "org/down": "model 'org/down' is not on this machine and cannot be downloaded from the "
+        f"hub: it answered 503; {ACCEPTED}; next: check the name and the connection, or use a "
+        "model of the zoo: multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m",
     }
     questions = [[given, {}] for given in cases] + [["org/model", {"revision": "v9"}]]
     *answers, revision = asked(questions, tmp_path, endpoint)
     assert answers == [f"BackboneError: {text}" for text in cases.values()]
     assert revision == (
-        "BackboneError: model 'org/model' has no revision 'v9'; allowed: a branch, tag or commit "
-        "of it; next: leave the revision out for the newest"
+        "BackboneError: model 'org/model' has no revision 'v9'; allowed: one of its branches, "
+        "tags or commits; next: omit the revision to get the latest"
     )
 
 

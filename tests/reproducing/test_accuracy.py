@@ -285,13 +285,13 @@ def test_without_data_or_hub_it_is_told_what_to_give(request_of, monkeypatch):
     with pytest.raises(DataError) as error:
         reproduce(request_of("table1", data_dir=()))
     assert str(error.value) == (
-        "the data set facebook/xnli:en:train cannot be loaded from the hub (no network); "
+        "cannot load the data set facebook/xnli:en:train from the hub (no network); "
         "next: --data-dir FOLDER with its files (docs/tasks.md), or check the network"
     )
     with pytest.raises(DataError) as error:
         reproduce(request_of("xsid", data_dir=()))
     assert str(error.value) == (
-        "the task xsid is on no hub that layerbridge can read; allowed: files train-en, valid-en, "
+        "the task xsid is not on the hub; allowed: files train-en, valid-en, "
         "test-LANGUAGE with columns text, intent; "
         "next: --data-dir FOLDER with its files (docs/tasks.md)"
     )

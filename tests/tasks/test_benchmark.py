@@ -205,7 +205,7 @@ def test_no_network(hub):
     with pytest.raises(DataError) as caught:
         tasks.get("xnli").test("sw")
     assert str(caught.value) == (
-        "cannot load the data set facebook/xnli:sw:test from the Hub (no network); next: "
+        "cannot load the data set facebook/xnli:sw:test from the hub (no network); next: "
         "check the id and the network, or give a file"
     )
 

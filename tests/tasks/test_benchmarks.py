@@ -244,7 +244,7 @@ def test_xsid_with_an_intent_that_is_not_in_the_training_data(write, tmp_path):
 
 def test_xsid_without_a_folder():
     told = (
-        "the task xsid is not on the Hugging Face Hub; allowed: files train-en, valid-en, "
+        "the task xsid is not on the hub; allowed: files train-en, valid-en, "
         "test-LANGUAGE with columns text, intent; next: give the folder that has them with "
         "--data-dir (data_dir in Python)"
     )

@@ -186,16 +186,15 @@ _DIGEST = (
 def test_every_process_makes_the_same_rows():
     here = [(row.id, row.text, row.target) for row in everything(task())]
     digest = hashlib.sha256(repr(here).encode()).hexdigest()
-    for hash_seed in ("0", "1"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        there = subprocess.run(
-            [sys.executable, "-c", _DIGEST],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert there.stdout.strip() == digest
+    # This process has a hash seed of its own.
+    there = subprocess.run(
+        [sys.executable, "-c", _DIGEST],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert there.stdout.strip() == digest
 
 
 def test_a_caller_cannot_change_the_rows():

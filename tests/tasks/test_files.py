@@ -155,7 +155,7 @@ def test_folder(tmp_path):
 
 
 def test_other_formats(make):
-    allowed = ".jsonl, .csv, .tsv, .parquet, or a Hub id such as facebook/xnli:en:validation"
+    allowed = ".jsonl, .csv, .tsv, .parquet, or a hub id such as facebook/xnli:en:validation"
     path = make("a.xlsx", "x")
     assert problem(path) == f"{path} has an unsupported format; allowed: {allowed}"
     assert problem("none.txt") == f"none.txt has an unsupported format; allowed: {allowed}"
@@ -223,6 +223,6 @@ def test_hub_with_several_splits(hub):
 
 def test_hub_out_of_reach(hub):
     assert problem("gone/away") == (
-        "cannot load the data set gone/away from the Hub (no network); "
+        "cannot load the data set gone/away from the hub (no network); "
         "next: check the id and the network, or give a file"
     )

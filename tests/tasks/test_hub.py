@@ -40,12 +40,12 @@ def test_complaints_name_the_data_set_and_not_the_cache(write, hub):
     [
         (
             FILE,
-            f"cannot load the data set {FILE} from the Hub (no network); next: check the id "
+            f"cannot load the data set {FILE} from the hub (no network); next: check the id "
             "and the network, or give a file",
         ),
         (
             "hf://datasets/reviews.jsonl",
-            "hf://datasets/reviews.jsonl does not name a file on the Hub; allowed: "
+            "hf://datasets/reviews.jsonl does not name a file on the hub; allowed: "
             "hf://datasets/OWNER/NAME/PATH, or hf://datasets/OWNER/NAME@REVISION/PATH",
         ),
         (

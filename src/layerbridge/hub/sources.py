@@ -1,8 +1,8 @@
-"""What a model id points at: a local folder, a model of the zoo, or a repository of the model hub.
+"""Resolves a model id: a local folder, a model of the zoo, or a repository on the Hugging Face Hub.
 
-An existing folder wins over everything; then come ``zoo:NAME`` and the zoo's bare names; the rest
-is a hub id, pinned to the commit its revision means now. Of a hub model only config.json is fetched
-here: transformers fetches what it needs when it loads.
+An existing folder takes precedence, then ``zoo:NAME`` and the bare names of the zoo; anything else
+is a hub id, pinned to the commit that its revision currently points to. Of a hub model only
+config.json is downloaded here: transformers downloads the rest when it loads the model.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from typing import Literal
 
 from layerbridge.errors import BackboneError
 from layerbridge.hub import zoo
+from layerbridge.hub.checksum import sha256
 
 _ACCEPTED = "a model folder, zoo:NAME, or a hub id such as google/mt5-small"
-# The hub's own client would try for 23 s before it said that there is no network.
-_PATIENCE_S = 5.0
+# The hub client's own retries take 23 s to report that there is no network.
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that was found.
+    """A resolved model.
 
     Args:
         given: the model id as the user wrote it.
-        kind: where it is.
-        path: what ``from_pretrained`` takes: a folder, or the hub id.
-        revision: of a hub model the commit hash, to be passed along with ``path``; else None.
+        kind: where the model is.
+        path: the argument of ``from_pretrained``: a folder or a hub id.
+        revision: commit hash of a hub model, to be passed along with ``path``; else None.
     """
 
     given: str
@@ -37,36 +38,39 @@ class Source:
     revision: str | None = None
 
     def fingerprint(self) -> str:
-        """What tells this model from any other, wherever it lies.
+        """Identifies the model by its content, wherever it is stored.
 
-        The commit hash of a hub model; of a folder the SHA-256 over the names and contents of its
-        config.json and weight files.
+        Returns:
+            The commit hash of a hub model; for a folder, the SHA-256 over the names and contents of
+            config.json and the weight files.
         """
         if self.revision is not None:
             return self.revision
         folder = Path(self.path)
-        if self.kind == "zoo":  # known since the conversion: no need to read it all again
-            recorded = zoo.checksums(folder.name)
+        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+        files = [folder / "config.json", *weights]
+        if self.kind == "zoo":  # recorded at conversion: no need to read the files again
+            checksums = zoo.checksums(folder.name)
         else:
-            recorded = {file.name: _sha256(file) for file in _identifying(folder)}
-        whole = hashlib.sha256()
-        for file in _identifying(folder):
-            whole.update(f"{file.name} {recorded[file.name]}\n".encode())
-        return whole.hexdigest()
+            checksums = {file.name: sha256(file) for file in files}
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.name} {checksums[file.name]}\n".encode())
+        return digest.hexdigest()
 
 
 def resolve(model_id: str, *, revision: str | None = None, offline: bool = False) -> Source:
-    """Find the model that ``model_id`` means.
+    """Finds the model that ``model_id`` refers to.
 
     Args:
         model_id: an existing folder, ``zoo:NAME``, a bare name of the zoo, or a hub id. A zoo model
-            that is not on this machine is pulled.
-        revision: branch, tag or commit; of hub ids only.
-        offline: use only what is on this machine (the same as ``HF_HUB_OFFLINE=1`` for the hub).
+            that is not on this machine is downloaded.
+        revision: branch, tag or commit; only for hub ids.
+        offline: use only what is on this machine (like ``HF_HUB_OFFLINE=1`` for the hub).
 
     Raises:
-        BackboneError: there is no such model, or it cannot be reached.
-        ZooError: the zoo has no such model, or it cannot be pulled.
+        BackboneError: the model does not exist or cannot be reached.
+        ZooError: the zoo does not have the model, or it cannot be downloaded.
     """
     if not model_id.strip():
         raise BackboneError("the model id is empty", allowed=_ACCEPTED)
@@ -75,9 +79,9 @@ def resolve(model_id: str, *, revision: str | None = None, offline: bool = False
         return _hub(model_id, revision=revision, offline=offline)
     if revision is not None:
         raise BackboneError(
-            f"revision {revision!r} was given with {model_id!r}, which is on this machine",
-            allowed="a revision with hub ids only",
-            hint="leave the revision out",
+            f"revision {revision!r} was given for {model_id!r}, which is on this machine",
+            allowed="a revision for hub ids only",
+            hint="omit the revision",
         )
     return source
 
@@ -86,18 +90,17 @@ def _folder(model_id: str) -> Source | None:
     folder = Path(model_id).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            in_zoo = folder.name in _zoo_names()
             raise BackboneError(
                 f"the folder {model_id!r} has no config.json",
-                allowed="a folder that save_pretrained wrote",
-                hint=f"zoo:{folder.name} for the model of the zoo"
-                if folder.name in _zoo_names()
-                else None,
+                allowed="a folder written by save_pretrained",
+                hint=f"zoo:{folder.name} for the model of the zoo" if in_zoo else None,
             )
         return Source(given=model_id, kind="folder", path=str(folder))
     if folder.exists():
         raise BackboneError(f"{model_id!r} is a file", allowed=_ACCEPTED)
     if model_id.startswith(("/", ".", "~")) or "\\" in model_id or model_id.count("/") > 1:
-        raise BackboneError(f"there is no folder {model_id!r}", allowed=_ACCEPTED)
+        raise BackboneError(f"the folder {model_id!r} does not exist", allowed=_ACCEPTED)
     return None
 
 
@@ -109,30 +112,35 @@ def _zoo(model_id: str, *, offline: bool) -> Source | None:
     return Source(given=model_id, kind="zoo", path=str(folder))
 
 
+def _zoo_names() -> list[str]:
+    return [entry.name for entry in zoo.entries()]
+
+
 def _hub(model_id: str, *, revision: str | None, offline: bool) -> Source:
-    from huggingface_hub import constants
+    from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        commit = _cached_commit(model_id, revision)
+        config = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        commit = Path(config).parent.name if isinstance(config, str) else None
         if offline or constants.HF_HUB_OFFLINE:
             if commit is None:
+                option = f" --revision {revision}" if revision else ""
                 raise BackboneError(
-                    f"{_told(model_id, revision)} is not on this machine and the hub may not be "
-                    "asked (offline)",
+                    f"{_name(model_id, revision)} is not on this machine, and offline mode is on",
                     allowed=_ACCEPTED,
-                    hint=f"hf download {_command(model_id, revision)} while online",
+                    hint=f"hf download {model_id}{option} while online",
                 )
-        elif commit is None or commit != revision:  # what is asked for may have moved on
+        elif commit is None or commit != revision:  # a branch may have moved on
             commit = _current_commit(model_id, revision, fallback=commit)
     except HFValidationError:
-        raise BackboneError(f"{model_id!r} is no model id", allowed=_ACCEPTED) from None
+        raise BackboneError(f"{model_id!r} is not a valid model id", allowed=_ACCEPTED) from None
     return Source(given=model_id, kind="hub", path=model_id, revision=commit)
 
 
 def _current_commit(model_id: str, revision: str | None, *, fallback: str | None) -> str:
-    """Ask the hub which commit is meant; where it cannot be reached, ``fallback`` will do."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    """Asks the hub for the commit of a revision; ``fallback`` serves if it cannot be reached."""
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -142,19 +150,18 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
         RevisionNotFoundError,
     )
 
-    # The hub's client moved from httpx to httpx2; its own error tells which one this is.
+    # The hub client moved from httpx to httpx2; the base of its own error is the one in use.
     unreachable: type[Exception] = HfHubHTTPError.__bases__[0]
-    told = _told(model_id, revision)
+    name = _name(model_id, revision)
     try:
-        # The question alone first: it is not repeated when it fails, as a download would be.
-        url = hf_hub_url(model_id, "config.json", revision=revision)
-        get_hf_file_metadata(url, timeout=_PATIENCE_S)
-        # The download leaves in the cache what a later offline run needs to find the commit.
+        # First without a download, which would retry for long if there is no network.
+        HfApi().model_info(model_id, revision=revision, timeout=_TIMEOUT_S)
+        # Needed by a later offline run to find the commit in the cache.
         config = hf_hub_download(model_id, "config.json", revision=revision)
         return Path(config).parent.name
     except GatedRepoError:
         raise BackboneError(
-            f"{told} is gated: the hub lets in only those who accepted its terms",
+            f"{name} is gated: its terms must be accepted first",
             hint=f"accept them on the page of {model_id}, then run: hf auth login",
         ) from None
     except RepositoryNotFoundError:
@@ -166,28 +173,28 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
     except RevisionNotFoundError:
         raise BackboneError(
             f"model {model_id!r} has no revision {revision!r}",
-            allowed="a branch, tag or commit of it",
-            hint="leave the revision out for the newest",
+            allowed="one of its branches, tags or commits",
+            hint="omit the revision to get the latest",
         ) from None
     except LocalEntryNotFoundError:
         reason = "it cannot be reached"
     except EntryNotFoundError:
         raise BackboneError(
-            f"{told} has no config.json on the hub, so transformers cannot load it",
+            f"{name} has no config.json on the hub, so transformers cannot load it",
             allowed=_ACCEPTED,
         ) from None
     except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403):
+        status = error.response.status_code
+        if status in (401, 403):
             raise BackboneError(
-                f"the hub refuses access to {told} ({error.response.status_code})",
-                hint="hf auth login",
+                f"the hub denied access to {name} ({status})", hint="hf auth login"
             ) from None
-        reason = f"it answered {error.response.status_code}"
+        reason = f"it answered {status}"
     except (unreachable, OSError):
         reason = "it cannot be reached"
     if fallback is None:
         raise BackboneError(
-            f"{told} is not on this machine and cannot be had from the hub: {reason}",
+            f"{name} is not on this machine and cannot be downloaded from the hub: {reason}",
             allowed=_ACCEPTED,
             hint="check the name and the connection, or use a model of the zoo: "
             + ", ".join(_zoo_names()),
@@ -195,30 +202,5 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
     return fallback
 
 
-def _cached_commit(model_id: str, revision: str | None) -> str | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(model_id, "config.json", revision=revision)
-    return Path(config).parent.name if isinstance(config, str) else None
-
-
-def _identifying(folder: Path) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    return [folder / "config.json", *weights]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _zoo_names() -> list[str]:
-    return [entry.name for entry in zoo.entries()]
-
-
-def _told(model_id: str, revision: str | None) -> str:
+def _name(model_id: str, revision: str | None) -> str:
     return f"model {model_id!r}" + (f" at revision {revision!r}" if revision else "")
-
-
-def _command(model_id: str, revision: str | None) -> str:
-    return model_id + (f" --revision {revision}" if revision else "")

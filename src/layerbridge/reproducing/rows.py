@@ -58,7 +58,7 @@ def read(request: Request, *, test: bool = True) -> Rows:
     except DataError as error:
         if request.data_dir or "hub" not in error.problem:
             raise
-        unread = "on no hub" in error.problem
+        unread = "not on the hub" in error.problem
         network = "" if unread else ", or check the network"
         raise DataError(
             error.problem,

@@ -1,7 +1,7 @@
 """Published benchmarks: rows from local folders or from the Hugging Face Hub, the same either way.
 
 Each benchmark is a YAML file in ``benchmarks/`` and a name in ``registry.py``. The file states what
-the data set is, which traps it has, and where its rows are on the Hub.
+the data set is, which traps it has, and where its rows are on the hub.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Benchmark(SourcedTask):
 
     Args:
         path: the benchmark's YAML file; its keys are the attributes of this class and its parents.
-        data_dir: folders with the rows, searched in order; the Hub is not used then. The layout is
+        data_dir: folders with the rows, searched in order; the hub is not used then. The layout is
             in ``docs/tasks.md``.
         languages: codes to test on; English is always first. By default the benchmark's, or those
             that ``data_dir`` has.
@@ -36,7 +36,7 @@ class Benchmark(SourcedTask):
         max_test: number of test rows per language; None for all.
 
     Attributes:
-        hub: the source on the Hub, with ``{language}`` and ``{split}``; None if it is not there.
+        hub: the source on the hub, with ``{language}`` and ``{split}``; None if it is not there.
         english_hub: the same for English, if it differs.
         english_of: the benchmark that the English rows come from, if they are another's.
         source_codes: CLDR code → the data set's own language code, where they differ.
@@ -86,7 +86,9 @@ class Benchmark(SourcedTask):
         elif self.folders is not None:
             present = [code for code in self.known[1:] if self.source("test", code) is not None]
             self.languages = ("en", *present)
-        if self.folders is not None and not self._any_file():
+        tests = (self.source("test", language) for language in self.languages)
+        files = (self.source("train"), self.source("validation"), *tests)
+        if self.folders is not None and not any(files):
             raise DataError(
                 f"no file of the task {self.name} in {self.folders}",
                 allowed=f"train-en, valid-en, test-LANGUAGE; columns {', '.join(self._columns)}",
@@ -106,7 +108,7 @@ class Benchmark(SourcedTask):
         return pattern.format(language=code, split=split)
 
     def version(self) -> str:
-        """Returns a digest of the local test files, or the Hub source of the English ones."""
+        """Returns a digest of the local test files, or the hub source of the English ones."""
         if self.folders is None:
             return self.source("test") or ""
         return self._local_version
@@ -150,10 +152,6 @@ class Benchmark(SourcedTask):
         local_only = self.folders is None and not any(sources)
         return "not yet, local files only" if local_only else super()._place(sources)
 
-    def _any_file(self) -> bool:
-        tests = (self.source("test", language) for language in self.languages)
-        return any((self.source("train"), self.source("validation"), *tests))
-
     @property
     def _columns(self) -> tuple[str, ...]:
         return (*template_columns(self.file_template), self.target)
@@ -161,7 +159,7 @@ class Benchmark(SourcedTask):
     def _missing(self, split: str, language: str) -> DataError:
         if self.folders is None:
             return DataError(
-                f"the task {self.name} is not on the Hugging Face Hub",
+                f"the task {self.name} is not on the hub",
                 allowed="files train-en, valid-en, test-LANGUAGE with columns "
                 f"{', '.join(self._columns)}",
                 hint="give the folder that has them with --data-dir (data_dir in Python)",

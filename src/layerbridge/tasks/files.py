@@ -29,15 +29,15 @@ def read_rows(
     labels: Labels | None = None,
     language: str = "en",
 ) -> list[Row]:
-    """Reads rows from a file or from the Hub.
+    """Reads rows from a file or from the hub.
 
     Args:
-        source: a path that ends in .jsonl, .csv, .tsv or .parquet (UTF-8), or a Hub id: ``id``,
+        source: a path that ends in .jsonl, .csv, .tsv or .parquet (UTF-8), or a hub id: ``id``,
             ``id:config`` or ``id:config:split`` (``id::split`` for the default config), or one
-            such file on the Hub, ``hf://datasets/OWNER/NAME/PATH``.
+            such file on the hub, ``hf://datasets/OWNER/NAME/PATH``.
         text: the column that the encoder reads; by default ``text``, unless a template is given.
         target: the column with the label word; by default ``target``, or else ``label``.
-            The class numbers of a Hub data set become the class names.
+            The class numbers of a hub data set become the class names.
         template: the encoder's text with columns in braces, such as
             ``Premise: {premise} Hypothesis: {hypothesis} Label: ``; replaces ``text``.
         options: the label words; a row with another one is an error. None accepts all.

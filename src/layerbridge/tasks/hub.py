@@ -40,7 +40,7 @@ def fetch(source: str) -> Path:
     file = _file(source)
     try:
         return Path(huggingface_hub.hf_hub_download(**file, repo_type="dataset"))
-    except Exception as error:  # anything that the network or the Hub raises
+    except Exception as error:  # anything that the network or the hub raises
         raise _unavailable(source, error) from None
 
 
@@ -55,7 +55,7 @@ def load(source: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     name, config, split = _id_parts(source)
     try:
         loaded = datasets.load_dataset(name, config or None, split=split or None)
-    except Exception as error:  # anything that the network, the Hub or the files raise
+    except Exception as error:  # anything that the network, the hub or the files raise
         raise _unavailable(source, error) from None
     if isinstance(loaded, dict):
         if len(loaded) > 1:
@@ -72,7 +72,7 @@ def load(source: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     records = []
     for record in loaded:
         for column, names in classes.items():
-            # The Hub marks a row without a label with -1.
+            # The hub marks a row without a label with -1.
             value = record[column]
             record[column] = names[value] if value is not None and value >= 0 else None
         records.append(record)
@@ -96,7 +96,7 @@ def _file(source: str) -> dict[str, Any]:
     match = _FILE.fullmatch(source)
     if match is None:
         raise DataError(
-            f"{source} does not name a file on the Hub",
+            f"{source} does not name a file on the hub",
             allowed="hf://datasets/OWNER/NAME/PATH, or hf://datasets/OWNER/NAME@REVISION/PATH",
         )
     return match.groupdict()
@@ -110,6 +110,6 @@ def _id_parts(source: str) -> tuple[str, str, str]:
 def _unavailable(source: str, error: Exception) -> DataError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return DataError(
-        f"cannot load the data set {source} from the Hub ({reason})",
+        f"cannot load the data set {source} from the hub ({reason})",
         hint="check the id and the network, or give a file",
     )

@@ -58,7 +58,7 @@ def corpus_of(encoder: str | None) -> Corpus | None:
     """Returns the corpus that an encoder, or its base model, was trained on.
 
     Args:
-        encoder: a folder, ``zoo:NAME`` or a Hub id; None if it is unknown.
+        encoder: a folder, ``zoo:NAME`` or a hub id; None if it is unknown.
     """
     name = re.split(r"[/\\:]", (encoder or "").rstrip("/\\").lower())[-1]
     for corpus in corpora():

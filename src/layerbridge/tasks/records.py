@@ -58,7 +58,7 @@ def read(source: str) -> Records:
 
 
 def count(source: str) -> int | None:
-    """Counts the rows of a file, reading as little as possible; None for the Hub.
+    """Counts the rows of a file, reading as little as possible; None for the hub.
 
     Raises:
         DataError: the file is missing, or the part that was read is damaged.
@@ -76,7 +76,7 @@ def count(source: str) -> int | None:
 
 
 def is_local(source: str) -> bool:
-    """Returns whether the source is a file path, as opposed to a name on the Hub.
+    """Returns whether the source is a file path, as opposed to a name on the hub.
 
     Raises:
         DataError: it is neither.
@@ -92,7 +92,7 @@ def is_local(source: str) -> bool:
     if path.exists() or not hub.is_id(source) or ("/" not in source and suffix):
         raise DataError(
             f"{source} has an unsupported format",
-            allowed=f"{', '.join(SUFFIXES)}, or a Hub id such as facebook/xnli:en:validation",
+            allowed=f"{', '.join(SUFFIXES)}, or a hub id such as facebook/xnli:en:validation",
         )
     return False
 

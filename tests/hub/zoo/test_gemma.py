@@ -9,7 +9,7 @@ from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
 
 from layerbridge.hub import zoo
-from layerbridge.hub.zoo import gemma
+from layerbridge.hub.zoo import gguf
 
 TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
 TOKENS += ["▁", "a", "b", "ක", "▁a", "ab", "▁ab"]
@@ -97,7 +97,7 @@ def folder(original, tmp_path_factory):
         members[name].write_bytes(part)
     path.unlink()
     target = tmp_path_factory.mktemp("model")
-    gemma.convert(members, target)
+    gguf.convert(members, target)
     assert sorted(file.name for file in path.parent.iterdir()) == sorted(parts)
     return target
 

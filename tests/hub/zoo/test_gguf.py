@@ -129,15 +129,6 @@ def test_tokenizer(folder):
     assert tokenizer("a  b").tokens() == ["a", "Ġ", "Ġ", "b"]
 
 
-def test_conversion_leaves_logging_as_it_was(folder):
-    from transformers.utils import logging
-
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with pytest.raises(RuntimeError), gguf.quiet():
-        raise RuntimeError
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
-
-
 @pytest.mark.real
 def test_the_real_model_knows_its_capitals():
     if not zoo.is_present("smollm2-135m-instruct"):

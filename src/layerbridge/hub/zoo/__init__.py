@@ -1,21 +1,9 @@
-"""The zoo: two small open models that can be had without a model hub, for first steps and tests.
+"""The zoo: small open models that need no model hub, for first steps and tests.
 
 Importing this is cheap: torch and transformers are loaded only while a model is converted.
 """
 
-from __future__ import annotations
-
 from layerbridge.hub.zoo.catalogue import Entry, entries, entry
-from layerbridge.hub.zoo.store import checksums, damage, home, is_present, path, pull
+from layerbridge.hub.zoo.store import checksums, home, is_present, path, pull
 
-__all__ = [
-    "Entry",
-    "checksums",
-    "damage",
-    "entries",
-    "entry",
-    "home",
-    "is_present",
-    "path",
-    "pull",
-]
+__all__ = ["Entry", "checksums", "entries", "entry", "home", "is_present", "path", "pull"]

@@ -1,13 +1,13 @@
-"""multilingual-e5-small: from its 4-bit single file to an ordinary Hugging Face folder.
+"""Converts multilingual-e5-small from its 4-bit single file to a Hugging Face folder.
 
-The file (little-endian) is a header, the vocabulary, a normaliser, then a directory of tensors.
-Matrices are Q4_0: blocks of 32 values, each block a float16 scale and 16 bytes; the low nibbles are
-the first 16 values, the high nibbles the next 16, and a nibble n stands for (n - 8) * scale.
-The weights are written as float32: the product of a float16 and a small integer is exact there, so
-nothing is lost that the 4-bit file still had.
+The file (little-endian) has a header, the vocabulary, a normalizer, and a directory of tensors.
+Matrices are Q4_0: blocks of 32 values, each a float16 scale and 16 bytes; the low nibbles are the
+first 16 values, the high nibbles the next 16, and a nibble n stands for (n - 8) * scale.
+The weights are written as float32, in which a float16 times a small integer is exact, so nothing
+that the 4-bit file still had is lost.
 
-The file has no pooler, and hidden states need none. AutoModel builds one all the same and would
-fill it with noise and complain, so the folder has one that is all zeros.
+The file has no pooler, and hidden states need none. AutoModel builds one anyway, initializes it at
+random and warns, so the folder has a pooler of zeros.
 
 Legend: V vocabulary, P positions, T token types, E width, F width of the feed-forward layer.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from layerbridge.errors import ZooError
+from layerbridge.hub.zoo.stable_json import write_json
 
 BLOCK = 32
 _BLOCK_BYTES = 2 + BLOCK // 2
@@ -32,58 +33,46 @@ _TENSOR_HEADER = struct.Struct("<BIQQ")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The sizes of the encoder, as the header gives them."""
-
-    width: int
-    layers: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    positions: int
-    token_types: int
-    norm_eps: float
-
-
-@dataclass(frozen=True)
 class Contents:
-    """What the file holds, unpacked; ``tensors`` has the names that ``BertModel`` uses."""
+    """The unpacked file.
 
-    shape: Shape
+    Attributes:
+        config: of a ``BertModel``.
+        pieces: the vocabulary, in the order of its ids.
+        tensors: by the names that ``BertModel`` uses.
+    """
+
+    config: dict[str, Any]
     pieces: list[str]
-    bos: int
-    eos: int
-    pad: int
-    unk: int
     tensors: dict[str, np.ndarray]
 
 
 def convert(members: Mapping[str, Path], folder: Path) -> None:
-    """Write config, weights and tokenizer into ``folder``."""
+    """Writes config, weights and tokenizer to ``folder``."""
     from safetensors.numpy import save_file
 
     weights = next(path for name, path in members.items() if name.endswith(".bin"))
     contents = read(weights.read_bytes())
     tokenizer = members["tokenizer.json"].read_bytes()
-    _check_vocabulary(contents.pieces, tokenizer)
-    width = contents.shape.width
+    # The tokenizer comes from another package: every piece must have the id that the weights mean.
+    if [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]] != contents.pieces:
+        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
+    width = contents.config["hidden_size"]
     pooler = {
         "pooler.dense.weight": np.zeros((width, width), np.float32),
         "pooler.dense.bias": np.zeros(width, np.float32),
     }
     save_file(contents.tensors | pooler, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(folder / "config.json", _config(contents))
+    write_json(folder / "config.json", contents.config)
     (folder / "tokenizer.json").write_bytes(tokenizer)
-    _write_json(
-        folder / "tokenizer_config.json", _tokenizer_config(contents.pieces, contents.shape)
-    )
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(contents))
 
 
 def read(data: bytes) -> Contents:
-    """Unpack the whole file.
+    """Unpacks the file.
 
     Raises:
-        ZooError: it is not such a file, or its tensors are not those of a BERT encoder.
+        ZooError: it has another format, or its tensors are not those of a BERT encoder.
     """
     if data[:4] != b"E5S1":
         raise ZooError(f"the encoder file begins with {data[:4]!r}", allowed="b'E5S1'")
@@ -93,25 +82,50 @@ def read(data: bytes) -> Contents:
             f"the encoder file has version {version} and blocks of {block}",
             allowed=f"version 1 and blocks of {BLOCK}",
         )
-    # The header's float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is meant.
-    shape = Shape(e, layers, heads, f, v, p, t, float(f"{norm_eps:.6g}"))
-    pieces, specials, offset = _read_vocabulary(data, 44)
+    pieces, (bos, eos, pad, _), offset = _read_vocabulary(data, 44)
+    # Not written by transformers, so that the folder's content, and with it the fingerprint that a
+    # bridge remembers, does not depend on the version of transformers that converted it.
+    config = {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": bos,
+        "classifier_dropout": None,
+        "dtype": "float32",
+        "eos_token_id": eos,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": e,
+        "initializer_range": 0.02,
+        "intermediate_size": f,
+        # The float32 of 1e-12 is 9.99…e-13 as a Python number; the short decimal is intended.
+        "layer_norm_eps": float(f"{norm_eps:.6g}"),
+        "max_position_embeddings": p,
+        "model_type": "bert",
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "pad_token_id": pad,
+        # The oldest supported version. Without it, some versions warn of an old Mistral tokenizer.
+        "transformers_version": "5.16.0",
+        "type_vocab_size": t,
+        "vocab_size": v,
+    }
     stored = _read_tensors(data, offset)
     tensors: dict[str, np.ndarray] = {}
-    for name, (theirs, dims) in _layout(shape).items():
+    for name, (theirs, dims) in _layout(config).items():
         values = stored.pop(theirs, None)
         if values is None or values.size != int(np.prod(dims)):
-            found = "absent" if values is None else f"{values.size} values"
-            raise ZooError(f"tensor {theirs} of the encoder file: {found}", allowed=f"shape {dims}")
+            problem = "is missing" if values is None else f"has {values.size} values"
+            raise ZooError(
+                f"tensor {theirs} of the encoder file {problem}", allowed=f"shape {dims}"
+            )
         tensors[name] = values.reshape(dims)
     if stored:
-        raise ZooError(f"the encoder file has tensors that BERT has not: {', '.join(stored)}")
-    bos, eos, pad, unk = specials
-    return Contents(shape, pieces, bos, eos, pad, unk, tensors)
+        raise ZooError(f"unexpected tensors in the encoder file: {', '.join(stored)}")
+    return Contents(config, pieces, tensors)
 
 
 def unpack_q4_0(data: bytes, offset: int, count: int) -> np.ndarray:
-    """``count`` values of Q4_0 blocks that start at ``offset``, as float32."""
+    """Returns ``count`` values of the Q4_0 blocks at ``offset``, as float32."""
     blocks = count // BLOCK
     raw = np.frombuffer(data, np.uint8, blocks * _BLOCK_BYTES, offset).reshape(blocks, _BLOCK_BYTES)
     scale = raw[:, :2].copy().view("<f2").astype(np.float32)  # [blocks, 1]
@@ -127,8 +141,8 @@ def _read_vocabulary(data: bytes, offset: int) -> tuple[list[str], tuple[int, ..
     blob = data[offset : offset + blob_bytes]
     pieces = [blob[start:end].decode() for start, end in itertools.pairwise(bounds)]
     offset += blob_bytes
-    (normaliser_bytes,) = struct.unpack_from("<I", data, offset + 4)
-    return pieces, tuple(specials), offset + 8 + normaliser_bytes
+    (normalizer_bytes,) = struct.unpack_from("<I", data, offset + 4)
+    return pieces, tuple(specials), offset + 8 + normalizer_bytes
 
 
 def _read_tensors(data: bytes, offset: int) -> dict[str, np.ndarray]:
@@ -150,13 +164,16 @@ def _read_tensors(data: bytes, offset: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _layout(config: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name in ``BertModel`` → name in the file and shape."""
-    e, f = shape.width, shape.feed_forward
+    e, f = config["hidden_size"], config["intermediate_size"]
     layout: dict[str, tuple[str, tuple[int, ...]]] = {
-        "embeddings.word_embeddings.weight": ("emb.word", (shape.vocabulary, e)),
-        "embeddings.position_embeddings.weight": ("emb.pos", (shape.positions, e)),
-        "embeddings.token_type_embeddings.weight": ("emb.type", (shape.token_types, e)),
+        "embeddings.word_embeddings.weight": ("emb.word", (config["vocab_size"], e)),
+        "embeddings.position_embeddings.weight": (
+            "emb.pos",
+            (config["max_position_embeddings"], e),
+        ),
+        "embeddings.token_type_embeddings.weight": ("emb.type", (config["type_vocab_size"], e)),
         "embeddings.LayerNorm.weight": ("emb.ln.w", (e,)),
         "embeddings.LayerNorm.bias": ("emb.ln.b", (e,)),
     }
@@ -169,7 +186,7 @@ def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
         "output.dense": ("fo", e, f),
     }
     norms = {"attention.output.LayerNorm": "aln", "output.LayerNorm": "oln"}
-    for layer in range(shape.layers):
+    for layer in range(config["num_hidden_layers"]):
         ours, theirs = f"encoder.layer.{layer}", f"l{layer}"
         for name, (short, rows, columns) in linears.items():
             layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (rows, columns))
@@ -180,62 +197,21 @@ def _layout(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
     return layout
 
 
-def _check_vocabulary(pieces: list[str], tokenizer: bytes) -> None:
-    """The tokenizer comes from another package: every piece must have the id the weights mean."""
-    theirs = [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]]
-    if theirs != pieces:
-        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
-
-
-def _config(contents: Contents) -> dict[str, Any]:
-    # Written by hand and not by transformers: then the folder's content, and with it the
-    # fingerprint a bridge remembers, is the same whatever version of transformers converted it.
-    shape = contents.shape
-    return {
-        "architectures": ["BertModel"],
-        "attention_probs_dropout_prob": 0.1,
-        "bos_token_id": contents.bos,
-        "classifier_dropout": None,
-        "dtype": "float32",
-        "eos_token_id": contents.eos,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": shape.width,
-        "initializer_range": 0.02,
-        "intermediate_size": shape.feed_forward,
-        "layer_norm_eps": shape.norm_eps,
-        "max_position_embeddings": shape.positions,
-        "model_type": "bert",
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "pad_token_id": contents.pad,
-        # Not ours but the oldest we support, and needed: without it some versions warn that this
-        # may be an old Mistral tokenizer.
-        "transformers_version": "5.16.0",
-        "type_vocab_size": shape.token_types,
-        "vocab_size": shape.vocabulary,
-    }
-
-
-def _tokenizer_config(pieces: list[str], shape: Shape) -> dict[str, Any]:
-    # The class that takes tokenizer.json as it is: XLMRobertaTokenizer builds a pre-tokenizer of
-    # its own, and without this key a BERT config would ask for WordPiece.
+def _tokenizer_config(contents: Contents) -> dict[str, Any]:
+    # TokenizersBackend takes tokenizer.json as it is: XLMRobertaTokenizer builds its own
+    # pre-tokenizer, and without a class the BERT config would select WordPiece.
     config: dict[str, Any] = {
         "bos_token": "<s>",
         "clean_up_tokenization_spaces": False,
         "cls_token": "<s>",
         "eos_token": "</s>",
         "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": shape.positions,
+        "model_max_length": contents.config["max_position_embeddings"],
         "pad_token": "<pad>",
         "sep_token": "</s>",
         "tokenizer_class": "TokenizersBackend",
         "unk_token": "<unk>",
     }
-    if pieces[-1] == "<mask>":
+    if contents.pieces[-1] == "<mask>":
         config["mask_token"] = "<mask>"
     return config
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
