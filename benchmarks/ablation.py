@@ -33,7 +33,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
-from layerbridge.reproducing.presets import INSTRUCTIONS, preset
+from layerbridge.reproducing.catalog import instructions, preset
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
 
@@ -85,7 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 # The demo's names have no table of the paper's, and so no place among the presets' instructions.
-ASKED = {**INSTRUCTIONS, "names": DemoSettings().instruction}
+ASKED = {**instructions(), "names": DemoSettings().instruction}
 OF_TRAINING = ("learning_rate", "fusion_learning_rate_scale")
 
 
@@ -197,10 +197,11 @@ def _task_options(given: argparse.Namespace) -> dict[str, Any]:
 
 def _recipe(name: str, seed: int, given: argparse.Namespace, options: dict[str, Any]) -> Recipe:
     changed = dict(VARIANTS[name])
-    training = {**SMALL.training, "max_steps": given.steps, "seed": seed, "save_strategy": "no"}
+    training = {**SMALL.recipe.training, "max_steps": given.steps, "seed": seed}
+    training["save_strategy"] = "no"
     training.update({key: changed.pop(key) for key in OF_TRAINING if key in changed})
     training.pop("save_steps", None)
-    bridge = {**SMALL.bridge, "instruction": ASKED[given.task], **changed}
+    bridge = {**SMALL.recipe.bridge, "instruction": ASKED[given.task], **changed}
     return Recipe(
         encoder=given.encoder,
         language_model=LANGUAGE_MODEL,
