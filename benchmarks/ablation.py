@@ -33,7 +33,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
-from layerbridge.reproducing.presets import INSTRUCTIONS, preset
+from layerbridge.reproducing.catalog import instructions, preset
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
 
@@ -85,7 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 # The task `names` is the demo's; the presets have the paper's tasks.
-TASK_INSTRUCTIONS = {**INSTRUCTIONS, "names": DemoSettings().instruction}
+TASK_INSTRUCTIONS = {**instructions(), "names": DemoSettings().instruction}
 TRAINING_SETTINGS = ("learning_rate", "fusion_learning_rate_scale")
 
 
@@ -199,10 +199,15 @@ def _task_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _recipe(name: str, seed: int, arguments: argparse.Namespace, options: dict[str, Any]) -> Recipe:
     changed = dict(VARIANTS[name])
-    training = {**SMALL.training, "max_steps": arguments.steps, "seed": seed, "save_strategy": "no"}
+    training = {
+        **SMALL.recipe.training,
+        "max_steps": arguments.steps,
+        "seed": seed,
+        "save_strategy": "no",
+    }
     training.update({key: changed.pop(key) for key in TRAINING_SETTINGS if key in changed})
     training.pop("save_steps", None)
-    bridge = {**SMALL.bridge, "instruction": TASK_INSTRUCTIONS[arguments.task], **changed}
+    bridge = {**SMALL.recipe.bridge, "instruction": TASK_INSTRUCTIONS[arguments.task], **changed}
     return Recipe(
         encoder=arguments.encoder,
         language_model=LANGUAGE_MODEL,

@@ -1,7 +1,7 @@
 """The demo: three bridges between two real models, trained on English names, asked in 15 languages.
 
-It strings together what `layerbridge zoo`, `train`, `evaluate`, `table` and `plot` do one by one,
-and reads each text through the encoder once for all three bridges.
+It does what `layerbridge zoo`, `train`, `evaluate`, `table` and `plot` do, but the encoder reads
+each text only once for all three bridges.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
 from layerbridge.report import plots
 from layerbridge.report.tables import accuracy_table
+from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
@@ -41,30 +42,30 @@ from layerbridge.training.run import RunData, new_bridge, train_bridge, training
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
 
-# The bridges: settings of each, and of its training.
+# The bridges, each with its own settings.
 FUSIONS: dict[str, dict[str, Any]] = {
     "last": {},
     "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
     "token-softmax": {"start": "last", "fusion_learning_rate_scale": 0.1},
 }
 
-# The file that says that a folder is the demo's, and what was run.
+# Marks a folder as the demo's, and has its settings.
 MARKER = "demo.json"
 
-# Asked live at the end; none of them is a training name. Sinhala, Amharic, German.
+# Answered at the end; none of them is a training name. Sinhala, Amharic, German.
 QUESTIONS = ("ශ්‍රී ලංකා රුපියල", "ስዊድንኛ", "Elfenbeinküste")
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo does; chosen on English validation rows alone (docs/decisions/0003-demo.md).
+    """Settings of the demo, chosen on English validation rows only.
 
     Args:
-        steps: optimiser steps of each bridge.
-        batch_size: rows a step.
+        steps: optimizer steps of each bridge.
+        batch_size: rows per step.
         learning_rate: of the projection.
         test_per_kind: test rows of each kind in each language.
-        languages: codes; None takes the task's 15.
+        languages: codes; None for the task's 15.
         projection_start: of every bridge.
         instruction: of every bridge.
         fusions: the bridges to train, each with its own settings.
@@ -80,7 +81,7 @@ class DemoSettings:
     fusions: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(FUSIONS))
 
 
-# One bridge, fewer steps and a few languages: a minute, or two where the machine is slow.
+# One bridge, fewer steps and four languages: one or two minutes.
 QUICK = DemoSettings(
     steps=50,
     test_per_kind=4,
@@ -92,18 +93,18 @@ QUICK = DemoSettings(
 def demo(
     output_dir: str | Path, settings: DemoSettings | None = None, *, seed: int = 0
 ) -> list[Result]:
-    """Runs it all and leaves results, pictures and the three checkpoints in a folder.
+    """Runs the demo and writes results, plots and checkpoints to a folder.
 
     Args:
-        output_dir: made if it is not there; what an earlier demo left in it is replaced.
-        settings: None takes the full demo's.
+        output_dir: created if it does not exist; an earlier demo in it is replaced.
+        settings: None for the full demo.
         seed: of training: order of rows, dropout, random starts.
 
     Returns:
         The results, baselines first.
 
     Raises:
-        OutputError: the folder holds something that is no earlier demo's.
+        OutputError: the folder holds something other than an earlier demo.
         ZooError: the models cannot be fetched.
     """
     settings = settings or DemoSettings()
@@ -111,10 +112,9 @@ def demo(
     started = time.monotonic()
     device = choose_device()
     task = tasks.get("names", languages=settings.languages, test_per_kind=settings.test_per_kind)
-    data = RunData(task.train(), task.validation(), list(task.options), task.template, task.name)
+    data = RunData.of(task)
 
-    # float32 on every CPU, also on those that multiply bfloat16, so that the numbers in the README
-    # come out wherever it is run.
+    # float32 even on CPUs with bfloat16 units, so that every CPU gives the README's numbers.
     options = LoadOptions(dtype="float32" if device == "cpu" else "auto")
     sources = {name: resolve(name) for name in (ENCODER, LANGUAGE_MODEL)}
     encoder = Encoder.load(sources[ENCODER], options).to(device)
@@ -125,11 +125,11 @@ def demo(
         f"{device}, {dtype_name(language_model.dtype)}"
     )
 
-    say("the floor: TF-IDF and logistic regression")
-    found = [tf_idf(task)]
+    say("baseline: TF-IDF and logistic regression")
+    results = [tf_idf(task)]
     with meter("the language model alone") as bar:
-        found.append(zero_shot(language_model, task, progress=bar.by_language))
-    _write(found, folder)
+        results.append(zero_shot(language_model, task, progress=bar.by_language))
+    _write(results, folder)
 
     bridges: dict[str, LayerBridge] = {}
     for fusion in settings.fusions:
@@ -139,13 +139,13 @@ def demo(
             run = str(folder / fusion)
             result = evaluate(bridge, task, seed=seed, run=run, progress=bar.by_language)
         _write([result], folder)
-        found.append(result)
+        results.append(result)
         bridges[fusion] = bridge
 
-    table = accuracy_table(found)
-    (folder / "table.md").write_text(table.markdown(intervals=True) + "\n", encoding="utf-8")
-    plots.accuracy_by_language(found, folder / "accuracy-by-language.png")
-    plots.layer_weights(found, folder / "layer-weights.png")
+    table = accuracy_table(results)
+    atomic_write(table.markdown(intervals=True) + "\n", folder / "table.md")
+    plots.accuracy_by_language(results, folder / "accuracy-by-language.png")
+    plots.layer_weights(results, folder / "layer-weights.png")
     Console().print(table.rich())
     best = _best(bridges, data)
     for text, answer in zip(QUESTIONS, bridges[best].classify(list(QUESTIONS)), strict=True):
@@ -156,11 +156,11 @@ def demo(
     say(f'  {program} ask {folder}/{best} "ቻይንኛ" "தாய்லாந்து"')
     say(f"  {program} table {folder} --intervals")
     say(f"  {program} train --help")
-    return found
+    return results
 
 
 def _program() -> str:
-    """How the user can call the command again: in a virtual environment, by its path."""
+    """Returns how to call the command: in an inactive virtual environment, by its path."""
     here = Path(sys.argv[0])
     if here.name != "layerbridge" or shutil.which("layerbridge"):
         return "layerbridge"
@@ -207,43 +207,43 @@ def _trained(
 
 
 def _best(bridges: dict[str, LayerBridge], data: RunData) -> str:
-    """The bridge to go on with, by English validation rows alone; of one there is no choice."""
+    """Returns the best bridge by the English validation rows."""
     if len(bridges) == 1:
         return next(iter(bridges))
     return max(bridges, key=lambda name: _validation_accuracy(bridges[name], data))
 
 
 def _validation_accuracy(bridge: LayerBridge, data: RunData) -> float:
-    """Share of the English validation rows answered right: what a choice may look at."""
+    """Returns the share of correct answers on the English validation rows."""
     answers = bridge.classify([row.text for row in data.validation])
     right = [a.choice == row.target for a, row in zip(answers, data.validation, strict=True)]
     return sum(right) / len(right)
 
 
 def _output(folder: Path, settings: DemoSettings, seed: int) -> Path:
-    """The folder, marked as a demo's; what an earlier demo wrote is replaced, nothing else.
+    """Prepares and marks the folder; replaces what an earlier demo wrote, and nothing else.
 
     Raises:
-        OutputError: it holds something, and no earlier demo's.
+        OutputError: the folder holds something other than an earlier demo.
     """
     marker = folder / MARKER
     if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
         raise OutputError(
-            f"{str(folder)!r} is not empty and no earlier demo's",
+            f"{str(folder)!r} is not empty and not from an earlier demo",
             hint="--output-dir with another folder",
         )
     prepare_output(folder, overwrite=True)
     record = {"seed": seed, **asdict(settings)}
-    marker.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    atomic_write(json.dumps(record, indent=1) + "\n", marker)
     return folder
 
 
-def _write(found: list[Result], folder: Path) -> None:
-    for result in found:
+def _write(results: list[Result], folder: Path) -> None:
+    for result in results:
         name = "".join(c if c.isalnum() else "-" for c in result.method)
         result.write(folder / "results" / f"{name}.json")
 
 
 def _show(text: str, answer: Classification) -> None:
-    """One answer on stdout: the text, the choice, how sure."""
+    """Prints one answer: the text, the choice and its probability."""
     print(f"{text}  →  {answer.choice}  ({answer.probabilities[answer.choice]:.0%})")  # noqa: T201

@@ -28,24 +28,24 @@ def flags(folder, tmp_path):
 
 
 def test_paths_on_stdout_and_the_table_on_stderr(command, flags, tmp_path, monkeypatch):
-    from layerbridge.reproducing import accuracy_files
+    from layerbridge.reproducing import accuracy
 
     # What takes long and is tested elsewhere.
-    monkeypatch.setattr(accuracy_files, "_report", lambda request, found, path: path)
-    monkeypatch.setattr(accuracy_files, "compare", partial(accuracy_files.compare, draws=50))
+    monkeypatch.setattr(accuracy, "_report", lambda request, found, path: path)
+    monkeypatch.setattr(accuracy, "compare", partial(accuracy.compare, draws=50))
     monkeypatch.setattr("gc.collect", lambda *_: 0)
     said = command("reproduce", "table3", *flags)
     assert said.code == 0, said.err
     paths = said.out.splitlines()
     out = tmp_path / "out" / "table3" / "demo"
-    assert paths[0] == f"{out}/floor/seed-0/results/sinhala-news-classifier.json"
+    assert paths[0] == f"{out}/tf-idf/seed-0/results/sinhala-news-classifier.json"
     assert paths[-2:] == [f"{out}/table.md", f"{out}/report.html"]
     assert "[6/6] token-softmax, seed 0" in said.err
     assert "71.66" in said.err
 
     again = command("reproduce", "table3", *flags, "--json")
     assert again.code == 0
-    assert "6 of 6 runs are there already" in again.err
+    assert "6 of 6 runs are done already" in again.err
     document = json.loads(again.out)
     assert document["experiment"] == "table3"
     assert [row["paper"] for row in document["paper"]] == [71.66, 75.86]
@@ -64,9 +64,9 @@ def test_a_dry_run(command, flags, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["table9"], "there is no experiment 'table9'; allowed: table1, table2, table3, table4, "
+        (["table9"], "unknown experiment 'table9'; allowed: table1, table2, table3, table4, "
          "table5, figure2, xsid, sib200"),
-        (["xsid", "--preset", "big"], "there is no preset 'big'; allowed: paper, small, demo"),
+        (["xsid", "--preset", "big"], "unknown preset 'big'; allowed: paper, small, demo"),
         (["xsid", "--seeds", "0,a"], "--seeds '0,a' are no numbers; allowed: whole numbers with "
          "commas, such as 0,1,2"),
         (["xsid", "--seeds", ""], "seeds are []; allowed: whole numbers from 0"),

@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
-from layerbridge.reproducing import Request, accuracy_files, work
-from layerbridge.reproducing.presets import Preset, Timing
+from layerbridge.reproducing import Request, accuracy, runner
+from layerbridge.reproducing.catalog import Preset, Timing
+from layerbridge.training.recipe import Recipe
 
 STEPS = 4
 WORDS = {
@@ -44,10 +45,20 @@ def tiny_preset(folder):
     return Preset(
         name="tiny",
         about="tiny models",
-        encoder=str(folder("xlm-r")),
-        language_model=str(folder("llama")),
+        recipe=Recipe(
+            encoder=str(folder("xlm-r")),
+            language_model=str(folder("llama")),
+            max_rows=STEPS * 5,
+            bridge={"projection_start": "scaled", "instruction": " (label:"},
+            training={
+                "max_steps": STEPS,
+                "learning_rate": 1e-2,
+                "per_device_train_batch_size": 5,
+                "save_strategy": "steps",
+                "save_steps": 2,
+            },
+        ),
         timing=Timing("shape:tiny-encoder", "shape:tiny-lm", texts=1, new_tokens=2, repeat=1),
-        rows=STEPS * 5,
         test_rows=5,
         protocols=("score",),
         seeds=(0, 1),
@@ -55,14 +66,6 @@ def tiny_preset(folder):
             "last": {},
             "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
             "token-softmax": {"fusion_options": {"feedforward": 32}},
-        },
-        bridge={"projection_start": "scaled"},
-        instructed=True,
-        training={
-            "learning_rate": 1e-2,
-            "per_device_train_batch_size": 5,
-            "save_strategy": "steps",
-            "save_steps": 2,
         },
     )
 
@@ -85,8 +88,8 @@ def request_of(news, lone_preset, tmp_path):
     """A request for the news in the test's own folder; keywords change it."""
 
     def make(experiment="table3", **changes):
-        given = {"preset": lone_preset, "data_dir": news, "output_dir": tmp_path, "device": "cpu"}
-        return Request.of(experiment, **{**given, **changes})
+        usual = {"preset": lone_preset, "data_dir": news, "output_dir": tmp_path, "device": "cpu"}
+        return Request(experiment, **{**usual, **changes})
 
     return make
 
@@ -112,19 +115,19 @@ class Calls(list):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts what ``work`` does, which it does all the same."""
+    """Records what the runner does; it still does it."""
     made = Calls()
     told = {
         "train_bridge": lambda bridge, recipe, *_, **__: (
             "train", bridge.config.fusion, recipe.training["seed"],
         ),
         "evaluate": lambda *_, method, seed, **__: ("ask", method, seed),
-        "tf_idf": lambda *_, **__: ("ask", "floor", 0),
-        "zero_shot": lambda *_, **__: ("ask", "lm-alone", 0),
-        "few_shot": lambda *_, seed, **__: ("ask", "lm-few-shot", seed),
+        "tf_idf": lambda *_, **__: ("ask", "tf-idf", 0),
+        "zero_shot": lambda *_, **__: ("ask", "zero-shot-lm", 0),
+        "few_shot": lambda *_, seed, **__: ("ask", "few-shot-lm", seed),
     }  # fmt: skip
     for name, tell in told.items():
-        monkeypatch.setattr(work, name, made.counted(tell, getattr(work, name)))
+        monkeypatch.setattr(runner, name, made.counted(tell, getattr(runner, name)))
     return made
 
 
@@ -135,5 +138,5 @@ def quick(monkeypatch):
     The Trainer and statsmodels call it again and again, on a heap as large as that of all tests.
     """
     monkeypatch.setattr("gc.collect", lambda *_: 0)
-    monkeypatch.setattr(accuracy_files, "_report", lambda request, found, path: path)
-    monkeypatch.setattr(accuracy_files, "compare", partial(accuracy_files.compare, draws=50))
+    monkeypatch.setattr(accuracy, "_report", lambda request, found, path: path)
+    monkeypatch.setattr(accuracy, "compare", partial(accuracy.compare, draws=50))

@@ -16,10 +16,10 @@ import tiny_translators
 from layerbridge.errors import DataError, OutputError
 from layerbridge.evaluation import results
 from layerbridge.models.encoder import Encoder
-from layerbridge.reproducing import Request, accuracy_files, jobs, reproduce, shared
+from layerbridge.reproducing import Request, accuracy, backbones, jobs, reproduce
 from layerbridge.training.trainer import BridgeTrainer
 
-BASELINES = [("ask", "floor", 0), ("ask", "lm-alone", 0), ("ask", "lm-few-shot", 0)]
+BASELINES = [("ask", "tf-idf", 0), ("ask", "zero-shot-lm", 0), ("ask", "few-shot-lm", 0)]
 LAST = [("train", "last", 0), ("ask", "last", 0)]
 GLOBAL = [("train", "global-softmax", 0), ("ask", "global-softmax", 0)]
 
@@ -30,11 +30,11 @@ def done(news, tiny_preset, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     two = {name: tiny_preset.fusions[name] for name in ("last", "token-softmax")}
     preset = replace(tiny_preset, fusions=two)
-    request = Request.of("table3", preset=preset, data_dir=news, output_dir=output, device="cpu")
+    request = Request("table3", preset=preset, data_dir=news, output_dir=output, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         # As in ``quick``, with the page.
         patch.setattr("gc.collect", lambda *_: 0)
-        patch.setattr(accuracy_files, "compare", partial(accuracy_files.compare, draws=50))
+        patch.setattr(accuracy, "compare", partial(accuracy.compare, draws=50))
         return request, reproduce(request)
 
 
@@ -51,7 +51,7 @@ def test_it_leaves_a_folder_a_method_and_seed(done):
     folder = request.output_dir / "table3" / "tiny"
     runs = {str(path.parent.parent.relative_to(folder)) for path in outcome.paths[:-2]}
     assert runs == {
-        "floor/seed-0", "lm-alone/seed-0", "lm-few-shot/seed-0", "lm-few-shot/seed-1",
+        "tf-idf/seed-0", "zero-shot-lm/seed-0", "few-shot-lm/seed-0", "few-shot-lm/seed-1",
         "last/seed-0", "last/seed-1", "token-softmax/seed-0", "token-softmax/seed-1",
     }  # fmt: skip
     assert [path.name for path in outcome.paths[-2:]] == ["table.md", "report.html"]
@@ -96,7 +96,7 @@ def test_every_bridge_was_tested_on_the_same_rows(done):
 def test_what_is_there_is_not_done_again(done, calls, quick, monkeypatch):
     request, before = done
     # Neither model is read, nor looked for.
-    monkeypatch.setattr(shared, "resolve", None)
+    monkeypatch.setattr(backbones, "resolve", None)
     outcome = reproduce(request)
     assert calls == []
     assert outcome.paths == before.paths
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(request_of, quick, calls
     (last / "optimizer.pt").write_bytes(b"PK")
     reproduce(request_of())
     assert calls == [*BASELINES, *LAST, *LAST]
-    assert "optimizer.pt' is missing or truncated; it is passed over" in capsys.readouterr().err
+    assert "optimizer.pt' is missing or truncated; skipping it" in capsys.readouterr().err
 
 
 def test_a_damaged_result_is_made_again(request_of, calls, quick):
@@ -177,14 +177,14 @@ def test_other_settings_are_refused_before_anything_is_done(request_of, calls, q
     calls.clear()
     folder = request_of().runs
     for changes, place, told in (
-        ({"max_test": 3}, "floor", "test_rows 5, and now it is 3"),
-        ({"max_rows": 10}, "floor", "rows 20, and now it is 10"),
+        ({"max_test": 3}, "tf-idf", "test_rows 5, and now it is 3"),
+        ({"max_rows": 10}, "tf-idf", "rows 20, and now it is 10"),
     ):
         with pytest.raises(OutputError) as error:
             reproduce(request_of(**changes))
         assert str(error.value) == (
             f"{str(folder / place / 'seed-0')!r} was made with {told}; "
-            "next: --overwrite to do it again, or another --output-dir"
+            "next: --overwrite to replace it, or another --output-dir"
         )
     assert calls == []
 
@@ -300,5 +300,5 @@ def test_without_data_or_hub_it_is_told_what_to_give(request_of, monkeypatch):
 def test_the_order_is_baselines_then_seeds(request_of, tiny_preset):
     made = jobs.jobs(request_of(preset=tiny_preset), None)
     assert [job.label for job in made][2:6] == [
-        "lm-few-shot, seed 0", "lm-few-shot, seed 1", "last, seed 0", "global-softmax, seed 0",
+        "few-shot-lm, seed 0", "few-shot-lm, seed 1", "last, seed 0", "global-softmax, seed 0",
     ]  # fmt: skip

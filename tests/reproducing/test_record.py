@@ -11,7 +11,7 @@ from layerbridge.reproducing.record import FILE, UNKNOWN, Record, difference, re
 def test_it_comes_back_as_it_was_written(tmp_path):
     folder = tmp_path / "new" / "run"
     assert read(folder) is None
-    for kept in (Record({"a": {"b": 1}}), Record({}, {"c": None}, trained=True)):
+    for kept in (Record({"a": {"b": 1}}, None), Record({}, {"c": None}, trained=True)):
         kept.write(folder)
         assert read(folder) == kept
     assert [path.name for path in folder.iterdir()] == [FILE]
@@ -28,7 +28,7 @@ def test_a_damaged_one(tmp_path, text):
     with pytest.raises(OutputError) as error:
         read(tmp_path)
     assert str(error.value) == (
-        f"{str(tmp_path / FILE)!r} is damaged; next: remove {str(tmp_path)!r}, and it is done again"
+        f"{str(tmp_path / FILE)!r} is damaged; next: remove {str(tmp_path)!r} to start it over"
     )
 
 

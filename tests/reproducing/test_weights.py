@@ -10,15 +10,14 @@ from PIL import Image
 
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.reproducing import reproduce, weights
-from layerbridge.reproducing.experiments import Experiment
+from layerbridge.reproducing.catalog import Experiment
 
 
 @pytest.fixture
 def figure(request_of, pair_preset):
     """A request for the figure, of the news' runs."""
-    request = request_of(preset=replace(pair_preset, seeds=(0, 1)))
     figure2 = Experiment("figure2", "F", "weights", "sinhala-news", "table3")
-    return replace(request, experiment=figure2)
+    return request_of(figure2, preset=replace(pair_preset, seeds=(0, 1)))
 
 
 def test_it_trains_what_is_not_there_and_asks_nothing(

@@ -67,7 +67,7 @@ def reproduce(
     from layerbridge.reproducing import plan as planned
     from layerbridge.reproducing import reproduce as run
 
-    request = Request.of(
+    request = Request(
         experiment,
         preset=preset,
         seeds=None if seeds is None else _numbers(seeds),

@@ -1,86 +1,174 @@
-"""Tables of accuracies: all methods and seeds of one task, then the table and what it says.
-
-It strings jobs together; what is there already is not done again.
-"""
+"""Tables of accuracies: all methods and seeds of one task, and the comparison with the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from layerbridge.evaluation import results
-from layerbridge.evaluation.baselines.few_shot import SHOTS, draw
+from layerbridge.evaluation.comparison import Comparison, compare
 from layerbridge.evaluation.results import CLASSIFIER, Result
-from layerbridge.progress import say
-from layerbridge.reproducing import accuracy_files, rows
-from layerbridge.reproducing.jobs import Job, Left, jobs, todo
-from layerbridge.reproducing.outcome import Outcome
-from layerbridge.reproducing.request import LM_FEW_SHOT, TRANSLATE, Request
+from layerbridge.report import contents, page
+from layerbridge.report.commands import report_command
+from layerbridge.report.run_folders import run_folders
+from layerbridge.report.tables import EffectTable, Table, accuracy_table, effect_table
+from layerbridge.report.tables.accuracies import Cell
+from layerbridge.reproducing import paper, rows
+from layerbridge.reproducing.jobs import jobs
+from layerbridge.reproducing.outcome import Outcome, write_table
+from layerbridge.reproducing.paper_comparison import (
+    PaperComparison,
+    compare_with_paper,
+    comparison_grid,
+)
+from layerbridge.reproducing.request import AGAINST, Request
 from layerbridge.reproducing.rows import Rows
-from layerbridge.reproducing.shared import Shared
-from layerbridge.reproducing.work import do, translator
+from layerbridge.reproducing.runner import run_jobs
+from layerbridge.training.atomic_write import atomic_write
+
+_PROTOCOLS = {
+    "score": "Each option is scored, and the best one is the answer",
+    "generate": "Greedy decoding, exact match with the label word, as in the paper",
+}
 
 
 def run(request: Request) -> Outcome:
-    """Does what is left of it, and puts it together.
+    """Does what is left of the experiment and writes the table and the reports.
 
     Raises:
-        LayerBridgeError: whatever a user can mend; before any model is read where possible.
+        LayerBridgeError: invalid settings, data or models; where possible before any model is
+            loaded.
     """
-    found = rows.read(request)
-    wanted = jobs(request, found)
-    work_through(wanted, request, found)
-    return accuracy_files.write(request, found, by_protocol(wanted, request))
-
-
-def work_through(wanted: Sequence[Job], request: Request, found: Rows) -> None:
-    """Does every job that is not done.
-
-    Raises:
-        LayerBridgeError: as ``run``.
-    """
-    left = todo(wanted, overwrite=request.overwrite)
-    say(f"{len(wanted) - len(left)} of {len(wanted)} runs are there already")
-    if not left:
-        return
-    shared = Shared(request)
-    request.check_pickles()
-    methods = {job.method for job, _ in left}
-    if LM_FEW_SHOT in methods:
-        draw(found.task, SHOTS, 0)  # says whether there are rows enough
-    if TRANSLATE in methods:
-        translator(request, shared.device).check(code for code in found.counts if code != "en")
-    shared.check()
-    found.data.report_dropped()
-    say(f"{len(found.data.train)} English rows of {found.task.name}; {shared.device}")
-    with ExitStack() as during:
-        # Once for all bridges, before the first of them.
-        last = max((n for n, (_, state) in enumerate(left) if state.train), default=-1)
-        kept = False
-        for number, (job, state) in enumerate(left):
-            if state.train and not kept:
-                kept = True
-                texts = [row.text for row in found.data.train]
-                during.enter_context(shared.states(texts, request.runs))
-            say(f"[{number + 1}/{len(left)}] {job.label}{_told(state)}")
-            do(job, state, request, found, shared)
-            if number == last:
-                during.close()
-
-
-def by_protocol(wanted: Sequence[Job], request: Request) -> dict[str, list[tuple[Path, Result]]]:
-    """The results that go into one table each; those without a language model into all of them."""
-    read = [
+    data = rows.read(request)
+    all_jobs = jobs(request, data)
+    run_jobs(all_jobs, request, data)
+    files = [
         (protocol, job.path(protocol), results.read(job.path(protocol)))
-        for job in wanted
+        for job in all_jobs
         for protocol in job.protocols
     ]
-    return {
-        protocol: [(path, result) for its, path, result in read if its in (CLASSIFIER, protocol)]
-        for protocol in request.preset.protocols
+    sections = []
+    for protocol in request.preset.protocols:
+        # A classifier needs no language model, and belongs to every protocol.
+        found = [(path, result) for own, path, result in files if own in (CLASSIFIER, protocol)]
+        comparisons = compare([result for _, result in found], AGAINST)
+        table = accuracy_table([result for _, result in found], comparisons=comparisons)
+        sections.append(Section(protocol, found, table, comparisons))
+    known = paper.accuracies(request.experiment.name)
+    first = [result for _, result in sections[0].results]
+    compared = compare_with_paper(first, known) if known else []
+    names = ["report.html", *(f"report-{section.protocol}.html" for section in sections[1:])]
+    reports = [
+        _report(request, section.results, request.folder / name)
+        for name, section in zip(names, sections, strict=True)
+    ]
+    paragraphs = [_introduction(request, data)]
+    for section in sections:
+        paragraphs += section.markdown()
+    if known:
+        paragraphs += _with_paper(request, compared, known)
+    table_file = write_table(request, *paragraphs)
+    tables: list[Table | EffectTable | Any] = []
+    for section in sections:
+        tables += [section.table, effect_table(section.comparisons)]
+    facts = {
+        "task": request.experiment.task,
+        "encoder": request.encoder,
+        "language_model": request.language_model,
+        "training_rows": len(data.data.train),
+        "test_rows": data.counts,
+        "tables": [section.document() for section in sections],
+        "paper": [{**asdict(row), "difference": row.difference} for row in compared],
     }
+    paths = dict.fromkeys(path for section in sections for path, _ in section.results)
+    tables += [comparison_grid(compared)] if compared else []
+    return Outcome.of(request, [*paths, table_file, *reports], tables, facts)
 
 
-def _told(left: Left) -> str:
-    return "" if left.train or not left.protocols else f": {', '.join(left.protocols)}"
+class Section(NamedTuple):
+    """The results of one protocol.
+
+    Attributes:
+        protocol: name.
+        results: with their paths.
+        table: of accuracies.
+        comparisons: of every method with ``last``.
+    """
+
+    protocol: str
+    results: list[tuple[Path, Result]]
+    table: Table
+    comparisons: list[Comparison]
+
+    def markdown(self) -> list[str]:
+        """Returns the paragraphs of ``table.md``."""
+        return [
+            f"## Protocol {self.protocol}\n",
+            f"{_PROTOCOLS[self.protocol]}. Accuracy in per cent.\n",
+            self.table.markdown(intervals=True),
+            f"### Against {AGAINST}\n",
+            effect_table(self.comparisons).markdown(),
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Returns the same as JSON values."""
+        table = self.table
+        return {
+            "protocol": self.protocol,
+            "averaged": list(table.averaged),
+            "methods": [
+                {
+                    **dict(zip(table.labels, row.labels, strict=True)),
+                    "languages": {
+                        code: _cell(cell)
+                        for code, cell in zip(table.languages, row.cells, strict=True)
+                    },
+                    "average": _cell(row.average),
+                }
+                for row in table.rows
+            ],
+            f"against_{AGAINST}": [asdict(comparison) for comparison in self.comparisons],
+        }
+
+
+def _cell(cell: Cell | None) -> dict[str, Any] | None:
+    return None if cell is None else asdict(cell)
+
+
+def _report(request: Request, found: Sequence[tuple[Path, Result]], path: Path) -> Path:
+    """Writes the page of one protocol, without runs of other seeds in the folder."""
+    folders = run_folders(list(dict.fromkeys(file.parent.parent for file, _ in found)))
+    title = f"{request.experiment.title} ({request.preset.name})"
+    report = contents.gather([result for _, result in found], folders, against=AGAINST, title=title)
+    command = report_command([file for file, _ in found], path, against=AGAINST, title=title)
+    return atomic_write(page.render(report, command), path)
+
+
+def _introduction(request: Request, data: Rows) -> str:
+    counts = sorted({*data.counts.values()})
+    tested = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    seeds = ", ".join(map(str, request.seeds))
+    return (
+        f"`{request.encoder}` and `{request.language_model}`; {len(data.data.train)} English "
+        f"training rows of `{data.task.name}`, seeds {seeds}; {tested} test rows per language. "
+        "What each interval covers: docs/statistics.md.\n"
+    )
+
+
+def _with_paper(
+    request: Request, compared: Sequence[PaperComparison], known: paper.Accuracies
+) -> list[str]:
+    heading = "## Compared with the paper\n"
+    if not compared:
+        return [heading, "None of the paper's numbers for this table is known here.\n"]
+    note = f"The paper's numbers: {known.source}; its others for this table are not known here."
+    if request.preset.name != "paper":
+        note += (
+            f" Preset `{request.preset.name}` has other models, rows and settings than the paper, "
+            "so that the difference does not test it."
+        )
+    elif known.averages:
+        note += " Its averages are over all its languages, including English; so are ours here."
+    return [heading, comparison_grid(compared).markdown(), f"{note}\n"]

@@ -1,7 +1,4 @@
-"""Jobs: each method with each seed, its folder, its settings, and what of it is left to do.
-
-Knows requests and folders; it loads nothing and does no work.
-"""
+"""Jobs: each method with each seed, its folder and settings, and what is left to do."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from layerbridge.errors import OutputError, ResultError
+from layerbridge.errors import ResultError
 from layerbridge.evaluation import results
 from layerbridge.evaluation.baselines.few_shot import SHOTS
 from layerbridge.evaluation.results import CLASSIFIER
@@ -18,8 +15,9 @@ from layerbridge.reproducing import record
 from layerbridge.reproducing.record import UNKNOWN, Record, Settings
 from layerbridge.reproducing.request import (
     BASELINES,
-    FLOOR,
-    LM_FEW_SHOT,
+    FEW_SHOT,
+    OLD_NAMES,
+    TF_IDF,
     TRANSLATE,
     Request,
 )
@@ -32,12 +30,12 @@ class Job:
     """One method with one seed.
 
     Attributes:
-        method: name of its folder; of a bridge, the fusion.
-        seed: of the training, or of the examples' choice; 0 where nothing is drawn.
+        method: a baseline or a fusion.
+        seed: of training or of the examples; 0 where nothing is random.
         folder: of the run.
-        recipe: of a bridge; None for a method that trains none.
-        record: what the folder's record will say at first.
-        protocols: each gives a result; none where only the training is wanted.
+        recipe: of a bridge; None for a baseline.
+        record: what the folder's record starts with.
+        protocols: a result for each; none if only training is needed.
         task: name.
     """
 
@@ -51,22 +49,21 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What progress lines call it."""
+        """Name in progress lines."""
         return f"{self.method}, seed {self.seed}"
 
     def path(self, protocol: str) -> Path:
-        """Of a result."""
+        """Returns the path of a result."""
         return self.folder / "results" / f"{self.task}-{protocol}.json"
 
 
-class Left(NamedTuple):
-    """What of a job is left to do.
+class Remaining(NamedTuple):
+    """What is left to do of a job.
 
     Attributes:
-        train: whether the bridge must be trained, or gone on with.
-        protocols: results that are not there.
-        changed: what of the folder was made with other settings, and goes: everything, the
-            results alone, or nothing.
+        train: whether to train, or to resume training.
+        protocols: missing results.
+        changed: what was made with other settings and is to be removed.
     """
 
     train: bool
@@ -74,82 +71,78 @@ class Left(NamedTuple):
     changed: Literal["everything", "results", "nothing"] = "nothing"
 
     @property
-    def nothing(self) -> bool:
-        """Whether the job is done."""
+    def done(self) -> bool:
+        """Whether nothing is left."""
         return not self.train and not self.protocols
 
 
 def jobs(request: Request, rows: Rows | None) -> list[Job]:
-    """All jobs of an experiment: the methods to beat, then the bridges, a seed after the other.
+    """Returns all jobs of an experiment: baselines, then bridges, seed by seed.
 
     Args:
-        request: of an accuracy or of weights.
-        rows: None where they were not read.
+        request: of accuracies or weights.
+        rows: None if they were not read.
     """
     if request.experiment.kind == "weights":
         return [_bridge(request, "global-softmax", seed, rows, ()) for seed in request.seeds]
-    made = []
-    for baseline in (method for method in request.methods if method in BASELINES):
-        seeds = request.seeds if baseline == LM_FEW_SHOT else (0,)
-        made += [_baseline(request, baseline, seed, rows) for seed in seeds]
-    return made + [
-        _bridge(request, fusion, seed, rows, request.preset.protocols)
+    return [
+        _baseline(request, method, seed, rows)
+        for method in request.methods
+        if method in BASELINES
+        for seed in (request.seeds if method == FEW_SHOT else (0,))
+    ] + [
+        _bridge(request, method, seed, rows, request.preset.protocols)
         for seed in request.seeds
-        for fusion in request.methods
-        if fusion not in BASELINES
+        for method in request.methods
+        if method not in BASELINES
     ]
 
 
-def left(job: Job, *, overwrite: bool = False) -> Left:
-    """What is left to do of a job.
+def remaining(job: Job, *, overwrite: bool = False) -> Remaining:
+    """Returns what is left to do of a job.
 
     Args:
         job: any.
-        overwrite: what was made with other settings counts as not there.
+        overwrite: replace what was made with other settings.
 
     Raises:
         OutputError: it was made with other settings, or its folder holds something else.
     """
-    everything = Left(job.recipe is not None, job.protocols)
-    there = record.read(job.folder)
-    if there is None:
+    everything = Remaining(job.recipe is not None, job.protocols)
+    found = record.read(job.folder)
+    if found is None:
         return everything
-    of_training = record.difference(there.training, job.record.training)
-    of_results = None
-    if there.evaluation is not None and job.record.evaluation is not None:
-        of_results = record.difference(there.evaluation, job.record.evaluation)
-    changed = of_training or of_results
-    if changed and not overwrite:
-        name, before, now = changed
-        raise OutputError(
-            f"{str(job.folder)!r} was made with {name} {before!r}, and now it is {now!r}",
-            hint="--overwrite to do it again, or another --output-dir",
-        )
-    if of_training:
+    new_training = record.difference(found.training, job.record.training)
+    new_results = None
+    if found.evaluation is not None and job.record.evaluation is not None:
+        new_results = record.difference(found.evaluation, job.record.evaluation)
+    record.check_same(job.folder, new_training or new_results, overwrite=overwrite)
+    if new_training:
         return everything._replace(changed="everything")
-    train = job.recipe is not None and not there.trained
-    if of_results:
-        return Left(train, job.protocols, "results")
+    train = everything.train and not found.trained
+    if new_results:
+        return Remaining(train, job.protocols, "results")
     if train:
         return everything
-    return Left(False, tuple(name for name in job.protocols if not _is_result(job.path(name))))
+    missing = [name for name in job.protocols if not _is_result(job.path(name))]
+    return Remaining(False, tuple(missing))
 
 
-def todo(jobs: Sequence[Job], *, overwrite: bool = False) -> list[tuple[Job, Left]]:
-    """The jobs that are not done, each with what is left of it.
+def todo(jobs: Sequence[Job], *, overwrite: bool = False) -> list[tuple[Job, Remaining]]:
+    """Returns the jobs that are not done, each with what is left.
 
     Raises:
-        OutputError: as ``left``; before anything was done.
+        OutputError: as ``remaining``.
     """
-    states = [(job, left(job, overwrite=overwrite)) for job in jobs]
-    return [(job, state) for job, state in states if not state.nothing]
+    states = [(job, remaining(job, overwrite=overwrite)) for job in jobs]
+    return [(job, state) for job, state in states if not state.done]
 
 
 def _is_result(path: Path) -> bool:
     try:
         results.read(path)
     except ResultError:
-        return False  # not there, or damaged: it is made again
+        return False  # missing or damaged
     return True
 
 
@@ -157,59 +150,42 @@ def _bridge(
     request: Request, fusion: str, seed: int, rows: Rows | None, protocols: tuple[str, ...]
 ) -> Job:
     recipe = request.recipe(fusion, seed)
-    training = {"recipe": _told(recipe), "training_rows": rows.trained if rows else UNKNOWN}
-    evaluation = _evaluation(request, rows) if protocols else None
-    first = Record(training, evaluation)
-    return Job(
-        fusion,
-        seed,
-        _folder(request, fusion, seed),
-        recipe,
-        first,
-        protocols,
-        request.experiment.task,
-    )
+    training = {"recipe": _settings(recipe), "training_rows": rows.trained if rows else UNKNOWN}
+    first = Record(training, _evaluation(request, rows) if protocols else None)
+    folder = _folder(request, fusion, seed)
+    return Job(fusion, seed, folder, recipe, first, protocols, request.experiment.task)
 
 
 def _baseline(request: Request, method: str, seed: int, rows: Rows | None) -> Job:
     settings = _evaluation(request, rows)
-    if method in (FLOOR, LM_FEW_SHOT):
-        # They read English rows, too.
+    if method in (TF_IDF, FEW_SHOT):
+        # They read English training rows.
         settings["rows"] = request.preset.rows
         settings["training_rows"] = rows.trained if rows else UNKNOWN
-    if method != FLOOR:
-        settings["language_model"] = request.preset.language_model
+    if method != TF_IDF:
+        settings["language_model"] = request.language_model
         settings["dtype"] = request.dtype
-    if method == LM_FEW_SHOT:
+    if method == FEW_SHOT:
         settings["shots"] = SHOTS
     if method == TRANSLATE:
         settings["translator"] = request.translator
-    protocols = (CLASSIFIER,) if method == FLOOR else ("score",)
+    protocols = (CLASSIFIER,) if method == TF_IDF else ("score",)
+    folder = _folder(request, method, seed)
     first = Record({}, settings)
-    return Job(
-        method,
-        seed,
-        _folder(request, method, seed),
-        None,
-        first,
-        protocols,
-        request.experiment.task,
-    )
+    return Job(method, seed, folder, None, first, protocols, request.experiment.task)
 
 
 def _folder(request: Request, method: str, seed: int) -> Path:
-    return request.runs / method / f"seed-{seed}"
+    old = request.runs / OLD_NAMES.get(method, method) / f"seed-{seed}"
+    return old if old.is_dir() else request.runs / method / f"seed-{seed}"
 
 
 def _evaluation(request: Request, rows: Rows | None) -> Settings:
-    return {
-        "test_rows": request.preset.test_rows,
-        "tested": rows.tested if rows else UNKNOWN,
-    }
+    return {"test_rows": request.preset.test_rows, "tested": rows.tested if rows else UNKNOWN}
 
 
-def _told(recipe: Recipe) -> Settings:
-    """What of a recipe decides a training: not where rows lie, nor how many are tested."""
+def _settings(recipe: Recipe) -> Settings:
+    """Returns what decides the training: not where rows are, nor how many are tested."""
     settings = {name: value for name, value in asdict(recipe).items() if value}
     options = settings.pop("task_options")
     settings["backbones"].pop("allow_pickle", None)

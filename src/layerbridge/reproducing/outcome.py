@@ -1,28 +1,17 @@
-"""What came out of an experiment: files, a text, and the same as plain values."""
+"""The outcome of an experiment: files, tables for the terminal, and a JSON document."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+from layerbridge.report.tables import EffectTable, Table
+from layerbridge.report.tables.grid import Grid
 from layerbridge.reproducing.request import Request
+from layerbridge.training.atomic_write import atomic_write
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-TABLE = "table.md"
-
-# The next step where a file cannot be written.
-ELSEWHERE = "another --output-dir, or free some disk"
-
-
-class Shown(Protocol):
-    """A table that a terminal can show."""
-
-    def rich(self) -> RenderableType:
-        """For the terminal."""
-        ...
+HINT = "another --output-dir, or free some disk space"
 
 
 @dataclass(frozen=True)
@@ -30,27 +19,36 @@ class Outcome:
     """What a command leaves.
 
     Attributes:
-        paths: of all that was written for this request, earlier commands' results among it.
+        paths: of all files of this request, also those of earlier commands.
         tables: for the terminal.
         document: JSON values.
     """
 
     paths: tuple[Path, ...]
-    tables: tuple[Shown, ...]
+    tables: tuple[Table | EffectTable | Grid, ...]
     document: dict[str, Any]
 
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        paths: list[Path],
+        tables: list[Table | EffectTable | Grid],
+        facts: dict[str, Any],
+    ) -> Outcome:
+        """Returns the outcome, with the facts and paths in the document."""
+        files = [str(path) for path in paths]
+        document = {**request.facts(), **facts, "paths": files}
+        return cls(tuple(paths), tuple(tables), document)
 
-def heading(request: Request) -> str:
-    """The first lines of a table's file: what it is, and with what it was made."""
+
+def write_table(request: Request, *paragraphs: str) -> Path:
+    """Writes ``table.md``, with a heading.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     preset = request.preset
-    return f"# {request.experiment.title}\n\nPreset `{preset.name}`: {preset.about}.\n"
-
-
-def facts(request: Request) -> dict[str, Any]:
-    """What every document begins with."""
-    return {
-        "experiment": request.experiment.name,
-        "title": request.experiment.title,
-        "preset": request.preset.name,
-        "seeds": list(request.seeds),
-    }
+    heading = f"# {request.experiment.title}\n\nPreset `{preset.name}`: {preset.about}.\n"
+    text = "\n".join([heading, *paragraphs])
+    return atomic_write(text, request.folder / "table.md", hint=HINT)

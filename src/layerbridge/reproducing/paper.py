@@ -1,8 +1,4 @@
-"""The paper's numbers, arXiv 2508.09091, as far as they are known here; each with its source.
-
-They are in ``paper.json``, in per cent as the paper writes them. A number that nobody here has seen
-in a source is null there, and None here. Knows nothing of results.
-"""
+"""The paper's numbers, arXiv 2508.09091, from ``paper.json``; numbers without a source are null."""
 
 from __future__ import annotations
 
@@ -19,9 +15,9 @@ class Accuracies:
     """One of the paper's tables of accuracies.
 
     Attributes:
-        source: of the numbers; None where none is known.
+        source: of the numbers; None if none is known.
         averages: method → mean over languages, in per cent.
-        averaged: the languages behind the averages; None where that is not known.
+        averaged: the languages of the averages; None if unknown.
         languages: method → language → per cent.
     """
 
@@ -38,7 +34,7 @@ class Times:
     Attributes:
         source: of the numbers.
         over_last: method → its time over that of ``last``.
-        peak_gb: peak memory; of which method is not known here.
+        peak_gb: peak memory, of an unknown method.
     """
 
     source: str
@@ -47,7 +43,7 @@ class Times:
 
 
 def accuracies(experiment: str) -> Accuracies | None:
-    """The paper's accuracies of an experiment; None where it is none of the paper's."""
+    """Returns the paper's accuracies of an experiment; None if it is not in the paper."""
     table = _numbers().get(experiment)
     if table is None or "methods" not in table:
         return None
@@ -61,14 +57,14 @@ def accuracies(experiment: str) -> Accuracies | None:
 
 
 def times() -> Times:
-    """The paper's times and memory."""
+    """Returns the paper's times and memory."""
     table = _numbers()["table5"]
     return Times(table["source"], _known(table["over_last"]), table["peak_gb"])
 
 
 @cache
 def _numbers() -> dict[str, Any]:
-    text = resources.files("layerbridge.reproducing").joinpath("paper.json").read_text("utf-8")
+    text = (resources.files("layerbridge.reproducing") / "paper.json").read_text("utf-8")
     numbers: dict[str, Any] = json.loads(text)
     return numbers
 

@@ -1,4 +1,4 @@
-"""Our accuracies beside the paper's, and how far they are apart. Knows results, not runs."""
+"""Our accuracies and the paper's, side by side."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ HEAD = ["method", "accuracy", "here (95 % interval)", "paper", "difference"]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """One number of ours and one of the paper's, in per cent.
+class PaperComparison:
+    """One of our numbers and the paper's, in per cent.
 
     Attributes:
-        method: whose.
+        method: name.
         what: a language's code, or ``average of 15``.
-        here: our accuracy; None where it was not measured on the same languages.
+        here: our accuracy; None if it was not measured on the same languages.
         low: lower end of its 95 % interval.
         high: upper end.
-        paper: the paper's.
+        paper: the paper's accuracy.
     """
 
     method: str
@@ -37,29 +37,33 @@ class Beside:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's, in percentage points."""
+        """Ours minus the paper's, in percentage points."""
         return None if self.here is None else self.here - self.paper
 
 
-def beside(results: Sequence[Result], paper: Accuracies) -> list[Beside]:
-    """Every number of the paper's that is known here, with ours.
+def compare_with_paper(results: Sequence[Result], paper: Accuracies) -> list[PaperComparison]:
+    """Compares every known number of the paper with ours.
 
-    The paper's average is over all its languages, English among them, so ours is here, too; in
-    tables of layerbridge's English is left out of it.
+    The paper averages over all its languages, including English. So does ``here``, unlike
+    layerbridge's own tables.
     """
-    found = methods(results)
-    made: list[Beside] = []
-    for name, number in paper.averages.items():
-        codes = paper.averaged or ()
-        what = f"average of {len(codes)}"
-        made.append(_one(found.get(name), name, what, codes, number))
-    for name, numbers in paper.languages.items():
-        made += [_one(found.get(name), name, code, (code,), n) for code, n in numbers.items()]
-    return made
+    ours = methods(results)
+    codes = paper.averaged or ()
+    numbers = [
+        (name, f"average of {len(codes)}", codes, number) for name, number in paper.averages.items()
+    ] + [
+        (name, code, (code,), number)
+        for name, languages in paper.languages.items()
+        for code, number in languages.items()
+    ]
+    return [
+        PaperComparison(name, what, *_accuracy(ours.get(name), codes), number)
+        for name, what, codes, number in numbers
+    ]
 
 
-def grid(rows: Sequence[Beside]) -> Grid:
-    """As a table."""
+def comparison_grid(rows: Sequence[PaperComparison]) -> Grid:
+    """Returns the comparisons as a table."""
     body = []
     for row in rows:
         here = difference = ABSENT
@@ -70,13 +74,16 @@ def grid(rows: Sequence[Beside]) -> Grid:
     return Grid(HEAD, body, 2)
 
 
-def _one(method: Method | None, name: str, what: str, codes: Sequence[str], paper: float) -> Beside:
+def _accuracy(
+    method: Method | None, codes: Sequence[str]
+) -> tuple[float | None, float | None, float | None]:
+    """Returns our accuracy on these languages, and its interval."""
     if method is None or not codes or not set(codes) <= set(method.languages):
-        return Beside(name, what, None, None, None, paper)
+        return None, None, None
     if len(method.results) == 1:
         entries = {code: method.results[0].languages[code] for code in codes}
         ours = mean_of_languages({code: (e.correct, e.n) for code, e in entries.items()})
     else:
         ours = mean_of_seeds({code: method.answers(code) for code in codes})
-    here, low, high = (100 * value for value in ours)
-    return Beside(name, what, here, low, high, paper)
+    accuracy, low, high = ours
+    return 100 * accuracy, 100 * low, 100 * high

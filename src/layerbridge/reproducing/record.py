@@ -1,27 +1,28 @@
-"""The record of a run's folder: what it was made with, and how far it got.
+"""The record of a run's folder, ``reproduce.json``: its settings, and whether training is done.
 
-It is written before the first step, so that whoever comes later knows what an interrupted folder
-was to become, and again when training is done. Knows settings as plain values; nothing of models.
+It is written before the first step, so that an interrupted run can be recognized.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from layerbridge.errors import OutputError
-from layerbridge.reproducing.outcome import ELSEWHERE
 from layerbridge.training.atomic_write import atomic_write
 
 FILE = "reproduce.json"
 
 Settings = dict[str, Any]
 
-# Stands for what could be known only by reading rows, where none are to be read.
+# Stands for what is known only after reading the rows; it matches every value.
 UNKNOWN = "?"
+_ABSENT = "not set"
 
 
 @dataclass(frozen=True)
@@ -29,84 +30,73 @@ class Record:
     """What is known of a run.
 
     Attributes:
-        training: what decides the trained bridge; empty for a method that trains none.
-        evaluation: what decides the results; None if nothing was evaluated yet.
-        trained: whether the bridge is done.
+        training: settings that decide the trained bridge; empty for a baseline.
+        evaluation: settings that decide the results; None before the first evaluation.
+        trained: whether the bridge is trained.
     """
 
     training: Settings
-    evaluation: Settings | None = None
+    evaluation: Settings | None
     trained: bool = False
 
     def write(self, folder: Path) -> None:
-        """Into the run's folder, all of it or nothing.
+        """Writes the record into the run's folder.
 
         Raises:
             OutputError: it cannot be written.
         """
-        document = {
-            "training": self.training,
-            "evaluation": self.evaluation,
-            "trained": self.trained,
-        }
-        text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-        atomic_write(text, folder / FILE, hint=ELSEWHERE)
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+        atomic_write(text, folder / FILE, hint="another --output-dir, or free some disk space")
 
 
 def read(folder: Path) -> Record | None:
-    """The record in a folder; None where nothing was begun.
+    """Reads the record of a folder; None if the folder is empty or does not exist.
 
     Raises:
         OutputError: the folder holds something else, or the record is damaged.
     """
     file = folder / FILE
-    if not file.is_file():
-        if _holds_something(folder):
-            raise OutputError(
-                f"{str(folder)!r} holds something that layerbridge reproduce did not write",
-                hint="another --output-dir",
-            )
-        return None
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        training, evaluation = document["training"], document["evaluation"]
-        assert isinstance(training, dict)
-        assert evaluation is None or isinstance(evaluation, dict)
-        return Record(training, evaluation, document["trained"] is True)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        return TypeAdapter(Record).validate_json(file.read_bytes(), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        # Leftovers of an interrupted write are hidden files.
+        if folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()):
+            return None
+        if not folder.exists():
+            return None
         raise OutputError(
-            f"{str(file)!r} is damaged", hint=f"remove {str(folder)!r}, and it is done again"
+            f"{str(folder)!r} holds something that layerbridge reproduce did not write",
+            hint="another --output-dir",
+        ) from None
+    except (OSError, ValidationError):
+        raise OutputError(
+            f"{str(file)!r} is damaged", hint=f"remove {str(folder)!r} to start it over"
         ) from None
 
 
 def difference(old: Settings, new: Settings) -> tuple[str, Any, Any] | None:
-    """The first setting that is not the same: its name, its value then and its value now.
-
-    Values that are ``UNKNOWN`` in ``new`` differ from nothing.
-    """
-    before, now = dict(_flat(old)), dict(_flat(_plain(new)))
+    """Returns the first setting that differs: its name, old value and new value."""
+    # As JSON has them: tuples are lists.
+    before, now = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new))))
     for name in {**now, **before}:
-        if now.get(name) == UNKNOWN:
-            continue
-        if before.get(name, _ABSENT) != now.get(name, _ABSENT):
-            return name, before.get(name, _ABSENT), now.get(name, _ABSENT)
+        values = before.get(name, _ABSENT), now.get(name, _ABSENT)
+        if values[1] not in (UNKNOWN, values[0]):
+            return name, *values
     return None
 
 
-_ABSENT = "not set"
+def check_same(where: Path, changed: tuple[str, Any, Any] | None, *, overwrite: bool) -> None:
+    """Checks that the settings are the same, or may be replaced.
 
-
-def _holds_something(folder: Path) -> bool:
-    if not folder.is_dir():
-        return folder.exists()
-    # What a broken-off write left behind is hidden.
-    return any(not path.name.startswith(".") for path in folder.iterdir())
-
-
-def _plain(settings: Settings) -> Settings:
-    """As JSON gives it back: tuples are lists, for one."""
-    plain: Settings = json.loads(json.dumps(settings))
-    return plain
+    Raises:
+        OutputError: they differ.
+    """
+    if changed and not overwrite:
+        name, before, now = changed
+        raise OutputError(
+            f"{str(where)!r} was made with {name} {before!r}, and now it is {now!r}",
+            hint="--overwrite to replace it, or another --output-dir",
+        )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

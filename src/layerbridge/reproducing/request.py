@@ -1,68 +1,70 @@
-"""What was asked for: an experiment, a preset, and what of the preset is to be otherwise.
+"""One command: an experiment and a preset, with the user's changes, as a task, recipes and folders.
 
-It turns that into a task, recipes and folders. It reads no row and no model.
+It reads no rows and no models.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from layerbridge import tasks
 from layerbridge.errors import ConfigError
 from layerbridge.models.backbone import LoadOptions, choose_device, resolve_dtype
-from layerbridge.reproducing import experiments, presets
-from layerbridge.reproducing.experiments import Experiment
-from layerbridge.reproducing.presets import Preset
+from layerbridge.progress import say
+from layerbridge.reproducing import catalog
+from layerbridge.reproducing.catalog import Experiment, Preset
 from layerbridge.tasks import Task
-from layerbridge.training.recipe import Recipe
+from layerbridge.training.recipe import BRIDGE, Recipe
 
 OUTPUT = "runs/reproduce"
 
-FLOOR = "floor"
-LM_ALONE = "lm-alone"
-LM_FEW_SHOT = "lm-few-shot"
+TF_IDF = "tf-idf"
+ZERO_SHOT = "zero-shot-lm"
+FEW_SHOT = "few-shot-lm"
 TRANSLATE = "translate"
-BASELINES = (FLOOR, LM_ALONE, LM_FEW_SHOT, TRANSLATE)
-# What the other methods are compared with, in every table.
+BASELINES = (TF_IDF, ZERO_SHOT, FEW_SHOT, TRANSLATE)
+# Every table compares the other methods with this one.
 AGAINST = "last"
+OLD_NAMES = {TF_IDF: "floor", ZERO_SHOT: "lm-alone", FEW_SHOT: "lm-few-shot"}
 
 
-@dataclass(frozen=True)
 class Request:
-    """One command. ``of`` makes one out of names.
+    """What to reproduce, and how.
+
+    Args:
+        experiment: one, or a name of ``catalog.experiments()``.
+        preset: one, or a name of ``catalog.presets()``.
+        seeds: of training; None for the preset's.
+        output_dir: created if it does not exist.
+        data_dir: one or several folders with the task's files; empty for the hub.
+        methods: of a table of accuracies, ``last`` among them; None for the preset's fusions and
+            all available baselines.
+        max_rows: training rows, instead of the preset's.
+        max_test: test rows per language, instead of the preset's.
+        encoder: instead of the preset's.
+        language_model: instead of the preset's.
+        translator: of translate-then-answer; None leaves that method out.
+        allow_pickle: also read weights that are not safetensors.
+        device: ``"cpu"``, ``"cuda"``, …; None for the best available.
+        dtype: of the models, instead of the preset's.
+        instruction: of all bridges, instead of the task's; ``""`` for none.
+        overwrite: replace what was done with other settings.
 
     Attributes:
-        experiment: what.
-        preset: with which models and budget; what the user wants otherwise is in it already.
-        seeds: of training.
-        output_dir: everything goes into folders below it.
-        data_dir: the task's files; empty asks the hub.
-        methods: baselines and fusions, in the order of the table.
-        translator: of translate-then-answer; None leaves that method out.
-        allow_pickle: whether the user said yes to pickled weights.
-        device: ``"cpu"``, ``"cuda"``, …; None takes the best there is.
-        overwrite: do again what was done with other settings.
+        preset: with the changes applied.
+        methods: in the order of the table.
+
+    Raises:
+        ConfigError: an unknown name, or a number out of range.
     """
 
-    experiment: Experiment
-    preset: Preset
-    seeds: tuple[int, ...]
-    output_dir: Path
-    methods: tuple[str, ...]
-    data_dir: tuple[str, ...] = ()
-    translator: str | None = None
-    allow_pickle: bool = False
-    device: str | None = None
-    overwrite: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        experiment: str,
+    def __init__(
+        self,
+        experiment: str | Experiment,
         *,
         preset: str | Preset = "small",
         seeds: Iterable[int] | None = None,
@@ -79,123 +81,111 @@ class Request:
         dtype: str | None = None,
         instruction: str | None = None,
         overwrite: bool = False,
-    ) -> Request:
-        """A request by names.
-
-        Args:
-            experiment: of ``experiments.names()``.
-            preset: of ``presets.names()``, or one of your own.
-            seeds: None takes the preset's.
-            output_dir: made if it is not there.
-            data_dir: a folder with the task's files, or several.
-            methods: of a table of accuracies, ``last`` among them; None takes all baselines that
-                can be had and the preset's fusions.
-            max_rows: instead of the preset's ``rows``.
-            max_test: instead of the preset's ``test_rows``.
-            encoder: instead of the preset's, a copy of your own for one.
-            language_model: the same.
-            translator: as in ``layerbridge baseline translate``.
-            allow_pickle: also read weights that are not safetensors.
-            device: where it runs.
-            dtype: of the models, instead of the preset's.
-            instruction: of all bridges, instead of the task's; ``""`` is none.
-            overwrite: do again what was done with other settings.
-
-        Raises:
-            ConfigError: an unknown name, or a number out of range.
-        """
-        found = experiments.experiment(experiment)
+    ) -> None:
+        if isinstance(experiment, str):
+            experiment = catalog.experiment(experiment)
         if dtype is not None:
             resolve_dtype(dtype)
-        chosen = presets.preset(preset) if isinstance(preset, str) else preset
+        if isinstance(preset, str):
+            preset = catalog.preset(preset)
         for name, number in (("max_rows", max_rows), ("max_test", max_test)):
             if number is not None and number < 1:
                 raise ConfigError(f"{name} is {number}", allowed="a whole number from 1")
-        wanted = tuple(dict.fromkeys(chosen.seeds if seeds is None else seeds))
-        if not wanted or min(wanted) < 0:
-            raise ConfigError(f"seeds are {list(wanted)}", allowed="whole numbers from 0")
-        if found.kind == "latency":
-            if instruction is not None:
-                raise ConfigError(f"{found.name} asks no bridge", hint="leave --instruction out")
-            timing = chosen.timing
-            own = (encoder or timing.encoder, language_model or timing.language_model)
-            timing = replace(timing, encoder=own[0], language_model=own[1])
-            chosen = replace(chosen, timing=timing)
-        chosen = replace(
-            chosen,
-            encoder=encoder or chosen.encoder,
-            language_model=language_model or chosen.language_model,
-            rows=max_rows or chosen.rows,
-            test_rows=max_test or chosen.test_rows,
-            dtype=dtype or chosen.dtype,
-            instruction=chosen.instruction if instruction is None else instruction,
+        self.seeds = tuple(dict.fromkeys(preset.seeds if seeds is None else seeds))
+        if not self.seeds or min(self.seeds) < 0:
+            raise ConfigError(f"seeds are {list(self.seeds)}", allowed="whole numbers from 0")
+        if experiment.kind == "latency" and instruction is not None:
+            raise ConfigError(
+                f"{experiment.name} has no instruction", hint="leave --instruction out"
+            )
+        recipe, timing = preset.recipe, preset.timing
+        self.experiment = experiment
+        self.preset = replace(
+            preset,
+            recipe=replace(
+                recipe,
+                encoder=encoder or recipe.encoder,
+                language_model=language_model or recipe.language_model,
+                max_rows=max_rows or recipe.max_rows,
+            ),
+            test_rows=max_test or preset.test_rows,
+            timing=replace(
+                timing,
+                encoder=encoder or timing.encoder or recipe.encoder,
+                language_model=language_model or timing.language_model or recipe.language_model,
+            ),
         )
+        self.methods = _methods(methods, experiment, preset, translator)
+        self.output_dir = Path(output_dir)
         folders = [data_dir] if isinstance(data_dir, (str, Path)) else data_dir
-        return cls(
-            found,
-            chosen,
-            wanted,
-            Path(output_dir),
-            _methods(methods, found, chosen, translator),
-            tuple(map(str, folders)),
-            translator,
-            allow_pickle,
-            device,
-            overwrite,
-        )
+        self.data_dir = tuple(map(str, folders))
+        self.translator = translator
+        self.allow_pickle = allow_pickle
+        self.overwrite = overwrite
+        self._device = device
+        self._dtype = dtype
+        self.instruction = instruction
+        if instruction is None and "instruction" in recipe.bridge:
+            self.instruction = catalog.instructions().get(experiment.task)
+
+    @property
+    def encoder(self) -> str:
+        """Id of the encoder."""
+        assert self.preset.recipe.encoder is not None
+        return self.preset.recipe.encoder
+
+    @property
+    def language_model(self) -> str:
+        """Id of the language model."""
+        assert self.preset.recipe.language_model is not None
+        return self.preset.recipe.language_model
 
     @property
     def folder(self) -> Path:
-        """Where the table or the picture goes."""
+        """Folder of the table or the plot."""
         return self.output_dir / self.experiment.name / self.preset.name
 
     @property
     def runs(self) -> Path:
-        """Where the runs go, a folder a method and seed."""
-        return self.output_dir / self.experiment.runs / self.preset.name
+        """Folder of the runs, which have a folder for each method and seed."""
+        return self.output_dir / (self.experiment.runs or self.experiment.name) / self.preset.name
 
     @property
-    def place(self) -> str:
+    def device(self) -> str:
         """The device.
 
         Raises:
             ConfigError: there is no such device here.
         """
-        return choose_device(self.device)
+        return choose_device(self._device)
 
     @property
     def dtype(self) -> str:
-        """Of the models."""
-        return self.preset.dtype or ("float32" if self.place == "cpu" else "auto")
+        """Dtype of the models."""
+        default = "float32" if self.device == "cpu" else "auto"
+        return self._dtype or self.preset.recipe.backbones.get("dtype") or default
 
     @property
     def load(self) -> LoadOptions:
-        """How models are read."""
+        """How models are loaded."""
         return LoadOptions(dtype=self.dtype, allow_pickle=self.allow_pickle)
 
-    def check_pickles(self) -> None:
-        """Whether the user said yes to every pickle that would be read.
-
-        Raises:
-            ConfigError: they did not.
-        """
-        for name in (self.preset.encoder, self.preset.language_model):
-            if name in self.preset.pickled and not self.allow_pickle:
-                raise ConfigError(
-                    f"{name} is published as a pickle, and reading a pickle can run code in it",
-                    hint="--allow-pickle if you trust it, or --encoder with safetensors",
-                )
+    @property
+    def forbidden_pickles(self) -> list[str]:
+        """Models that are pickles, which the user has not allowed."""
+        models = (self.encoder, self.language_model)
+        return [name for name in models if name in self.preset.pickled and not self.allow_pickle]
 
     def task(self) -> Task:
-        """The task, its rows not read yet.
+        """Returns the task, its rows not read yet.
 
         Raises:
-            DataError: a folder is missing, or holds nothing of the task.
+            DataError: a folder is missing, or has no files of the task.
         """
         return tasks.get(self.experiment.task, **self.task_options())
 
     def task_options(self) -> dict[str, Any]:
-        """What the task is told: as many training rows of each label, and so many test rows."""
+        """Returns the options of the task."""
         labels = len(tasks.get(self.experiment.task).options)
         options: dict[str, Any] = {"train_per_label": max(1, self.preset.rows // labels)}
         if self.data_dir:
@@ -205,60 +195,65 @@ class Request:
         return options
 
     def recipe(self, fusion: str, seed: int) -> Recipe:
-        """The recipe of one bridge: ``layerbridge train --recipe`` would train it too."""
-        preset = self.preset
-        own = dict(preset.fusions.get(fusion, {}))
-        training = {**preset.training, "seed": seed}
-        if "fusion_learning_rate_scale" in own:
-            training["fusion_learning_rate_scale"] = own.pop("fusion_learning_rate_scale")
-        if preset.passes is None:
-            training["max_steps"] = math.ceil(preset.rows / preset.per_step)
-        else:
-            training["num_train_epochs"] = preset.passes
-        bridge = {"fusion": fusion, **preset.bridge, **own}
-        instruction = preset.instruction_of(self.experiment.task)
-        if instruction is not None:
-            bridge["instruction"] = instruction
+        """Returns the recipe of one bridge, which ``layerbridge train`` can run, too."""
+        base = self.preset.recipe
+        own = self.preset.fusions.get(fusion, {})
+        bridge = {**base.bridge, "fusion": fusion, "instruction": self.instruction or None}
+        training = {**base.training, "seed": seed}
+        for name, value in own.items():
+            (bridge if name in BRIDGE else training)[name] = value
+        if "max_steps" in training:
+            training["max_steps"] = math.ceil(self.preset.rows / self.preset.rows_per_step)
         backbones: dict[str, Any] = {"dtype": self.dtype}
         if self.allow_pickle:
             backbones["allow_pickle"] = True
-        return Recipe(
-            encoder=preset.encoder,
-            language_model=preset.language_model,
+        return replace(
+            base,
             task=self.experiment.task,
-            max_rows=preset.rows,
             task_options=self.task_options(),
-            bridge=bridge,
+            bridge={name: value for name, value in bridge.items() if value is not None},
             backbones=backbones,
             training=training,
         )
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the first entries of every JSON document."""
+        return {
+            "experiment": self.experiment.name,
+            "title": self.experiment.title,
+            "preset": self.preset.name,
+            "seeds": list(self.seeds),
+        }
+
 
 def _methods(
-    wanted: Iterable[str] | None, experiment: Experiment, preset: Preset, translator: str | None
+    names: Iterable[str] | None, experiment: Experiment, preset: Preset, translator: str | None
 ) -> tuple[str, ...]:
-    """What is in the table, in its order.
+    """Returns the methods in the order of the table.
 
     Raises:
-        ConfigError: there is no such method, or no choice.
+        ConfigError: unknown method, or the experiment has none.
     """
     baselines = [name for name in BASELINES if name != TRANSLATE or translator is not None]
-    usual = (*baselines, *preset.fusions)
-    if wanted is None:
-        return usual
-    wanted = list(wanted)
+    default = (*baselines, *preset.fusions)
+    if names is None:
+        return default
     if experiment.kind != "accuracy":
-        raise ConfigError(f"{experiment.name} is no table of methods", hint="leave --methods out")
-    # All layers alike has nothing that a preset would set.
-    allowed = tuple(dict.fromkeys((*usual, "uniform")))
-    for name in wanted:
+        raise ConfigError(f"{experiment.name} has no methods", hint="leave --methods out")
+    new_names = {old: new for new, old in OLD_NAMES.items()}
+    chosen = list(names)
+    for old in new_names.keys() & set(chosen):
+        say(f"note: the method {old} is now called {new_names[old]}")
+    chosen = [new_names.get(name, name) for name in chosen]
+    allowed = tuple(dict.fromkeys((*default, "uniform")))
+    for name in chosen:
         if name == TRANSLATE and translator is None:
-            raise ConfigError("the method translate has no model", hint="--translator MODEL")
+            raise ConfigError("the method translate needs a model", hint="--translator MODEL")
         if name not in allowed:
-            raise ConfigError(f"there is no method {name!r}", allowed=allowed)
-    if AGAINST not in wanted:
+            raise ConfigError(f"unknown method {name!r}", allowed=allowed)
+    if AGAINST not in chosen:
         raise ConfigError(
-            f"the methods are {', '.join(wanted) or 'none'}",
+            f"the methods are {', '.join(chosen) or 'none'}",
             allowed=f"{AGAINST} among them: the others are compared with it",
         )
-    return tuple(name for name in allowed if name in wanted)
+    return tuple(name for name in allowed if name in chosen)

@@ -1,7 +1,4 @@
-"""The rows of an experiment: read once, for every method, and told from other rows by a digest.
-
-Knows tasks and their rows; nothing of models.
-"""
+"""The rows of an experiment, read once for every method, and their digests."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ class Rows:
     """What is trained and tested on.
 
     Attributes:
-        task: whose rows they are.
-        data: English rows, as a training takes them.
-        trained: digest of the training rows, their order included.
+        task: has the rows.
+        data: English rows for training.
+        trained: digest of the training rows and their order.
         tested: digest of the test rows of all languages.
-        counts: test rows, by language.
+        counts: test rows by language.
     """
 
     task: Task
@@ -35,49 +32,37 @@ class Rows:
 
 
 def read(request: Request, *, test: bool = True) -> Rows:
-    """All rows that the experiment needs, before any model is.
+    """Reads all rows of the experiment.
 
     Args:
-        request: whose task is read.
-        test: whether it is tested on anything.
+        request: has the task.
+        test: whether to read test rows.
 
     Raises:
-        DataError: they cannot be had.
+        DataError: they cannot be read.
     """
     task = request.task()
     try:
-        data = RunData(
-            task.train()[: request.preset.rows],
-            task.validation(),
-            list(task.options),
-            task.template,
-            task.name,
-            task.dropped(),
-        )
+        data = RunData.of(task, request.preset.rows)
         tests = {code: task.test(code) for code in task.languages} if test else {}
     except DataError as error:
         if request.data_dir or "hub" not in error.problem:
             raise
-        unread = "not on the hub" in error.problem
-        network = "" if unread else ", or check the network"
+        network = "" if "not on the hub" in error.problem else ", or check the network"
         raise DataError(
             error.problem,
             allowed=error.allowed,
             hint=f"--data-dir FOLDER with its files (docs/tasks.md){network}",
         ) from None
-    return Rows(
-        task,
-        data,
-        digest(data.train),
-        digest(row for rows in tests.values() for row in rows),
-        {code: len(rows) for code, rows in tests.items()},
-    )
+    counts = {code: len(rows) for code, rows in tests.items()}
+    tested = digest(row for rows in tests.values() for row in rows)
+    return Rows(task, data, digest(data.train), tested, counts)
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """The same for the same rows in the same order, wherever their files lie."""
-    whole = hashlib.sha256()
+    """Returns a digest of the rows and their order, independent of their files."""
+    sha = hashlib.sha256()
     for row in rows:
         for part in (row.language, row.id, row.text, row.target):
-            whole.update(f"{len(part)}:{part}".encode())
-    return whole.hexdigest()[:16]
+            sha.update(f"{len(part)}:{part}".encode())
+    return sha.hexdigest()[:16]

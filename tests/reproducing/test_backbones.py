@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from layerbridge.models.state_cache import MappedStateCache, StateCache
-from layerbridge.reproducing import shared
-from layerbridge.reproducing.shared import Shared
+from layerbridge.reproducing import backbones
+from layerbridge.reproducing.backbones import Backbones
 
 TEXTS = ["a market rose", "the teams", "the market"]
 
@@ -19,9 +19,9 @@ TEXTS = ["a market rose", "the teams", "the market"]
 def test_a_text_is_read_once_where_its_states_fit(
     request_of, load_encoder, monkeypatch, tmp_path, memory, disk, kind
 ):
-    monkeypatch.setattr(shared, "free_memory", lambda device: memory)
-    monkeypatch.setattr(shared, "most_on_disk", lambda folder: disk)
-    models = Shared(request_of())
+    monkeypatch.setattr(backbones, "free_memory", lambda device: memory)
+    monkeypatch.setattr(backbones, "max_file_bytes", lambda folder: disk)
+    models = Backbones(request_of())
     models.encoder = encoder = load_encoder("xlm-r")
     wanted = encoder.encode(TEXTS)
     mask = wanted.mask
@@ -45,11 +45,11 @@ def test_a_text_is_read_once_where_its_states_fit(
     ("count", "device", "where"),
     [(1e9, "cpu", "memory"), (2e9, "cpu", "disk"), (2e9, "cuda", None), (9e9, "cpu", None)],
 )
-def test_room(monkeypatch, tmp_path, count, device, where):
-    monkeypatch.setattr(shared, "free_memory", lambda device: 8e9)
-    monkeypatch.setattr(shared, "most_on_disk", lambda folder: 3e9)
-    assert shared.room(count, device, tmp_path) == where
+def test_place_for(monkeypatch, tmp_path, count, device, where):
+    monkeypatch.setattr(backbones, "free_memory", lambda device: 8e9)
+    monkeypatch.setattr(backbones, "max_file_bytes", lambda folder: 3e9)
+    assert backbones.place_for(count, device, tmp_path) == where
 
 
 def test_the_machine_has_some_memory():
-    assert 1e6 < shared.free_memory("cpu") < 1e15
+    assert 1e6 < backbones.free_memory("cpu") < 1e15

@@ -7,21 +7,21 @@ import pytest
 from layerbridge.demo import FUSIONS, DemoSettings
 from layerbridge.errors import ConfigError
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.reproducing import Request, presets, reproduce
+from layerbridge.reproducing import Request, catalog, reproduce
 from layerbridge.training import recipe
 
 BENCHMARKS = ("table1", "table2", "table3", "table4", "xsid", "sib200")
 
 
 def test_paper_is_the_papers_recipe():
-    ours = Request.of("table1", preset="paper", allow_pickle=True).recipe("token-softmax", 0)
+    ours = Request("table1", preset="paper", allow_pickle=True).recipe("token-softmax", 0)
     theirs = recipe.read("paper")
     for name in ("encoder", "language_model", "bridge", "training", "max_rows", "backbones"):
         assert getattr(ours, name) == getattr(theirs, name), name
 
 
 def test_small_is_the_published_recipe(monkeypatch):
-    request = Request.of("table1", preset="small", device="cpu")
+    request = Request("table1", preset="small", device="cpu")
     ours = request.recipe("token-softmax", 0)
     theirs = recipe.read("small")
     for name in ("encoder", "language_model", "bridge", "training", "max_rows"):
@@ -32,7 +32,7 @@ def test_small_is_the_published_recipe(monkeypatch):
 def test_small_has_the_demos_settings():
     demo = DemoSettings()
     for fusion, own in FUSIONS.items():
-        found = Request.of("xsid", device="cpu").recipe(fusion, 1)
+        found = Request("xsid", device="cpu").recipe(fusion, 1)
         assert found.training["learning_rate"] == demo.learning_rate
         assert found.training["per_device_train_batch_size"] == demo.batch_size
         assert found.bridge["projection_start"] == demo.projection_start
@@ -41,10 +41,10 @@ def test_small_has_the_demos_settings():
         assert found.bridge["instruction"] == " (intent:"
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", catalog.presets())
 @pytest.mark.parametrize("experiment", BENCHMARKS)
 def test_recipes_can_be_run_as_they_are(name, experiment, tmp_path):
-    request = Request.of(experiment, preset=name, device="cpu")
+    request = Request(experiment, preset=name, device="cpu")
     for fusion in request.preset.fusions:
         made = request.recipe(fusion, 2)
         made.check()
@@ -57,9 +57,9 @@ def test_recipes_can_be_run_as_they_are(name, experiment, tmp_path):
 
 
 def test_the_papers_budget():
-    paper = presets.preset("paper")
-    made = Request.of("table1", preset="paper").recipe("last", 0)
-    assert (paper.per_step, paper.rows, paper.test_rows) == (8, 100_000, None)
+    paper = catalog.preset("paper")
+    made = Request("table1", preset="paper").recipe("last", 0)
+    assert (paper.rows_per_step, paper.rows, paper.test_rows) == (8, 100_000, None)
     assert made.task_options["train_per_label"] == 33_333
     assert made.training["num_train_epochs"] == 3
     assert "max_steps" not in made.training
@@ -67,14 +67,14 @@ def test_the_papers_budget():
 
 
 def test_an_unknown_preset():
-    with pytest.raises(ConfigError, match="there is no preset 'large'; allowed: paper, small, d"):
-        Request.of("table1", preset="large")
+    with pytest.raises(ConfigError, match="unknown preset 'large'; allowed: paper, small, d"):
+        Request("table1", preset="large")
 
 
 def test_the_paper_preset_trains_and_answers_in_its_way(folder, news, quick, tmp_path):
     """All of it but the size: mT5's and Llama's architectures, bfloat16, epochs, both protocols."""
     outcome = reproduce(
-        Request.of(
+        Request(
             "table3",
             preset="paper",
             encoder=str(folder("mt5")),
@@ -90,7 +90,7 @@ def test_the_paper_preset_trains_and_answers_in_its_way(folder, news, quick, tmp
     assert [table["protocol"] for table in outcome.document["tables"]] == ["generate", "score"]
     text = (tmp_path / "table3" / "paper" / "table.md").read_text(encoding="utf-8")
     assert "exact match with the label word, as in the paper" in text
-    assert "no test of it" not in text
+    assert "does not test it" not in text
     run = tmp_path / "table3" / "paper" / "token-softmax" / "seed-0"
     # 10 rows, 8 a step, three times.
     assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-6"]

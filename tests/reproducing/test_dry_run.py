@@ -7,8 +7,8 @@ import json
 import pytest
 
 from layerbridge.hub import sources, zoo
-from layerbridge.reproducing import Request, estimate, plan, presets, reproduce
-from layerbridge.reproducing.plan import duration, size
+from layerbridge.reproducing import Request, catalog, estimate, plan, reproduce
+from layerbridge.reproducing.dry_run import duration
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ def no_network(monkeypatch):
 
 @pytest.mark.parametrize(
     ("experiment", "name"),
-    [*(("table1", name) for name in presets.names()), ("table3", "paper"), ("table5", "paper"),
+    [*(("table1", name) for name in catalog.presets()), ("table3", "paper"), ("table5", "paper"),
      ("figure2", "small"), ("xsid", "demo")],
 )  # fmt: skip
 def test_nothing_is_fetched(no_network, name, experiment, tmp_path):
-    found = plan(Request.of(experiment, preset=name, output_dir=tmp_path, device="cpu"))
+    found = plan(Request(experiment, preset=name, output_dir=tmp_path, device="cpu"))
     json.dumps(found.document)
     assert list(tmp_path.iterdir()) == []
     assert all(step.state == "to do" for step in found.steps)
@@ -48,7 +48,7 @@ def test_nothing_is_fetched(no_network, name, experiment, tmp_path):
 
 def test_the_arithmetic(no_network, tmp_path):
     """Of xnli, small, by hand: 52 tokens a text, 3 200 rows, 200 test rows in 15 languages."""
-    found = plan(Request.of("table1", seeds=(0,), output_dir=tmp_path, device="cpu"))
+    found = plan(Request("table1", seeds=(0,), output_dir=tmp_path, device="cpu"))
     steps = {step.method: step for step in found.steps}
     # Matrices of BERT: 12 × (4·384² + 2·384·1536), and the one of its position table is none; of
     # Llama: 30 × (2·576² + 2·576·192 + 3·576·1536).
@@ -64,15 +64,15 @@ def test_the_arithmetic(no_network, tmp_path):
     expected = (training + asking + (0 if kept else reading)) / speed
     assert steps["last"].seconds == pytest.approx(expected)
     assert (steps["last"].steps, steps["last"].rows, steps["last"].test_rows) == (200, 3200, 3000)
-    assert steps["lm-alone"].seconds == pytest.approx(2 * lm * (2 * 52 + 30) * 3000 / speed)
-    assert steps["floor"].seconds == 0
+    assert steps["zero-shot-lm"].seconds == pytest.approx(2 * lm * (2 * 52 + 30) * 3000 / speed)
+    assert steps["tf-idf"].seconds == 0
     told = " ".join(found.notes)
-    assert "zoo:multilingual-e5-small: 95 MB to fetch" in told
+    assert "zoo:multilingual-e5-small: 95.0 MB to fetch" in told
     assert "rows of xnli: not yet" in told
 
 
 def test_the_papers_plan(no_network, tmp_path):
-    found = plan(Request.of("table1", preset="paper", output_dir=tmp_path, device="cpu"))
+    found = plan(Request("table1", preset="paper", output_dir=tmp_path, device="cpu"))
     steps = [step for step in found.steps if step.method == "token-softmax"]
     assert [step.seed for step in steps] == [0, 1, 2]
     assert (steps[0].steps, steps[0].rows) == (37500, 300_000)
@@ -90,7 +90,7 @@ def test_what_is_there_is_known(request_of, quick):
     changed = {step.method: step for step in plan(request_of(max_test=3)).steps}
     assert changed["last"].state == "was made with test_rows 5, and now it is 3"
     again = {step.method: step for step in plan(request_of(max_test=3, overwrite=True)).steps}
-    assert again["last"].state == "other settings, to be done again"
+    assert again["last"].state == "other settings, to be replaced"
     assert (again["last"].steps, again["last"].test_rows) == (0, 6)
     # The models of this test are nobody's, so their time is not known.
     assert again["last"].seconds is None
@@ -99,7 +99,7 @@ def test_what_is_there_is_known(request_of, quick):
 def test_texts_are_measured_where_they_are_files(request_of):
     # "News Sentence: news market Category: " and the like: 36 letters or so.
     assert estimate.text_tokens(request_of().task()) == 9
-    assert estimate.text_tokens(Request.of("table1").task()) == 52
+    assert estimate.text_tokens(Request("table1").task()) == 52
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,3 @@ def test_texts_are_measured_where_they_are_files(request_of):
 )
 def test_durations(seconds, told):
     assert duration(seconds) == told
-
-
-def test_sizes():
-    assert (size(4.9e9), size(95e6)) == ("4.9 GB", "95 MB")
