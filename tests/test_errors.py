@@ -1,7 +1,11 @@
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
 import pytest
 
 from layerbridge import errors
-from layerbridge.errors import LayerBridgeError
+from layerbridge.errors import LayerBridgeError, MissingExtraError, missing_extra
 
 
 def test_one_line_of_three_parts():
@@ -33,9 +37,64 @@ def test_line_breaks_never_come_through():
         "OutputError",
         "ZooError",
         "TrainingError",
+        "MissingExtraError",
     ],
 )
 def test_a_library_user_catches_value_error(name):
     with pytest.raises(ValueError, match=r"^x$") as caught:
         raise getattr(errors, name)("x")
     assert isinstance(caught.value, LayerBridgeError)
+
+
+def test_a_module_of_an_extra_that_is_not_installed():
+    error = missing_extra(ModuleNotFoundError("No module named 'fastapi'", name="fastapi"))
+    assert isinstance(error, MissingExtraError)
+    assert str(error) == (
+        "this needs fastapi, which is not installed; next: pip install 'layerbridge[serve]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("sklearn.feature_extraction", "eval"),
+        ("scipy.stats", "eval"),
+        ("statsmodels", "eval"),
+        ("matplotlib.pyplot", "plots"),
+        ("jinja2", "plots"),
+        ("starlette.types", "serve"),
+        ("uvicorn", "serve"),
+        ("prometheus_client", "serve"),
+        ("babel", "zoo"),
+        ("gguf", "zoo"),
+        ("filelock", "zoo"),
+        ("sentencepiece", "translate"),
+        ("vllm", "vllm"),
+    ],
+)
+def test_extra_of_each_module(module, extra):
+    error = missing_extra(ModuleNotFoundError(name=module))
+    assert error is not None
+    assert error.hint == f"pip install 'layerbridge[{extra}]'"
+
+
+def test_other_import_errors_are_not_about_an_extra():
+    assert missing_extra(ModuleNotFoundError(name="layerbridge.no_such_module")) is None
+    assert missing_extra(ModuleNotFoundError("no name")) is None
+    # The package is there and broken: installing it again would not help.
+    assert missing_extra(ImportError("cannot import name 'x'", name="scipy")) is None
+
+
+def test_every_package_of_an_extra_is_known():
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = metadata.packages_distributions()
+    for extra, modules in errors._EXTRAS.items():
+        packages = {
+            line.partition(">")[0].lower() for line in project["optional-dependencies"][extra]
+        } - {"layerbridge[serve]"}
+        known = {
+            name.lower().replace("_", "-")
+            for module in modules
+            for name in installed.get(module, [module])
+        }
+        assert packages <= known, extra

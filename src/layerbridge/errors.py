@@ -1,8 +1,8 @@
-"""Errors a user can cause, each told in one line: what was given, what is allowed, what to do next.
+"""Errors a user can cause, each in one line: what was given, what is allowed, what to do next.
 
-Every class is a ``ValueError``, so a library user can catch the standard type; the command line
+Every class is a ``ValueError``, so library users can catch the standard type. The command line
 catches ``LayerBridgeError``, prints its one line and exits with code 2.
-Bugs of our own are never raised through these: they are ``assert`` or what Python raises.
+Bugs in layerbridge itself are never raised through these classes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 
 class LayerBridgeError(ValueError):
-    """A mistake that a user can mend.
+    """An error the user can fix.
 
     Args:
         problem: what was given and why it does not work, without a full stop.
         allowed: what would be accepted; an iterable of names is joined with commas.
-        hint: the next step, a command where there is one.
+        hint: the next step, preferably a command.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class LayerBridgeError(ValueError):
 
 
 class ConfigError(LayerBridgeError):
-    """A setting is unknown, out of range, or at odds with another one."""
+    """A setting is unknown, out of range, or conflicts with another one."""
 
 
 class BackboneError(LayerBridgeError):
-    """An encoder or language model cannot be found, or is of a kind that does not fit."""
+    """An encoder or language model cannot be found or is of an unsupported kind."""
 
 
 class CheckpointError(LayerBridgeError):
-    """A saved bridge is damaged, incomplete, or was made with another backbone."""
+    """A saved bridge is damaged, incomplete, or was trained with another backbone."""
 
 
 class DataError(LayerBridgeError):
@@ -55,16 +55,45 @@ class DataError(LayerBridgeError):
 
 
 class ResultError(LayerBridgeError):
-    """A result file is missing, malformed, or cannot be compared with another one."""
+    """A result file is missing, malformed, or not comparable with another one."""
 
 
 class OutputError(LayerBridgeError):
-    """An output directory cannot be written, or holds something that would be lost."""
+    """An output directory is not writable, or holds files that would be overwritten."""
 
 
 class ZooError(LayerBridgeError):
-    """A model of the zoo is unknown, cannot be fetched, or failed its check."""
+    """A zoo model is unknown, cannot be fetched, or failed its checksum."""
 
 
 class TrainingError(LayerBridgeError):
-    """Training cannot go on: the loss is not a number, or the settings do not fit the data."""
+    """Training cannot continue: the loss is not finite, or the settings do not fit the data."""
+
+
+class MissingExtraError(LayerBridgeError):
+    """A feature needs a package that only an optional extra installs."""
+
+
+# Extra → the import names of its packages.
+_EXTRAS = {
+    "eval": ("scipy", "sklearn", "statsmodels"),
+    "plots": ("jinja2", "matplotlib"),
+    "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
+    "translate": ("sentencepiece",),
+    "vllm": ("vllm",),
+    "zoo": ("babel", "filelock", "gguf"),
+}
+
+
+def missing_extra(error: ImportError) -> LayerBridgeError | None:
+    """Returns the error to show for a failed import, or None if no extra has the module."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in _EXTRAS.items():
+        if module in modules:
+            return MissingExtraError(
+                f"this needs {module}, which is not installed",
+                hint=f"pip install 'layerbridge[{extra}]'",
+            )
+    return None
