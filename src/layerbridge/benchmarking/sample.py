@@ -44,7 +44,7 @@ def rows(
     if file is not None:
         if shapes.is_synthetic(encoder.tokenizer):
             raise ConfigError(
-                "--text was given with an encoder of random weights, whose tokenizer knows no text",
+                "--data was given with an encoder of random weights, whose tokenizer knows no text",
                 allowed="the built-in lengths, or an encoder with a tokenizer of its own",
             )
         found = read_rows(file, template=template)
