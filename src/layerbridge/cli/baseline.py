@@ -82,6 +82,8 @@ def baseline(
     model first, then the language model.
     """
     _check_flags(context, method)
+    import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
+
     from layerbridge import tasks
 
     options = task_options(data_dir, task_option)

@@ -45,6 +45,8 @@ def evaluate(
     test_task, options = _task(run, task, task_options(data_dir, task_option))
     codes = language_codes(test_task, languages)
 
+    import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
+
     from layerbridge.evaluation.evaluator import PROTOCOLS
     from layerbridge.evaluation.evaluator import evaluate as evaluate_bridge
     from layerbridge.models.inference import NORMALIZATIONS

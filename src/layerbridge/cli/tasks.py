@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from layerbridge.cli import options as o
 from layerbridge.cli.values import task_options
+from layerbridge.errors import missing_extra
+from layerbridge.progress import say
 
 if TYPE_CHECKING:
     from layerbridge.tasks import Task
@@ -29,7 +31,15 @@ def tasks(
     from layerbridge import tasks
 
     if name is None:
-        entries = [_described(_with_folders(known, data_dir)) for known in tasks.names()]
+        entries = []
+        for known in tasks.names():
+            try:
+                entries.append(_described(_with_folders(known, data_dir)))
+            except ImportError as error:
+                missing = missing_extra(error)
+                if missing is None:
+                    raise
+                say(f"note: {known} is left out: {missing}")
         print(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else _list(entries))
         return
     task = tasks.get(name, **task_options(data_dir, None))
