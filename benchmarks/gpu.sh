@@ -24,13 +24,13 @@ on=(--device "$device" --dtype bfloat16)
 
 "${bench[@]}" fusion "${fusion[@]}" "${on[@]}" > "$out/fusion.json"
 for batch in "$paper_batch" "${batches[@]}"; do
-  "${bench[@]}" train "${pair[@]}" "${on[@]}" --batch "$batch" > "$out/train-$batch.json"
+  "${bench[@]}" train "${pair[@]}" "${on[@]}" --batch-size "$batch" > "$out/train-$batch.json"
 done
-"${bench[@]}" train "${pair[@]}" "${on[@]}" --batch "${batches[0]}" --waterfall \
+"${bench[@]}" train "${pair[@]}" "${on[@]}" --batch-size "${batches[0]}" --ablate \
   > "$out/waterfall.json"
-"${bench[@]}" evaluate "${pair[@]}" "${on[@]}" --rows "$rows" --batch 256 > "$out/evaluate.json"
-"${bench[@]}" memory "${pair[@]}" "${on[@]}" --batch "${batches[0]}" > "$out/memory.json"
+"${bench[@]}" evaluate "${pair[@]}" "${on[@]}" --rows "$rows" --batch-size 256 > "$out/evaluate.json"
+"${bench[@]}" memory "${pair[@]}" "${on[@]}" --batch-size "${batches[0]}" > "$out/memory.json"
 for cache in dynamic static; do
   "${bench[@]}" latency "${pair[@]}" "${on[@]}" --translator "$translator" --texts "$texts" \
-    --new-tokens "$new" --cache "$cache" > "$out/latency-$cache.json"
+    --max-new-tokens "$new" --cache "$cache" > "$out/latency-$cache.json"
 done

@@ -49,6 +49,6 @@ def test_a_shape_knows_no_text(tmp_path, synthetic):
     with pytest.raises(ConfigError) as error:
         sample.rows(synthetic, 3, file=tmp_path / "rows.jsonl")
     assert str(error.value) == (
-        "--text needs a real tokenizer, and the encoder's knows made-up words only; "
-        "allowed: the built-in lengths, or an encoder other than shape:NAME"
+        "--data was given with an encoder of random weights, whose tokenizer knows no text; "
+        "allowed: the built-in lengths, or an encoder with a tokenizer of its own"
     )

@@ -18,14 +18,14 @@ def test_help_names_every_verb(command):
     said = command("--help")
     assert (said.code, said.err) == (0, "")
     for verb in VERBS:
-        assert f"\n  {verb} " in said.out
+        assert f"│ {verb} " in said.out
 
 
 @pytest.mark.parametrize("words", [("train",), ("evaluate",), ("ask",), ("zoo", "pull"), ("plot",)])
 def test_every_verb_has_its_help(command, words):
     said = command(*words, "--help")
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith(f"Usage: layerbridge {' '.join(words)} ")
+    assert said.out.lstrip().startswith(f"Usage: layerbridge {' '.join(words)} ")
 
 
 def test_python_dash_m_is_the_command():
@@ -55,7 +55,7 @@ def test_no_verb_is_help(command, words):
         (("evaluate",), "Missing argument.*; next: layerbridge evaluate --help"),
         (("ask",), "Missing argument.*; next: layerbridge ask --help"),
         (("ask", "run", "--optoins", "a"), "No such option: --optoins.*next: layerbridge ask"),
-        (("train", "--task", "names"), "Missing option '--output-dir'.*layerbridge train --help"),
+        (("train", "--task", "names"), "Missing option '--output'.*layerbridge train --help"),
         (("ask", "run", "--max-new-tokens", "0"), "Invalid value for '--max-new-tokens'"),
         (("table", "x", "--format", "html"), "Invalid value for '--format'.*'latex'"),
     ],

@@ -50,7 +50,15 @@ def test_an_instruction_changes_the_scores(command, trained):
 def test_a_free_answer(command, trained, bridge, as_json):
     words = ["--json"] if as_json else []
     said = command(
-        "ask", trained, "the market", "--generate", "--max-new-tokens", "5", *words, *CPU
+        "ask",
+        trained,
+        "the market",
+        "--protocol",
+        "generate",
+        "--max-new-tokens",
+        "5",
+        *words,
+        *CPU,
     )
     (expected,) = bridge.generate_text("the market", max_new_tokens=5)
     assert said.code == 0
@@ -75,7 +83,7 @@ def test_no_text_at_all(command, trained, monkeypatch):
     said = command("ask", trained)
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        'error: there is no text; allowed: layerbridge ask RUN "text", or lines on stdin\n'
+        'error: no text given; allowed: layerbridge ask RUN "text", or lines on stdin\n'
     )
 
 

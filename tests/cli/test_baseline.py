@@ -31,10 +31,10 @@ def _elsewhere(monkeypatch, tmp_path):
 
 
 def test_the_floor(command, few_names, tmp_path):
-    said = command("baseline", "floor", "--task", "names", "--languages", "en, si", "--seed", "3")
-    path = tmp_path / "results" / "names-floor.json"
+    said = command("baseline", "tf-idf", "--task", "names", "--languages", "en, si", "--seed", "3")
+    path = tmp_path / "results" / "names-tf-idf.json"
     assert said.code == 0
-    assert said.err == "names, floor: 36/36  si\nwrote results/names-floor.json\n"
+    assert said.err == "names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n"
     result = results.read(path)
     assert said.out == accuracy_table([result]).markdown(intervals=True)
     assert result.languages == tf_idf(tasks.get("names"), ["en", "si"]).languages
@@ -44,11 +44,11 @@ def test_the_floor(command, few_names, tmp_path):
 def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
     output = tmp_path / "elsewhere" / "alone.json"
     said = command(
-        "baseline", "lm-alone", "--task", "names", "--languages", "si", *language_model,
+        "baseline", "zero-shot-lm", "--task", "names", "--languages", "si", *language_model,
         "--prompt", "{text} is a ", "--batch-size", "5", "--json", "-o", output,
     )  # fmt: skip
     assert said.code == 0
-    assert said.err == f"names, lm-alone: 18/18  si\nwrote {output}\n"
+    assert said.err == f"names, zero-shot-lm: 18/18  si\nwrote {output}\n"
     assert said.out == output.read_text(encoding="utf-8")
     assert not (tmp_path / "results").exists()
     same = zero_shot(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
@@ -58,11 +58,11 @@ def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
 
 def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
     said = command(
-        "baseline", "lm-few-shot", "--task", "names", "--languages", "si", *language_model,
+        "baseline", "few-shot-lm", "--task", "names", "--languages", "si", *language_model,
         "--shots", "3", "--seed", "2",
     )  # fmt: skip
-    assert (said.code, said.err.splitlines()[-1]) == (0, "wrote results/names-lm-few-shot-3.json")
-    result = results.read(tmp_path / "results" / "names-lm-few-shot-3.json")
+    assert (said.code, said.err.splitlines()[-1]) == (0, "wrote results/names-few-shot-lm-3.json")
+    result = results.read(tmp_path / "results" / "names-few-shot-lm-3.json")
     same = few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
     assert result.languages == same.languages
     assert (result.method, result.seed) == ("few-shot LM (3)", 2)
@@ -70,10 +70,10 @@ def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
 
 def test_eight_examples_if_not_given(command, few_names, language_model, tmp_path):
     said = command(
-        "baseline", "lm-few-shot", "--task", "names", "--languages", "en", *language_model
+        "baseline", "few-shot-lm", "--task", "names", "--languages", "en", *language_model
     )
     assert said.code == 0
-    result = results.read(tmp_path / "results" / "names-lm-few-shot.json")
+    result = results.read(tmp_path / "results" / "names-few-shot-lm.json")
     assert result.method == "few-shot LM (8)"
 
 
@@ -104,10 +104,10 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
 
 
 def test_a_tasks_options_are_passed_and_kept(command, tmp_path):
-    words = ("baseline", "floor", "--task", "names", "--languages", "sw")
+    words = ("baseline", "tf-idf", "--task", "names", "--languages", "sw")
     said = command(*words, "--task-option", "test_per_kind=2", "--task-option", "train_per_kind=9")
     assert said.code == 0
-    result = results.read(tmp_path / "results" / "names-floor.json")
+    result = results.read(tmp_path / "results" / "names-tf-idf.json")
     assert result.languages["sw"].n == 12
     assert result.settings["task_options"] == {"test_per_kind": 2, "train_per_kind": 9}
     said = command(*words, "--data-dir", tmp_path)
@@ -121,33 +121,31 @@ LM = ("--language-model", "nowhere/nothing")
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("floor", "--task", "names", "--languages", "en,xx"), "has no test rows in 'xx'"),
+        (("tf-idf", "--task", "names", "--languages", "en,xx"), "has no test rows in 'xx'"),
         (
-            ("floor", "--task", "names", *LM),
-            "--language-model was given, which floor does not read; "
-            "allowed: --language-model with lm-alone, lm-few-shot, translate",
+            ("tf-idf", "--task", "names", *LM),
+            "tf-idf does not use --language-model; "
+            "allowed: --language-model with zero-shot-lm, few-shot-lm, translate",
         ),
         (
-            ("lm-alone", "--task", "names", *LM, "--shots", "3"),
-            "--shots was given, which lm-alone does not read; "
-            "allowed: --shots with lm-few-shot, translate",
+            ("zero-shot-lm", "--task", "names", *LM, "--shots", "3"),
+            "zero-shot-lm does not use --shots; allowed: --shots with few-shot-lm, translate",
         ),
         (
-            ("lm-few-shot", "--task", "names", *LM, "--translator", "x"),
-            "--translator was given, which lm-few-shot does not read; "
-            "allowed: --translator with translate",
+            ("few-shot-lm", "--task", "names", *LM, "--translator", "x"),
+            "few-shot-lm does not use --translator; allowed: --translator with translate",
         ),
         (
-            ("lm-alone", "--task", "names"),
-            "lm-alone needs --language-model; allowed: a folder, zoo:NAME or a hub id; "
-            "next: layerbridge baseline lm-alone --language-model …",
+            ("zero-shot-lm", "--task", "names"),
+            "zero-shot-lm needs --language-model; allowed: a folder, zoo:NAME or a hub ID; "
+            "next: layerbridge baseline zero-shot-lm --language-model …",
         ),
         (("translate", "--task", "names", *LM), "translate needs --translator; "),
-        (("lm-alone", "--task", "names", *LM, "--prompt", "x"), "the prompt 'x' has 0 places"),
-        (("lm-alone", "--task", "names", *LM, "--dtype", "int4"), "unknown dtype 'int4'"),
-        (("lm-alone", "--task", "names", *LM), "'nowhere/nothing' is not on this machine"),
+        (("zero-shot-lm", "--task", "names", *LM, "--prompt", "x"), "the prompt 'x' has 0 places"),
+        (("zero-shot-lm", "--task", "names", *LM, "--dtype", "int4"), "unknown dtype 'int4'"),
+        (("zero-shot-lm", "--task", "names", *LM), "'nowhere/nothing' is not on this machine"),
         (
-            ("lm-few-shot", "--task", "names", *LM, "--shots", "9999"),
+            ("few-shot-lm", "--task", "names", *LM, "--shots", "9999"),
             "training rows for 9999 shots",
         ),
     ],
@@ -165,7 +163,7 @@ def test_a_method_that_there_is_not(command):
     said = command("baseline", "guess", "--task", "names")
     assert (said.code, said.out) == (2, "")
     (line,) = said.err.splitlines()
-    assert "'floor', 'lm-alone', 'lm-few-shot', 'translate'" in line
+    assert "'tf-idf', 'zero-shot-lm', 'few-shot-lm', 'translate'" in line
 
 
 def test_a_language_that_the_translator_does_not_have(command, folder, tmp_path):
@@ -184,8 +182,8 @@ def test_a_language_that_the_translator_does_not_have(command, folder, tmp_path)
 def test_help(command):
     said = command("baseline", "--help")
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("Usage: layerbridge baseline ")
-    for method in ("floor", "lm-alone", "lm-few-shot", "translate"):
+    assert said.out.lstrip().startswith("Usage: layerbridge baseline ")
+    for method in ("tf-idf", "zero-shot-lm", "few-shot-lm", "translate"):
         assert method in said.out
 
 
@@ -201,7 +199,7 @@ def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeyp
 
     monkeypatch.setattr(LanguageModel, "load", spy)
     said = command(
-        "baseline", "lm-alone", "--task", "names", "--languages", "en", "--device", "cpu",
+        "baseline", "zero-shot-lm", "--task", "names", "--languages", "en", "--device", "cpu",
         "--language-model", folder("gpt2"), "--dtype", "float32", "--allow-pickle",
     )  # fmt: skip
     assert said.code == 0

@@ -49,7 +49,7 @@ def test_fusion(command):
 @pytest.mark.parametrize("fusion", ["last", "global-softmax", "token-softmax"])
 def test_train(command, fusion):
     found = document(
-        command("bench", "train", *TINY, "--fusion", fusion, "--batch", "4", "--steps", "2",
+        command("bench", "train", *TINY, "--fusion", fusion, "--batch-size", "4", "--steps", "2",
                 "--repeat", "1", "--dtype", "float32")
     )  # fmt: skip
     train = found["train"]
@@ -60,8 +60,8 @@ def test_train(command, fusion):
 
 def test_train_in_another_dtype_has_two_rivals(command):
     found = document(
-        command("bench", "train", *TINY, "--batch", "2", "--steps", "1", "--repeat", "1",
-                "--dtype", "bfloat16", "--levers", "collapsed,grouped")
+        command("bench", "train", *TINY, "--batch-size", "2", "--steps", "1", "--repeat", "1",
+                "--dtype", "bfloat16", "--optimizations", "collapsed,grouped")
     )  # fmt: skip
     rates = found["train"]["rows_per_second"]
     assert set(rates) == {"layerbridge", "reference", "reference, float32"}
@@ -71,8 +71,8 @@ def test_train_in_another_dtype_has_two_rivals(command):
 
 def test_waterfall(command):
     found = document(
-        command("bench", "train", *TINY, "--batch", "2", "--steps", "1", "--repeat", "1",
-                "--dtype", "float32", "--waterfall")
+        command("bench", "train", *TINY, "--batch-size", "2", "--steps", "1", "--repeat", "1",
+                "--dtype", "float32", "--ablate")
     )  # fmt: skip
     assert set(found["train"]["rows_per_second"]) == {
         "layerbridge", "reference", "no lever",
@@ -91,7 +91,7 @@ def test_evaluate(command):
 
 @pytest.mark.usefixtures("_in_process")
 def test_memory(command):
-    found = document(command("bench", "memory", *TINY, "--batch", "2", "--steps", "1"))
+    found = document(command("bench", "memory", *TINY, "--batch-size", "2", "--steps", "1"))
     assert set(found["memory"]["peak_bytes"]) == {"layerbridge", "reference", "reference, float32"}
     assert 0.3 < found["memory"]["ratio"] < 1.5
 
@@ -100,7 +100,7 @@ def test_memory(command):
 def test_latency(command, cache):
     found = document(
         command("bench", "latency", *TINY, "--translator", "shape:tiny-translator", "--texts", "1",
-                "--new-tokens", "3", "--repeat", "1", "--cache", cache)
+                "--max-new-tokens", "3", "--repeat", "1", "--cache", cache)
     )  # fmt: skip
     latency = found["latency"]
     contestants = {"last", "global-softmax", "token-softmax", "translate, then answer"}
@@ -109,7 +109,7 @@ def test_latency(command, cache):
 
 
 def test_levers_are_told(command):
-    assert "collapsed" in command("bench", "levers").out
+    assert "collapsed" in command("bench", "optimizations").out
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,10 @@ def test_levers_are_told(command):
             ("train", "--encoder", "shape:tiny-lm"),
             "shape 'tiny-lm' is a language model, not an encoder",
         ),
-        (("train", "--levers", "magic"), "unknown lever 'magic'; allowed: all, none, collapsed"),
+        (
+            ("train", "--optimizations", "magic"),
+            "unknown optimization 'magic'; allowed: all, none, collapsed",
+        ),
         (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),
         (("latency", "--cache", "magic"), "unknown cache 'magic'; allowed: dynamic, static"),
     ],

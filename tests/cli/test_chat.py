@@ -131,7 +131,7 @@ def test_options_given_at_the_start(chat):
 def test_tokens(chat, bridge):
     said = chat("/tokens 2", "the market", "/tokens")
     assert said.out.rstrip() == shown(bridge, "the market", 2)
-    assert said.err.count("tokens of an answer: at most 2\n") == 2
+    assert said.err.count("maximum tokens per answer: 2\n") == 2
 
 
 def test_weights_of_the_last_text(chat, bridge):
@@ -148,9 +148,9 @@ def test_weights_of_the_last_text(chat, bridge):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("/weights", "there is no text yet; allowed: /weights after a text"),
-        ("/tokens 0", "/tokens 0; allowed: a whole number from 1 on"),
-        ("/tokens many", "/tokens many; allowed: a whole number from 1 on"),
+        ("/weights", "no text yet; allowed: /weights after a text"),
+        ("/tokens 0", "/tokens 0; allowed: a whole number from 1"),
+        ("/tokens many", "/tokens many; allowed: a whole number from 1"),
         ("/options a, ,b", "an option is empty; allowed: label words"),
         ("/option a", "unknown command '/option'; allowed: /options, /instruction, /weights, "),
     ],
@@ -198,8 +198,8 @@ def test_ctrl_c_ends_an_answer_alone(chat, bridge, monkeypatch):
 def test_ctrl_c_at_the_prompt_does_not_end_it(chat):
     said = chat("^C", "/tokens 3")
     assert said.code == 0
-    assert "(/quit or Ctrl-D ends)" in said.err
-    assert "at most 3" in said.err
+    assert "(/quit or Ctrl-D quits)" in said.err
+    assert "per answer: 3" in said.err
 
 
 def test_a_bridge_without_options(trained, bridge):
@@ -209,7 +209,7 @@ def test_a_bridge_without_options(trained, bridge):
     bridges["one"].config.options = None
     session = chat_module.Chat(bridges, 3)
     assert "options" not in session.introduction
-    session.hear("/options")
+    session.handle("/options")
     assert session.options is None
 
 
@@ -218,7 +218,7 @@ def test_what_a_model_writes_does_not_command_the_terminal(trained, capsys, monk
 
     session = chat_module.Chat(Bridges.load([f"one={trained}"]), 3)
     monkeypatch.setattr(session, "answer", lambda text: iter(["\x1b[2J", "ok\x9b"]))
-    session.hear("x")
+    session.handle("x")
     assert capsys.readouterr().out == "\ufffd[2Jok\ufffd\n"
 
 
@@ -238,12 +238,12 @@ def test_a_heat_map_that_fits(width):
         assert lines[0].split() == [str(layer) for layer in range(1, 13)]
         assert lines[1].split()[1:] == ["5"] * 9 + ["50"] + ["5"] * 2
         assert lines[2].endswith("  ·" * 11 + "100")
-        assert "per cent" in lines[3]
+        assert "percent" in lines[3]
     else:
         assert [line.split()[-1] for line in lines[:2]] == ["111", "123456789012"]
         assert lines[2].split()[1] == "·········5··"
         assert lines[3].split()[1] == "···········X"
-        assert "tenths (X for ten)" in lines[4]
+        assert "tenths (X is ten)" in lines[4]
     assert all(len(line) <= width for line in lines[:-1])
     coloured = io.StringIO()
     Console(file=coloured, force_terminal=True, color_system="truecolor").print(drawn)
@@ -297,7 +297,7 @@ def test_a_real_terminal(trained, tmp_path):
         until("not this")
         # Python loses a signal that comes between the prompt and its waiting for a key.
         os.write(ours, b"\x03")
-        until("(/quit or Ctrl-D ends)", again=b"\x03")
+        until("(/quit or Ctrl-D quits)", again=b"\x03")
         until("> ")
         # The arrow key brings the last line back.
         os.write(ours, b"\x1b[A")

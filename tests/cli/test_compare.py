@@ -34,7 +34,7 @@ def test_markdown_is_what_a_pipe_gets(command, results, tmp_path):
 
 
 def test_against_and_languages(command, results, tmp_path):
-    words = ("--against", "token-softmax", "--languages", "si, en", "--these-seeds")
+    words = ("--against", "token-softmax", "--languages", "si, en", "--no-seed-variance")
     said = command("compare", tmp_path / "runs", *words, "--format", "csv")
     found = compare(results, "token-softmax", languages=["si", "en"], other_seeds=False)
     assert said.out == effect_table(found).csv()
@@ -84,7 +84,7 @@ def test_a_mistake_is_one_line(command, results, tmp_path, words, told):
 def test_help(command):
     said = command("compare", "--help")
     assert (said.code, said.err) == (0, "")
-    assert "\n  compare " in command("--help").out
+    assert "│ compare " in command("--help").out
 
 
 def test_it_loads_no_model_framework(results, tmp_path):

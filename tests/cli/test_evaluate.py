@@ -36,7 +36,7 @@ def test_json_is_the_file_and_nothing_else(command, run, few_names, tmp_path):
     output = tmp_path / "elsewhere" / "result.json"
     said = command(
         "evaluate", run, "--task", "names", "--languages", "si", "--json", "-o", output,
-        "--protocol", "generate", "--seed", "3", "--device", "cpu", "--dtype", "float32",
+        "--protocol", "generate", "--training-seed", "3", "--device", "cpu", "--dtype", "float32",
     )  # fmt: skip
     assert said.code == 0
     assert said.out == output.read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_no_task_anywhere(command, run, tmp_path):
         assert (said.code, said.out, said.err) == (
             2,
             "",
-            f"error: no task was given, and {str(place)!r} has no recipe.yaml that names one; "
+            f"error: no task given, and {str(place)!r} has no recipe.yaml that names one; "
             "next: --task NAME; layerbridge tasks lists them\n",
         )
 
@@ -149,7 +149,10 @@ def test_no_task_anywhere(command, run, tmp_path):
             ["--task", "names", "--protocol", "guess"],
             "unknown protocol 'guess'; allowed: score, generate",
         ),
-        (["--task", "names", "--normalize", "max"], "unknown normalize 'max'; allowed: sum, mean"),
+        (
+            ["--task", "names", "--length-normalization", "max"],
+            "unknown length normalization 'max'; allowed: sum, mean",
+        ),
         (
             ["--task", "names", "--dtype", "int4"],
             "unknown dtype 'int4'; allowed: auto, float32, bfloat16, float16",

@@ -70,7 +70,7 @@ def test_nothing_to_draw_is_a_mistake(command):
 def test_help_names_every_picture(command):
     said = command("plot", "--help")
     for name in ("results", "weights", "training", "gains", "sentence"):
-        assert f"\n  {name} " in said.out
+        assert f"│ {name} " in said.out
 
 
 def test_weights(command, write, tmp_path):

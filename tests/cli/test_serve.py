@@ -123,7 +123,7 @@ def test_a_port_that_is_taken(command, run):
         (["x=a", "x=b"], "'a' and 'b' would both be called 'x'; next: NAME=RUN names one"),
         (
             ["--engine", "vllm", "--vllm-option", "seed"],
-            "--vllm-option 'seed' has no value; allowed: NAME=VALUE, such as seed=1",
+            "--vllm-option 'seed' is not a pair; allowed: NAME=VALUE, such as seed=1",
         ),
     ],
 )

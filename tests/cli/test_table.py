@@ -97,8 +97,8 @@ def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):
     said = command("table", tmp_path / "seeds", "--against", "last", "--by-seed")
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        "error: --against compares methods over all their seeds, and --by-seed takes them apart; "
-        "next: leave one of them out\n"
+        "error: --against compares methods across seeds, --by-seed shows each seed; next: drop one "
+        "of them\n"
     )
 
 

@@ -7,10 +7,6 @@ from functools import partial
 import pytest
 
 from layerbridge import tasks
-from layerbridge.cli.tasks import task_options
-from layerbridge.errors import ConfigError
-from layerbridge.tasks import registry
-from layerbridge.tasks.cldr_names import Names
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def test_the_list_is_on_stdout_a_line_a_task(command):
     assert (said.code, said.err) == (0, "")
     head, *lines = [line.split("\t") for line in said.out.splitlines()]
     assert head == [
-        "task", "languages", "labels", "train", "validation", "test", "data", "licence"
+        "task", "languages", "labels", "train", "validation", "test", "data", "license"
     ]  # fmt: skip
     assert [line[0] for line in lines] == list(tasks.names())
     found = {line[0]: line[1:] for line in lines}
@@ -76,7 +72,7 @@ def test_one_task(command, xsid):
     assert (said.code, said.err) == (0, "")
     lines = dict(line.split("\t") for line in said.out.splitlines())
     assert lines["test"] == "en 2, ja 2"
-    assert lines["left out"] == "1 train (English validation or test has the same texts)"
+    assert lines["left out"] == "1 train (same text in English validation or test)"
     assert lines["template"] == "'Request: {text} Intent: '"
     one = json.loads(command("tasks", "xsid", "--data-dir", xsid, "--json").out)
     assert one["rows"] == {
@@ -130,21 +126,3 @@ def test_it_loads_no_framework_and_asks_no_network(xsid, tmp_path):
         )
         assert json.loads(said.stdout.splitlines()[-1]) == [0, []], words
         assert said.stderr == ""
-
-
-def test_task_options(tmp_path):
-    assert task_options(None, None) == {}
-    assert task_options([tmp_path], ["max-test=100", "languages=en,si", "x=a=b", "y="]) == {
-        "max_test": 100,
-        "languages": "en,si",
-        "x": "a=b",
-        "y": "",
-        "data_dir": [str(tmp_path)],
-    }
-    for pair in ("max_test", "=3"):
-        with pytest.raises(ConfigError) as caught:
-            task_options(None, [pair])
-        assert str(caught.value) == (
-            f"--task-option {pair!r} is no option with a value; allowed: NAME=VALUE, such as "
-            "max_test=100"
-        )

@@ -28,7 +28,7 @@ def test_list_json(command, home):
 def test_list(command, home):
     lines = command("zoo", "list").out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [f"zoo:{name}" for name in NAMES]
-    assert all(" MB to fetch\t" in line for line in lines)
+    assert all(" MB to download\t" in line for line in lines)
 
 
 @pytest.mark.parametrize("prefix", ["", "zoo:"])

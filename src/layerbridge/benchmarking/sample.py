@@ -43,8 +43,8 @@ def rows(
     if file is not None:
         if shapes.is_synthetic(encoder.tokenizer):
             raise ConfigError(
-                "--text needs a real tokenizer, and the encoder's knows made-up words only",
-                allowed="the built-in lengths, or an encoder other than shape:NAME",
+                "--data was given with an encoder of random weights, whose tokenizer knows no text",
+                allowed="the built-in lengths, or an encoder with a tokenizer of its own",
             )
         own = read_rows(file, template=template)
         return [own[index % len(own)] for index in range(count)]

@@ -25,44 +25,50 @@ from layerbridge.cli import (
     train,
     zoo,
 )
-from layerbridge.errors import LayerBridgeError
+from layerbridge.cli.old_names import with_new_names
+from layerbridge.errors import LayerBridgeError, missing_extra
 from layerbridge.version import __version__
 
 USER_ERROR = 2
 INTERRUPTED = 130
 
-# Whatever is wrong with a command line; typer has it from click, or brings its own copy of click.
+# Any fault of a command line; typer takes this class from click or from its own copy of click.
 _USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="layerbridge",
     help="Teach an English-only language model to understand a hundred languages.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-app.command("demo")(demo.demo)
-app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    train.train
-)
-app.command("evaluate")(evaluate.evaluate)
-app.command("baseline")(baseline.baseline)
-app.command("tasks")(tasks.tasks)
-app.command("ask")(ask.ask)
-app.command("chat")(chat.chat)
-app.command("serve")(serve.serve)
-app.command("table")(table.table)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("reproduce")(reproduce.reproduce)
+# Further flags of train are training arguments.
+_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+for verb in (
+    demo.demo,
+    train.train,
+    evaluate.evaluate,
+    baseline.baseline,
+    tasks.tasks,
+    ask.ask,
+    chat.chat,
+    serve.serve,
+    table.table,
+    compare.compare,
+    report.report,
+    reproduce.reproduce,
+):
+    # A line break within a paragraph would be one on the screen.
+    paragraphs = [" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n")]
+    settings = _PASS_THROUGH if verb is train.train else None
+    app.command(help="\n\n".join(paragraphs), context_settings=settings)(verb)
 app.add_typer(plot.app, name="plot")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(__version__)
         raise typer.Exit
 
@@ -70,34 +76,43 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    # The tokenizers' own threads and a loader's processes do not mix, and it says so on stderr
-    # at every fork unless told.
+    # Tokenizers' threads and a data loader's processes do not mix, which it reports on stderr at
+    # every fork unless this is set.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def main() -> NoReturn:
-    """Runs a verb; a user's mistake is one line on stderr and exit code 2, without a traceback."""
+    """Runs a verb; a user's error is one line on stderr and exit code 2, without a traceback."""
     try:
-        code = app(prog_name="layerbridge", standalone_mode=False)
+        words = with_new_names(sys.argv[1:])
+        code = app(words, prog_name="layerbridge", standalone_mode=False)
     except _USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
             sys.exit(USER_ERROR)
         command = error.ctx.command_path if error.ctx else "layerbridge"
         problem = " ".join(error.format_message().split()).rstrip(".")
-        print(f"error: {problem}; next: {command} --help", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        _fail(f"{problem}; next: {command} --help")
     except LayerBridgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        _fail(error)
+    except ImportError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        _fail(missing)
     except BrokenPipeError:
-        # Whoever read stdout has gone (`| head`); closing it again at exit must not complain.
+        # The reader of stdout is gone (`| head`); closing stdout again at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(problem: object) -> NoReturn:
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(USER_ERROR)

@@ -1,229 +1,199 @@
-"""``layerbridge baseline``: a method to beat on a task's test rows, language by language."""
+"""``layerbridge baseline``: a method to beat on a task's test rows, per language."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerbridge.cli.language_codes import LANGUAGES, codes_of
-from layerbridge.cli.result_file import JSON, leave
-from layerbridge.cli.tasks import task_options
+from layerbridge.cli import options as o
+from layerbridge.cli.result_file import write_result
+from layerbridge.cli.values import fields_of, language_codes, task_options
 from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from layerbridge.evaluation.results import Result
     from layerbridge.evaluation.translation import Translator
     from layerbridge.models.backbone import LoadOptions
-    from layerbridge.models.language_model import LanguageModel
     from layerbridge.tasks import Task
 
 
 class Method(StrEnum):
-    """What is asked."""
+    """The baselines."""
 
-    FLOOR = "floor"
-    LM_ALONE = "lm-alone"
-    LM_FEW_SHOT = "lm-few-shot"
+    TF_IDF = "tf-idf"
+    ZERO_SHOT = "zero-shot-lm"
+    FEW_SHOT = "few-shot-lm"
     TRANSLATE = "translate"
 
 
-# Which methods read a flag; those that are not here are everybody's.
-_READ_BY = {
-    "--language-model": (Method.LM_ALONE, Method.LM_FEW_SHOT, Method.TRANSLATE),
-    "--language-model-revision": (Method.LM_ALONE, Method.LM_FEW_SHOT, Method.TRANSLATE),
-    "--prompt": (Method.LM_ALONE, Method.LM_FEW_SHOT, Method.TRANSLATE),
-    "--batch-size": (Method.LM_ALONE, Method.LM_FEW_SHOT, Method.TRANSLATE),
-    "--shots": (Method.LM_FEW_SHOT, Method.TRANSLATE),
-    "--translator": (Method.TRANSLATE,),
-    "--translator-revision": (Method.TRANSLATE,),
-    "--translator-batch-size": (Method.TRANSLATE,),
-    "--translations": (Method.TRANSLATE,),
-    "--num-beams": (Method.TRANSLATE,),
-    "--max-new-tokens": (Method.TRANSLATE,),
+# The parameters that only some methods use, and those among them that have no default.
+_LM = (Method.ZERO_SHOT, Method.FEW_SHOT, Method.TRANSLATE)
+_TRANSLATE = (Method.TRANSLATE,)
+_USED_BY = {
+    **dict.fromkeys(("language_model", "language_model_revision", "prompt", "batch_size"), _LM),
+    "shots": (Method.FEW_SHOT, Method.TRANSLATE),
+    **dict.fromkeys(("translator", "translator_revision", "translator_batch_size"), _TRANSLATE),
+    **dict.fromkeys(("translations", "num_beams", "max_new_tokens"), _TRANSLATE),
 }
-_NEEDED = ("--language-model", "--translator")
+_REQUIRED = ("language_model", "translator")
+
+_translation = partial(o.option, panel="Translation")
 
 
 def baseline(
-    method: Method = typer.Argument(..., help="The method."),
-    task: str = typer.Option(..., help="A task (see `layerbridge tasks`), or a YAML file."),
-    data_dir: list[Path] | None = typer.Option(
-        None, help="A folder with the task's rows; may be given again."
+    context: typer.Context,
+    method: Annotated[Method, typer.Argument(metavar="METHOD", show_default=False)],
+    task: o.TaskName,
+    data_dir: o.DataDir = None,
+    task_option: o.TaskOption = None,
+    languages: o.Languages = None,
+    shots: int | None = o.option(
+        None, "English examples; by default 8 for few-shot-lm, none for translate.", min=1
     ),
-    task_option: list[str] | None = typer.Option(
-        None, help="An option of the task, NAME=VALUE; may be given again."
+    seed: int = o.option(0, "Random seed: the choice of examples."),
+    prompt: str | None = o.option(None, "Contains {text} once, and {options} for the label words."),
+    batch_size: o.BatchSize = 64,
+    translator: str | None = _translation(
+        None, "NLLB, M2M100 or Marian: folder or hub ID; {language} for one model per language."
     ),
-    languages: str | None = LANGUAGES,
-    language_model: str | None = typer.Option(None, help="Folder, zoo:NAME or hub id."),
-    language_model_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
-    translator: str | None = typer.Option(
-        None, help="NLLB, M2M100 or Marian: folder or hub id; {language} in it for one each."
-    ),
-    translator_revision: str | None = typer.Option(None, help="Branch, tag or commit."),
-    translations: Path | None = typer.Option(
-        None, help="A folder that keeps translations; a run goes on from what is there."
-    ),
-    num_beams: int | None = typer.Option(None, min=1, help="Of translating; greedy if not given."),
-    max_new_tokens: int | None = typer.Option(
-        None, min=1, help="Of a translation; 256 if not given."
-    ),
-    translator_batch_size: int | None = typer.Option(
-        None, min=1, help="Texts at a time; 32 if not given."
-    ),
-    shots: int | None = typer.Option(
-        None, min=1, help="English examples: 8 for lm-few-shot, none for translate if not given."
-    ),
-    seed: int = typer.Option(0, help="Of the examples' choice."),
-    prompt: str | None = typer.Option(
-        None, help="With one {text}, and {options} for the label words."
-    ),
-    batch_size: int | None = typer.Option(None, min=1, help="Rows at a time; 64 if not given."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="The result file; results/… if not given."
-    ),
-    dtype: str = typer.Option("auto", help="Of the models."),
-    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
-    allow_pickle: bool = typer.Option(False, "--allow-pickle"),
-    as_json: bool = JSON,
+    translator_revision: str | None = _translation(None, "Translator's branch, tag or commit."),
+    translator_batch_size: int = _translation(32, "Texts per batch.", min=1),
+    num_beams: int = _translation(1, "Beam size; 1 is greedy.", min=1),
+    max_new_tokens: int = _translation(256, "Maximum tokens to generate per text.", min=1),
+    translations: Path | None = _translation(None, "Folder that caches translations across runs."),
+    language_model: o.LanguageModel = None,
+    language_model_revision: o.LanguageModelRevision = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
+    trust_remote_code: o.TrustRemoteCode = False,
+    allow_pickle: o.AllowPickle = False,
+    output: o.ResultFile = None,
+    as_json: o.Json = False,
 ) -> None:
     """Evaluate a method to beat and write a result file.
 
-    floor: characters and a linear classifier. lm-alone: the language model reads the text itself.
-    lm-few-shot: the same after labelled English examples. translate: a translation model first.
+    tf-idf: character n-grams and a linear classifier. zero-shot-lm: the language model reads the
+    text itself. few-shot-lm: the same after labeled English examples. translate: a translation
+    model first, then the language model.
     """
-    given = {
-        "--language-model": language_model,
-        "--language-model-revision": language_model_revision,
-        "--prompt": prompt,
-        "--batch-size": batch_size,
-        "--shots": shots,
-        "--translator": translator,
-        "--translator-revision": translator_revision,
-        "--translator-batch-size": translator_batch_size,
-        "--translations": translations,
-        "--num-beams": num_beams,
-        "--max-new-tokens": max_new_tokens,
-    }
-    _check_flags(method, given)
+    _check_flags(context, method)
+    import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
+
     from layerbridge import tasks
 
     options = task_options(data_dir, task_option)
-    wanted = tasks.get(task, **options)
-    codes = codes_of(wanted, languages)
-    if method is Method.FLOOR:
-        result = _floor(wanted, codes, seed)
+    test_task = tasks.get(task, **options)
+    codes = language_codes(test_task, languages)
+    if method is Method.TF_IDF:
+        run = _tf_idf(test_task, codes, seed)
     else:
         from layerbridge.models.backbone import LoadOptions, choose_device
 
-        load = LoadOptions(dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
-        result = _asked(method, wanted, codes, given, load, choose_device(device), seed)
+        load = LoadOptions(**fields_of(LoadOptions, context.params))
+        run = _with_language_model(
+            method, test_task, codes, context.params, load, choose_device(device)
+        )
+    from layerbridge.progress import meter
+
+    with meter(f"{test_task.name}, {method}") as bar:
+        result = run(progress=bar.by_language)
     if options:
         result.settings["task_options"] = options
     name = str(method) if shots is None else f"{method}-{shots}"
-    leave(result, output or Path("results") / f"{wanted.name}-{name}.json", as_json=as_json)
+    path = output or Path("results") / f"{test_task.name}-{name}.json"
+    write_result(result, path, as_json=as_json)
 
 
-def _check_flags(method: Method, given: Mapping[str, Any]) -> None:
-    """Refuses what the method would not read, and misses what it needs.
+def _check_flags(context: typer.Context, method: Method) -> None:
+    """Checks that the method uses every given flag and has those it needs.
 
     Raises:
         ConfigError: such a flag.
     """
-    for flag, value in given.items():
-        if value is not None and method not in _READ_BY[flag]:
+    for name, methods in _USED_BY.items():
+        flag = f"--{name.replace('_', '-')}"
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and method not in methods:
             raise ConfigError(
-                f"{flag} was given, which {method} does not read",
-                allowed=f"{flag} with {', '.join(_READ_BY[flag])}",
+                f"{method} does not use {flag}", allowed=f"{flag} with {', '.join(methods)}"
             )
-        if value is None and flag in _NEEDED and method in _READ_BY[flag]:
+        if not given and name in _REQUIRED and method in methods:
             raise ConfigError(
                 f"{method} needs {flag}",
-                allowed="a folder, zoo:NAME or a hub id",
+                allowed="a folder, zoo:NAME or a hub ID",
                 hint=f"layerbridge baseline {method} {flag} …",
             )
 
 
-def _floor(task: Task, codes: Sequence[str], seed: int) -> Result:
+def _tf_idf(task: Task, codes: Sequence[str], seed: int) -> Callable[..., Result]:
     from layerbridge.evaluation.baselines.tf_idf import tf_idf
-    from layerbridge.progress import meter
 
-    with meter(f"{task.name}, {Method.FLOOR}") as bar:
-        return tf_idf(task, codes, seed, progress=bar.by_language)
+    return partial(tf_idf, task, codes, seed)
 
 
-def _asked(
+def _with_language_model(
     method: Method,
     task: Task,
     codes: Sequence[str],
-    given: Mapping[str, Any],
+    flags: Mapping[str, Any],
     load: LoadOptions,
     device: str,
-    seed: int,
-) -> Result:
-    """The result of a method with a language model; mistakes are found before it is read."""
+) -> Callable[..., Result]:
+    """Loads what the method needs, after settings and rows are checked, and translates."""
     from layerbridge.evaluation.baselines.few_shot import SHOTS, draw, few_shot
     from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt
     from layerbridge.evaluation.baselines.translate_then_answer import translate_then_answer
     from layerbridge.evaluation.baselines.translated import in_english
     from layerbridge.evaluation.baselines.zero_shot import zero_shot
+    from layerbridge.hub.sources import resolve
     from layerbridge.models.backbone import resolve_dtype
+    from layerbridge.models.language_model import LanguageModel
     from layerbridge.progress import meter
 
-    prompt = PROMPT if given["--prompt"] is None else given["--prompt"]
-    shots = given["--shots"] or (SHOTS if method is Method.LM_FEW_SHOT else 0)
+    prompt = PROMPT if flags["prompt"] is None else flags["prompt"]
+    shots = flags["shots"] or (SHOTS if method is Method.FEW_SHOT else 0)
+    seed = flags["seed"]
     Prompt.of(prompt, task.options)
     resolve_dtype(load.dtype)
     for code in codes:
         task.test(code)
     if shots:
         draw(task, shots, seed)
-    translator = _translator(given, codes, load, device) if method is Method.TRANSLATE else None
-    language_model = _language_model(given, load, device)
-    asking: dict[str, Any] = {"prompt": prompt, "batch_size": given["--batch-size"] or 64}
-    if translator is not None:
-        with meter(f"{task.name}, translations") as bar:
-            in_english(translator, task, codes, bar.by_language)
-    with meter(f"{task.name}, {method}") as bar:
-        asking["progress"] = bar.by_language
-        if method is Method.LM_ALONE:
-            return zero_shot(language_model, task, codes, **asking)
-        asking |= {"shots": shots, "seed": seed}
-        if translator is None:
-            return few_shot(language_model, task, codes, **asking)
-        return translate_then_answer(translator, language_model, task, codes, **asking)
-
-
-def _language_model(given: Mapping[str, Any], load: LoadOptions, device: str) -> LanguageModel:
-    from layerbridge.hub.sources import resolve
-    from layerbridge.models.language_model import LanguageModel
-
-    source = resolve(given["--language-model"], revision=given["--language-model-revision"])
-    return LanguageModel.load(source, load).to(device)
+    translator = _translator(flags, codes, load, device) if method is Method.TRANSLATE else None
+    source = resolve(flags["language_model"], revision=flags["language_model_revision"])
+    language_model = LanguageModel.load(source, load).to(device)
+    settings = {"prompt": prompt, "batch_size": flags["batch_size"]}
+    if method is Method.ZERO_SHOT:
+        return partial(zero_shot, language_model, task, codes, **settings)
+    settings |= {"shots": shots, "seed": seed}
+    if translator is None:
+        return partial(few_shot, language_model, task, codes, **settings)
+    with meter(f"{task.name}, translations") as bar:
+        in_english(translator, task, codes, bar.by_language)
+    return partial(translate_then_answer, translator, language_model, task, codes, **settings)
 
 
 def _translator(
-    given: Mapping[str, Any], codes: Sequence[str], load: LoadOptions, device: str
+    flags: Mapping[str, Any], codes: Sequence[str], load: LoadOptions, device: str
 ) -> Translator:
-    """The translator, and whether it has the languages; no weights are read yet."""
+    """Returns the translator once it is known to have the languages; loads no weights."""
     from layerbridge.evaluation.translation import Translator
 
-    numbers = {
-        "num_beams": given["--num-beams"],
-        "max_new_tokens": given["--max-new-tokens"],
-        "batch_size": given["--translator-batch-size"],
-    }
     translator = Translator(
-        given["--translator"],
+        flags["translator"],
         options=load,
         device=device,
-        revision=given["--translator-revision"],
-        folder=given["--translations"],
-        **{name: number for name, number in numbers.items() if number is not None},
+        revision=flags["translator_revision"],
+        folder=flags["translations"],
+        num_beams=flags["num_beams"],
+        max_new_tokens=flags["max_new_tokens"],
+        batch_size=flags["translator_batch_size"],
     )
     translator.check(code for code in codes if code != "en")
     return translator

@@ -1,253 +1,224 @@
-"""``layerbridge bench``: how fast and how large, against the method as its authors run it."""
+"""``layerbridge bench``: speed and memory, compared with the method as its authors run it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from layerbridge.cli import options as o
+from layerbridge.cli.values import numbers, split
+from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from layerbridge.benchmarking.pair import Pair
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Measure speed and memory. A table on stderr, one JSON document on stdout.",
+    help="Measure speed and memory: a table on stderr, one JSON document on stdout.",
 )
 
-_ENCODER = typer.Option(
-    "zoo:multilingual-e5-small", help="zoo:NAME, a hub id, a folder, or shape:NAME."
-)
-_LANGUAGE_MODEL = typer.Option(
-    "zoo:smollm2-135m-instruct", help="zoo:NAME, a hub id, a folder, or shape:NAME."
-)
-_DTYPE = typer.Option("auto", help="auto, float32, bfloat16 or float16.")
-_DEVICE = typer.Option(None, help="cpu, cuda, …; the best there is if not given.")
-_REPEAT = typer.Option(3, min=1, help="Rounds; contestants take turns.")
-_TEXT = typer.Option(None, help="A file of real rows (JSONL, CSV, …); else built-in lengths.")
-_TEMPLATE = typer.Option(None, help="The encoder's text with the file's columns in braces.")
-_FUSION = typer.Option("token-softmax", help="last, global-softmax or token-softmax.")
-_LEVERS = typer.Option("all", help="Of ours, with commas: all, none, or names of `bench levers`.")
+_FORMS = "zoo:NAME, hub ID, folder or shape:NAME."
+Encoder = Annotated[str, o.models(..., f"Encoder: {_FORMS}")]
+LanguageModel = Annotated[str, o.models(..., f"Language model: {_FORMS}")]
+ENCODER, LANGUAGE_MODEL = "zoo:multilingual-e5-small", "zoo:smollm2-135m-instruct"
+Repeat = Annotated[int, o.option(..., "Rounds; the contestants take turns in each.", min=1)]
+Fusion = Annotated[str, o.fusion(..., "last, global-softmax or token-softmax.")]
+Rows = Annotated[Path | None, o.data(..., "Rows: JSONL, CSV, …; built-in text lengths if omitted.")]
 
 
 @app.command("fusion")
 def fusion(
-    layers: int = typer.Option(24, min=1, help="L."),
-    width: int = typer.Option(1024, min=4, help="E."),
-    tokens: int = typer.Option(2048, min=1, help="Encoder tokens."),
-    dtype: str = typer.Option("float32", help="Of the states."),
-    device: str | None = _DEVICE,
-    repeat: int = typer.Option(5, min=1, help="Rounds."),
+    layers: int = o.option(24, "Encoder layers.", min=1),
+    width: int = o.option(1024, "Encoder width.", min=4),
+    tokens: int = o.option(2048, "Encoder tokens.", min=1),
+    dtype: str = o.option("float32", "Dtype of the encoder states."),
+    device: o.Device = None,
+    repeat: Repeat = 5,
 ) -> None:
-    """token-softmax: collapsed against the whole block."""
+    """token-softmax: collapsed to a weighted sum, compared with the full block over all layers."""
     from layerbridge.benchmarking.fusion import FusionCase, run
     from layerbridge.models.backbone import choose_device
 
     case = FusionCase(layers, width, tokens, dtype, str(choose_device(device)))
-    _finish("fusion", _told("fusion", lambda bar: run(case, repeat, bar)), case.device)
+    _report({"fusion": partial(run, case, repeat)}, case.device)
 
 
 @app.command("train")
 def train(
-    encoder: str = _ENCODER,
-    language_model: str = _LANGUAGE_MODEL,
-    fusion: str = _FUSION,
-    batch: int = typer.Option(32, min=1, help="Rows a step."),
-    steps: int = typer.Option(4, min=1, help="Of one round."),
-    repeat: int = _REPEAT,
-    text: Path | None = _TEXT,
-    template: str | None = _TEMPLATE,
-    levers: str = _LEVERS,
-    waterfall: bool = typer.Option(False, "--waterfall", help="Each lever alone as well."),
-    compiled: bool = typer.Option(False, "--compile", help="Our language model's layers."),
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    fusion: Fusion = "token-softmax",
+    batch_size: o.BatchSize = 32,
+    steps: int = o.option(4, "Training steps per round.", min=1),
+    repeat: Repeat = 3,
+    data: Rows = None,
+    template: o.Template = None,
+    optimizations: str = o.option("all", "all, none, or names from `bench optimizations`."),
+    ablate: bool = o.option(False, "Also measure each optimization alone.", "--ablate"),
+    compiled: bool = o.option(False, "Compile layerbridge's language model layers.", "--compile"),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
-    """Rows a second of training, and whether the loss curves are one."""
+    """Training rows per second, and whether the loss curves agree."""
     from layerbridge.benchmarking.train import TrainCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
     case = TrainCase(
         pair,
         fusion,
-        batch,
+        batch_size,
         steps,
-        file=_name(text),
+        file=_path(data),
         template=template,
-        optimizations=_levers(levers),
+        optimizations=_optimizations(optimizations),
         compiled=compiled,
     )
-    _finish(
-        "train",
-        _told("train", lambda bar: run(case, repeat, bar, ablate=waterfall)),
-        str(pair.place()),
-    )
+    _report({"train": partial(run, case, repeat, ablate=ablate)}, str(pair.place()))
 
 
 @app.command("evaluate")
 def evaluate(
-    run_folder: str | None = typer.Option(
-        None, "--run", help="A trained bridge on the task; one is trained first if not given."
-    ),
-    encoder: str = _ENCODER,
-    language_model: str = _LANGUAGE_MODEL,
-    task: str = typer.Option("names", help="A built-in task."),
-    batch: int = typer.Option(32, min=1, help="Rows at a time."),
-    rows: int | None = typer.Option(
-        None, min=1, help="Rows of real lengths and three options, instead of the task's."
-    ),
-    repeat: int = _REPEAT,
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    run_folder: str | None = o.argument(None, "RUN", "Trained bridge; trains one if omitted."),
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    task: str = o.data("names", "Name of a built-in task."),
+    rows: int | None = o.data(None, "Use N rows of realistic length and three options.", min=1),
+    batch_size: o.BatchSize = 32,
+    repeat: Repeat = 3,
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
-    """Rows a second of option scoring against greedy generation."""
+    """Test rows per second: option scoring compared with greedy generation."""
     from layerbridge.benchmarking.evaluate import EvaluateCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
-    case = EvaluateCase(pair, run_folder, task, batch, rows=rows)
-    _finish("evaluate", _told("evaluate", lambda bar: run(case, repeat, bar)), str(pair.place()))
+    case = EvaluateCase(pair, run_folder, task, batch_size, rows=rows)
+    _report({"evaluate": partial(run, case, repeat)}, str(pair.place()))
 
 
 @app.command("memory")
 def memory(
-    encoder: str = _ENCODER,
-    language_model: str = _LANGUAGE_MODEL,
-    fusion: str = _FUSION,
-    batch: int = typer.Option(32, min=1, help="Rows a step."),
-    steps: int = typer.Option(4, min=1, help="Batches, of which the heaviest is taken."),
-    text: Path | None = _TEXT,
-    template: str | None = _TEMPLATE,
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    fusion: Fusion = "token-softmax",
+    batch_size: o.BatchSize = 32,
+    steps: int = o.option(4, "Batches; the one that needs the most memory counts.", min=1),
+    data: Rows = None,
+    template: o.Template = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
     """Peak memory of one training step."""
     from layerbridge.benchmarking.memory import run
     from layerbridge.benchmarking.train import TrainCase
 
     pair = _pair(encoder, language_model, dtype, device)
-    case = TrainCase(pair, fusion, batch, steps, file=_name(text), template=template)
-    _finish("memory", run(case), str(pair.place()))
+    case = TrainCase(pair, fusion, batch_size, steps, file=_path(data), template=template)
+    _report({"memory": lambda progress: run(case)}, str(pair.place()))
 
 
 @app.command("latency")
 def latency(
-    encoder: str = _ENCODER,
-    language_model: str = _LANGUAGE_MODEL,
-    translator: str | None = typer.Option(
-        None, help="A seq2seq model, or shape:NAME, for translate-then-answer."
-    ),
-    texts: int = typer.Option(4, min=1, help="Texts a round, one at a time."),
-    tokens: int = typer.Option(20, min=3, help="Encoder tokens of a text."),
-    new_tokens: int = typer.Option(32, min=1, help="Generated after each text."),
-    cache: str = typer.Option("dynamic", help="dynamic or static."),
-    repeat: int = _REPEAT,
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    translator: str | None = o.models(None, "Adds translation: a seq2seq model or shape:NAME."),
+    texts: int = o.option(4, "Texts per round, one at a time.", min=1),
+    tokens: int = o.option(20, "Encoder tokens per text.", min=3),
+    max_new_tokens: int = o.option(32, "Tokens to generate per text, past any EOS.", min=1),
+    cache: str = o.option("dynamic", "KV cache: dynamic or static."),
+    repeat: Repeat = 3,
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
-    """Milliseconds a generated token (the paper's Table V)."""
+    """Milliseconds per generated token (the paper's Table V)."""
     from layerbridge.benchmarking.latency import LatencyCase, run
-    from layerbridge.errors import ConfigError
 
     if cache not in ("dynamic", "static"):
         raise ConfigError(f"unknown cache {cache!r}", allowed=("dynamic", "static"))
     pair = _pair(encoder, language_model, dtype, device)
-    case = LatencyCase(pair, texts, tokens, new_tokens, translator, cache)
-    _finish("latency", _told("latency", lambda bar: run(case, repeat, bar)), str(pair.place()))
+    case = LatencyCase(pair, texts, tokens, max_new_tokens, translator, cache)
+    _report({"latency": partial(run, case, repeat)}, str(pair.place()))
 
 
 @app.command("serve")
 def serve(
-    run_folder: str | None = typer.Argument(
-        None, metavar="[RUN]", help="A trained bridge: its folder or hub id."
-    ),
-    engines: str = typer.Option("torch,vllm", help="Which, with commas: torch, vllm."),
-    url: str | None = typer.Option(None, help="A server that runs already, instead of a RUN."),
-    concurrency: str = typer.Option("1,8,32,128", help="Clients, level by level."),
-    requests: int | None = typer.Option(
-        None, min=1, help="Of each level; twice the clients, 8 at least, if not given."
-    ),
-    max_tokens: int = typer.Option(32, min=2, help="Of every answer, exactly."),
-    torch_python: str | None = typer.Option(None, help="An interpreter for the torch engine."),
-    vllm_python: str | None = typer.Option(None, help="An interpreter that has vLLM."),
-    alone: bool = typer.Option(True, "--alone/--no-alone", help="vLLM without the server too."),
-    vllm_option: list[str] | None = typer.Option(
-        None, help="Of its engine arguments, NAME=VALUE; may be given again."
-    ),
-    text: Path | None = typer.Option(
-        None, help="A file of texts (.txt, a line each; JSONL, CSV, …); else built-in ones."
-    ),
-    template: str | None = _TEMPLATE,
-    repeat: int = _REPEAT,
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    run_folder: str | None = o.argument(None, "RUN", "Trained bridge: its folder or hub ID."),
+    url: str | None = o.option(None, "Running server to measure instead of RUN."),
+    engines: str = o.option("torch,vllm", "Engines, comma-separated: torch, vllm."),
+    vllm_alone: bool = o.option(True, "Also measure vLLM without the server."),
+    concurrency: str = o.option("1,8,32,128", "Numbers of concurrent requests, comma-separated."),
+    requests: int | None = o.option(None, "Per level; by default 2 × concurrency.", min=1),
+    max_new_tokens: int = o.option(32, "Tokens to generate per text, past any EOS.", min=2),
+    data: Path | None = o.data(None, "Rows: .txt, JSONL, CSV, …; built-in texts if omitted."),
+    template: o.Template = None,
+    repeat: Repeat = 3,
+    torch_python: str | None = o.option(None, "Python interpreter for the torch engine."),
+    vllm_python: str | None = o.option(None, "Python interpreter with vLLM."),
+    vllm_option: list[str] | None = o.option(None, "vLLM engine argument (repeatable)."),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
-    """Servers under load: time to first token, tokens a second, latency.
+    """Servers under load: time to first token, tokens per second, latency.
 
-    All get the same requests, in turn. Beside them, vLLM alone fed with the same embeddings.
+    Every server gets the same requests, in turn, and so does vLLM alone, as embeddings.
     """
     from layerbridge.benchmarking.serve import ServeCase, run
-    from layerbridge.cli.serve import _pairs
+    from layerbridge.cli.bench_tables import show_levels
+    from layerbridge.cli.serve import vllm_options
     from layerbridge.models.backbone import choose_device
 
     pythons = {"torch": torch_python, "vllm": vllm_python}
     place = str(choose_device(device))
     case = ServeCase(
         run=run_folder,
-        engines=tuple(name.strip() for name in engines.split(",")),
+        engines=tuple(split(engines) or ()),
         url=url,
-        concurrency=_counts(concurrency),
+        concurrency=tuple(numbers("--concurrency", concurrency)),
         requests=requests,
-        max_tokens=max_tokens,
+        max_tokens=max_new_tokens,
         pythons={engine: python for engine, python in pythons.items() if python is not None},
-        alone=alone,
+        alone=vllm_alone,
         dtype=dtype,
         device=place,
-        vllm_options=_pairs(vllm_option or []),
-        file=_name(text),
+        vllm_options=vllm_options(vllm_option),
+        file=_path(data),
         template=template,
     )
-    found = _told("serve", lambda bar: run(case, repeat, bar))
-    _show_levels(found)
-    _finish("serve", found, place)
+    show_levels(_report({"serve": partial(run, case, repeat)}, place)["serve"])
 
 
 @app.command("all")
 def all_(
-    encoder: str = _ENCODER,
-    language_model: str = _LANGUAGE_MODEL,
-    repeat: int = _REPEAT,
-    dtype: str = _DTYPE,
-    device: str | None = _DEVICE,
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    repeat: Repeat = 3,
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
 ) -> None:
-    """All of them, with their defaults."""
+    """All of them except serve, with their defaults."""
     from layerbridge.benchmarking import evaluate, fusion, latency, memory, train
 
     pair = _pair(encoder, language_model, dtype, device)
-    case = fusion.FusionCase(dtype=dtype, device=str(pair.place()))
+    place = str(pair.place())
     training = train.TrainCase(pair)
-    found = {
-        "fusion": _told("fusion", lambda bar: fusion.run(case, repeat, bar)),
-        "train": _told("train", lambda bar: train.run(training, repeat, bar)),
-        "evaluate": _told(
-            "evaluate", lambda bar: evaluate.run(evaluate.EvaluateCase(pair), repeat, bar)
-        ),
-        "memory": memory.run(training),
-        "latency": _told(
-            "latency", lambda bar: latency.run(latency.LatencyCase(pair), repeat, bar)
-        ),
+    runs: dict[str, Callable[..., dict[str, Any]]] = {
+        "fusion": partial(fusion.run, fusion.FusionCase(dtype=dtype, device=place), repeat),
+        "train": partial(train.run, training, repeat),
+        "evaluate": partial(evaluate.run, evaluate.EvaluateCase(pair), repeat),
+        "memory": lambda progress: memory.run(training),
+        "latency": partial(latency.run, latency.LatencyCase(pair), repeat),
     }
-    for name, document in found.items():
-        _show(name, document)
-    _print(found, str(pair.place()))
+    _report(runs, place)
 
 
-@app.command("levers")
-def levers() -> None:
-    """What `bench train --levers` takes."""
+@app.command("optimizations")
+def optimizations() -> None:
+    """List the names for `bench train --optimizations`."""
     from layerbridge.benchmarking.optimizations import OPTIMIZATIONS
 
     for name, meaning in OPTIMIZATIONS.items():
@@ -258,94 +229,36 @@ def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> 
     from layerbridge.benchmarking.pair import Pair
     from layerbridge.models.backbone import choose_device, resolve_dtype
 
-    resolve_dtype(dtype)  # says what is wrong with it before anything is read
+    resolve_dtype(dtype)  # reports a wrong one before anything is loaded
     return Pair(encoder, language_model, dtype, str(choose_device(device)))
 
 
-def _levers(names: str) -> frozenset[str]:
+def _optimizations(names: str) -> frozenset[str]:
     from layerbridge.benchmarking.optimizations import ALL, OPTIMIZATIONS
-    from layerbridge.errors import ConfigError
 
     if names in ("all", "none"):
         return ALL if names == "all" else frozenset()
-    chosen = frozenset(name.strip() for name in names.split(","))
+    chosen = frozenset(split(names) or ())
     for name in chosen - ALL:
-        raise ConfigError(f"unknown lever {name!r}", allowed=("all", "none", *OPTIMIZATIONS))
+        raise ConfigError(f"unknown optimization {name!r}", allowed=("all", "none", *OPTIMIZATIONS))
     return chosen
 
 
-def _counts(given: str) -> tuple[int, ...]:
-    from layerbridge.errors import ConfigError
-
-    try:
-        return tuple(int(count) for count in given.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--concurrency {given!r}", allowed="numbers with commas, such as 1,8,32"
-        ) from None
-
-
-def _name(file: Path | None) -> str | None:
+def _path(file: Path | None) -> str | None:
     return None if file is None else str(file)
 
 
-def _told(label: str, work: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _report(runs: dict[str, Callable[..., dict[str, Any]]], device: str) -> dict[str, Any]:
+    """Runs the benchmarks; shows their figures on stderr and prints them as JSON."""
+    from layerbridge.benchmarking.measure import machine
+    from layerbridge.cli.bench_tables import show
     from layerbridge.progress import meter
 
-    with meter(f"bench {label}") as bar:
-        return work(bar.update)
-
-
-def _finish(name: str, found: dict[str, Any], device: str) -> None:
-    _show(name, found)
-    _print({name: found}, device)
-
-
-def _show(name: str, found: dict[str, Any]) -> None:
-    """The figures as a table on stderr."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"bench {name}", title_justify="left", show_header=False)
-    for key, value in found.items():
-        if isinstance(value, dict) and all(isinstance(v, (int, float)) for v in value.values()):
-            for inner, number in value.items():
-                table.add_row(f"{key}: {inner}", _figure(number))
-        elif isinstance(value, (int, float, str)):
-            table.add_row(key, _figure(value))
-    Console(stderr=True).print(table)
-
-
-def _show_levels(found: dict[str, Any]) -> None:
-    """What `bench serve` measured, level by level, on stderr."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    title = "bench serve: medians of rounds; p50/p99 in ms"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for column in ("engine", "clients", "tokens/s", "first token", "a token", "reply", "errors"):
-        table.add_column(column, justify="left" if column == "engine" else "right")
-    for name, engine in found["engines"].items():
-        for level in engine["levels"]:
-            spreads = (level["ms_to_first_token"], level["ms_per_token"], level["latency_ms"])
-            table.add_row(
-                name,
-                str(level["concurrency"]),
-                _figure(level["tokens_per_second"]),
-                *(f"{s['p50']:.0f}/{s['p99']:.0f}" if s else "–" for s in spreads),
-                ", ".join(f"{count} × {kind}" for kind, count in level["errors"].items()) or "0",
-            )
-    Console(stderr=True).print(table)
-
-
-def _figure(value: float | str) -> str:
-    if isinstance(value, int) and value > 10**6:
-        return f"{value / 2**20:,.0f} MiB"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print(found: dict[str, Any], device: str) -> None:
-    from layerbridge.benchmarking.measure import machine
-
-    print(json.dumps({**found, "machine": machine(device)}))
+    figures = {}
+    for name, run in runs.items():
+        with meter(f"bench {name}") as bar:
+            figures[name] = run(progress=bar.update)
+    for name, values in figures.items():
+        show(name, values)
+    print(json.dumps({**figures, "machine": machine(device)}))
+    return figures

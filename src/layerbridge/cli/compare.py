@@ -1,25 +1,23 @@
-"""``layerbridge compare``: how much better each method is than one of them, and how surely."""
+"""``layerbridge compare``: how much better each method is than another, and how certainly."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import typer
-
-from layerbridge.cli.language_codes import LANGUAGES, codes
-from layerbridge.cli.table_format import FORMAT, Format, show
+from layerbridge.cli import options as o
+from layerbridge.cli.table_format import TableFormat, print_table
+from layerbridge.cli.values import split
 
 
 def compare(
-    runs: list[Path] = typer.Argument(..., help="Result files, or folders that hold some."),
-    against: str = typer.Option("last", help="The method to compare with."),
-    languages: str | None = LANGUAGES,
-    these_seeds: bool = typer.Option(
-        False, "--these-seeds", help="The runs at hand alone: do not allow for other seeds."
+    runs: o.ResultFiles,
+    against: o.Against = "last",
+    languages: o.Languages = None,
+    no_seed_variance: bool = o.option(
+        False, "Compare these runs only; ignore variance across seeds.", "--no-seed-variance"
     ),
-    form: Format | None = FORMAT,
-    as_json: bool = typer.Option(False, "--json", help="Print everything that was found as JSON."),
+    form: TableFormat = None,
+    as_json: o.Json = False,
 ) -> None:
     """Compare methods row by row: effects, 95 % intervals, p-values (docs/statistics.md)."""
     from dataclasses import asdict
@@ -27,11 +25,14 @@ def compare(
     from layerbridge.evaluation import comparison, results
     from layerbridge.report.tables import effect_table
 
-    found = comparison.compare(
-        results.find(runs), against, languages=codes(languages), other_seeds=not these_seeds
+    comparisons = comparison.compare(
+        results.find(runs), against, languages=split(languages), other_seeds=not no_seed_variance
     )
     if as_json:
-        document = {"comparisons": [asdict(each) for each in found], "versions": results.versions()}
+        document = {
+            "comparisons": [asdict(each) for each in comparisons],
+            "versions": results.versions(),
+        }
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
-    show(effect_table(found), form)
+    print_table(effect_table(comparisons), form)

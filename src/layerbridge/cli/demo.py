@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
+from layerbridge.cli import options as o
 
 
 def demo(
-    output_dir: Path = typer.Option(
-        Path("runs/demo"), "--output-dir", "-o", help="Where everything is written."
-    ),
-    quick: bool = typer.Option(False, "--quick", help="Fewer steps, languages and rows."),
-    seed: int = typer.Option(0, help="Of training."),
+    output_dir: o.OutputFolder = Path("runs/demo"),
+    quick: bool = o.option(False, "Fewer steps, languages and rows.", "--quick"),
+    seed: int = o.option(0, "Random seed of training."),
 ) -> None:
-    """Train three bridges on English names and ask them in fifteen languages."""
+    """Train three bridges on English names and test them in fifteen languages."""
     from layerbridge.demo import QUICK, DemoSettings
     from layerbridge.demo import demo as run
 

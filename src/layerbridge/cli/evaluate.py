@@ -1,4 +1,4 @@
-"""``layerbridge evaluate``: a trained bridge on a task's test rows, language by language."""
+"""``layerbridge evaluate``: a trained bridge on a task's test rows, per language."""
 
 from __future__ import annotations
 
@@ -7,91 +7,82 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from layerbridge.cli.language_codes import LANGUAGES, codes_of
-from layerbridge.cli.result_file import JSON, leave
-from layerbridge.cli.tasks import task_options
+from layerbridge.cli import options as o
+from layerbridge.cli.result_file import write_result
+from layerbridge.cli.values import language_codes, load_bridge, task_options
 
 if TYPE_CHECKING:
     from layerbridge.tasks import Task
 
 
 def evaluate(
-    run: str = typer.Argument(..., help="The run's folder, or a hub id."),
-    task: str | None = typer.Option(
-        None, help="A task (see `layerbridge tasks`), or a YAML file; the run's if not given."
+    context: typer.Context,
+    run: o.RunFolder,
+    task: o.OptionalTaskName = None,
+    data_dir: o.DataDir = None,
+    task_option: o.TaskOption = None,
+    languages: o.Languages = None,
+    protocol: str = o.option("score", "score (rank label words) or generate (as in the paper)."),
+    length_normalization: str = o.option(
+        "sum", "sum or mean of the log-probabilities of a label word's tokens."
     ),
-    data_dir: list[Path] | None = typer.Option(
-        None, help="A folder with the task's rows; may be given again."
-    ),
-    task_option: list[str] | None = typer.Option(
-        None, help="An option of the task, NAME=VALUE; may be given again."
-    ),
-    languages: str | None = LANGUAGES,
-    protocol: str = typer.Option("score", help="score (options ranked) or generate (the paper's)."),
-    normalize: str = typer.Option("sum", help="For score: sum or mean over an option's tokens."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="The result file; RUN/results/… if not given."
-    ),
-    batch_size: int = typer.Option(64, min=1, help="Rows at a time."),
-    dtype: str = typer.Option("auto", help="Of the backbones."),
-    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
-    seed: int = typer.Option(0, help="The training's seed, for the record."),
-    revision: str | None = typer.Option(None, help="Of a bridge on the hub."),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
-    allow_pickle: bool = typer.Option(False, "--allow-pickle"),
-    as_json: bool = JSON,
+    batch_size: o.BatchSize = 64,
+    training_seed: int = o.option(0, "Seed the bridge was trained with, for the result file."),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
+    revision: o.Revision = None,
+    trust_remote_code: o.TrustRemoteCode = False,
+    allow_pickle: o.AllowPickle = False,
+    output: o.ResultFile = None,
+    as_json: o.Json = False,
 ) -> None:
-    """Evaluate a bridge and write a result file."""
+    """Evaluate a bridge and write a result file.
+
+    Without --task, on the task the bridge was trained on.
+    """
     from layerbridge.errors import ConfigError
 
-    wanted, options = _task(run, task, task_options(data_dir, task_option))
-    codes = codes_of(wanted, languages)
+    test_task, options = _task(run, task, task_options(data_dir, task_option))
+    codes = language_codes(test_task, languages)
+
+    import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
 
     from layerbridge.evaluation.evaluator import PROTOCOLS
     from layerbridge.evaluation.evaluator import evaluate as evaluate_bridge
-    from layerbridge.models.backbone import choose_device
-    from layerbridge.models.bridge import LayerBridge
     from layerbridge.models.inference import NORMALIZATIONS
     from layerbridge.progress import meter
 
-    # Before the models are read, which takes a while.
+    # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
         ("protocol", protocol, PROTOCOLS),
-        ("normalize", normalize, NORMALIZATIONS),
+        ("length normalization", length_normalization, NORMALIZATIONS),
     ):
         if value not in allowed:
             raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
     for code in codes:
-        wanted.test(code)
-    bridge = LayerBridge.from_pretrained(
-        run,
-        revision=revision,
-        dtype=dtype,
-        device=choose_device(device),
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
-    with meter(f"{wanted.name}, {protocol}") as bar:
+        test_task.test(code)
+    bridge = load_bridge(run, context.params)
+    with meter(f"{test_task.name}, {protocol}") as bar:
         result = evaluate_bridge(
             bridge,
-            wanted,
+            test_task,
             codes,
             protocol=protocol,
-            length_normalization=normalize,
+            length_normalization=length_normalization,
             batch_size=batch_size,
-            seed=seed,
+            seed=training_seed,
             run=run,
             settings={"task_options": options} if options else None,
             progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    leave(result, output or folder / f"{wanted.name}-{protocol}.json", as_json=as_json)
+    write_result(result, output or folder / f"{test_task.name}-{protocol}.json", as_json=as_json)
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task that was asked for, or the run's, and its options.
+    """Returns the named task, or the run's, and its options.
 
-    The run's options hold where they are not given again: a seed can decide what was trained on.
+    The run's own options hold unless overridden: a seed can decide which rows were trained on.
 
     Raises:
         ConfigError: no task was given, and the run was not trained on one.
@@ -105,7 +96,7 @@ def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, di
     if name is None:
         if trained_on.task is None:
             raise ConfigError(
-                f"no task was given, and {run!r} has no {recipe.FILE} that names one",
+                f"no task given, and {run!r} has no {recipe.FILE} that names one",
                 hint="--task NAME; layerbridge tasks lists them",
             )
         name = trained_on.task

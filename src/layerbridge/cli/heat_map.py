@@ -1,6 +1,6 @@
-"""A heat map in a terminal: a row a token, a column a layer.
+"""A heat map of layer weights in a terminal: one row per token, one column per layer.
 
-Numbers say what the colours say, so it can be read without any.
+The numbers say what the colors say, so it can be read without color.
 """
 
 from __future__ import annotations
@@ -15,50 +15,50 @@ if TYPE_CHECKING:
 
     from layerbridge.models.inference import LayerWeights
 
-_WIDE = 3  # cells of a percentage
-_LONGEST = 20  # cells of a token
-_NONE = "·"
-_ALL = "X"
+_PERCENT_WIDTH = 3
+_MAX_TOKEN_WIDTH = 20
+_ZERO = "·"
+_TEN = "X"
 
 
 def heat_map(weights: LayerWeights, width: int) -> Text:
-    """The weights of one text.
+    """Returns the layer weights of one text as colored text.
 
     Args:
-        weights: as ``bridge.layer_weights`` gives them.
-        width: of the terminal. Where percentages have no room there are tenths, of one digit.
+        weights: as ``bridge.layer_weights`` returns them.
+        width: of the terminal; if percentages do not fit, single digits are tenths.
     """
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
-    found = TokenMap.of("", weights)
-    tokens = [" ".join(clean(token).split()) or "space" for token, _ in found.rows]
-    longest = min(_LONGEST, max(map(cell_len, tokens)))
-    wide = longest + 1 + _WIDE * len(found.layers) <= width
-    drawn = Text(no_wrap=True)
-    for line in _header(found.layers, wide):
-        drawn.append(f"{' ' * longest} {line}\n")
-    for token, (_, cells) in zip(tokens, found.rows, strict=True):
-        drawn.append(f"{set_cell_size(token, longest)} ")
+    token_map = TokenMap.of("", weights)
+    tokens = [" ".join(clean(token).split()) or "space" for token, _ in token_map.rows]
+    token_width = min(_MAX_TOKEN_WIDTH, max(map(cell_len, tokens)))
+    wide = token_width + 1 + _PERCENT_WIDTH * len(token_map.layers) <= width
+    text = Text(no_wrap=True)
+    for line in _header(token_map.layers, wide):
+        text.append(f"{' ' * token_width} {line}\n")
+    for token, (_, cells) in zip(tokens, token_map.rows, strict=True):
+        text.append(f"{set_cell_size(token, token_width)} ")
         for cell in cells:
             ink = "white" if cell.dark else "black"
-            drawn.append(_figure(cell, wide), style=f"{ink} on {cell.color}")
-        drawn.append("\n")
-    unit = "per cent" if wide else f"tenths ({_ALL} for ten)"
-    drawn.append(f"rows are tokens, columns encoder layers; {unit}, {_NONE} for less than a half")
-    return drawn
+            text.append(_number(cell, wide), style=f"{ink} on {cell.color}")
+        text.append("\n")
+    unit = "percent" if wide else f"tenths ({_TEN} is ten)"
+    text.append(f"rows: tokens; columns: encoder layers; {unit}, {_ZERO} is less than a half")
+    return text
 
 
 def _header(layers: range, wide: bool) -> list[str]:
     if wide:
-        return ["".join(f"{layer:>{_WIDE}}" for layer in layers)]
-    # One digit has room, so the others stand above it.
+        return ["".join(f"{layer:>{_PERCENT_WIDTH}}" for layer in layers)]
+    # A column is one digit wide, so the digits of a number stand one above the other.
     columns = [f"{layer:>{len(str(layers[-1]))}}" for layer in layers]
     return ["".join(line) for line in zip(*columns, strict=True)]
 
 
-def _figure(cell: TokenCell, wide: bool) -> str:
+def _number(cell: TokenCell, wide: bool) -> str:
     if wide:
-        return f"{_NONE if cell.percent == '0' else cell.percent:>{_WIDE}}"
+        return f"{_ZERO if cell.percent == '0' else cell.percent:>{_PERCENT_WIDTH}}"
     tenths = round(int(cell.percent) / 10)
-    return _NONE if not tenths else str(tenths) if tenths < 10 else _ALL
+    return _ZERO if not tenths else str(tenths) if tenths < 10 else _TEN

@@ -1,102 +1,105 @@
-"""``layerbridge plot``: pictures of result files, of a run's training, and of one text."""
+"""``layerbridge plot``: figures of result files, of a run's training, and of single texts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
+from layerbridge.cli import options as o
+from layerbridge.cli.values import load_bridge
+
 if TYPE_CHECKING:
     from layerbridge.evaluation.results import Result
     from layerbridge.models.inference import LayerWeights
 
 RESULTS = "results"
+FOLDER = Path("plots")
 
 
-class _ResultsIfNothingElse(TyperGroup):
+class _DefaultToResults(TyperGroup):
     """``layerbridge plot RUN`` is ``layerbridge plot results RUN``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The words, with the name of the usual picture before them where none is given."""
+        """Puts the name of the usual figures first where no figure is named."""
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = [RESULTS, *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
-    cls=_ResultsIfNothingElse,
-    help="Draw results: RUN… alone, or one of the pictures below.",
-    rich_markup_mode=None,
+    cls=_DefaultToResults, help="Draw figures: results if only RUN is given, or one of those below."
 )
-
-_RUNS: Any = typer.Argument(..., help="Result files, or folders that hold some.")
-_OUTPUT: Any = typer.Option(Path("plots"), "--output-dir", "-o", help="Where they go.")
-_FORM: Any = typer.Option("png", "--format", help="png or svg.")
 
 
 @app.command(RESULTS)
-def results_(runs: list[Path] = _RUNS, output_dir: Path = _OUTPUT, form: str = _FORM) -> None:
-    """Draw accuracy by language, and the layer weights where a fusion has learned any."""
+def results_(
+    runs: o.ResultFiles, output_dir: o.OutputFolder = FOLDER, form: o.FigureFormat = "png"
+) -> None:
+    """Draw accuracy by language, and layer weights if a fusion learned any."""
     from layerbridge.evaluation import results
     from layerbridge.report import plots
 
-    found = results.find(runs)
-    print(plots.accuracy_by_language(found, output_dir / f"accuracy-by-language.{form}"))
-    if _weighted(found):
-        print(plots.layer_weights(found, output_dir / f"layer-weights.{form}"))
+    runs_found = results.find(runs)
+    print(plots.accuracy_by_language(runs_found, output_dir / f"accuracy-by-language.{form}"))
+    if _with_weights(runs_found):
+        print(plots.layer_weights(runs_found, output_dir / f"layer-weights.{form}"))
 
 
 @app.command("weights")
-def weights(runs: list[Path] = _RUNS, output_dir: Path = _OUTPUT, form: str = _FORM) -> None:
-    """Draw the layer weights: of all methods by layer, and of each by language."""
+def weights(
+    runs: o.ResultFiles, output_dir: o.OutputFolder = FOLDER, form: o.FigureFormat = "png"
+) -> None:
+    """Draw layer weights: of all methods by layer, and of each method by language."""
     from layerbridge.evaluation import results
     from layerbridge.report import plots
 
-    found = _weighted(results.find(runs)) or results.find(runs)
-    print(plots.layer_weights_by_layer(found, output_dir / f"layer-weights.{form}"))
-    for method in dict.fromkeys(result.method for result in found):
+    runs_found = results.find(runs)
+    weighted = _with_weights(runs_found) or runs_found
+    print(plots.layer_weights_by_layer(weighted, output_dir / f"layer-weights.{form}"))
+    for method in dict.fromkeys(result.method for result in weighted):
         path = output_dir / f"layer-weights-{_file_name(method)}.{form}"
-        of_method = [result for result in found if result.method == method]
+        of_method = [result for result in weighted if result.method == method]
         print(plots.layer_weights_by_language(of_method, path))
 
 
 @app.command("training")
 def training(
-    runs: list[Path] = typer.Argument(..., help="Folders of runs, or folders that hold some."),
-    output_dir: Path = _OUTPUT,
-    form: str = _FORM,
+    runs: list[Path] = o.argument(..., "RUN", "Run folders, or folders that contain some."),
+    output_dir: o.OutputFolder = FOLDER,
+    form: o.FigureFormat = "png",
 ) -> None:
-    """Draw how the layer weights moved in training: steps by layers."""
+    """Draw how layer weights changed during training: steps by layers."""
     from layerbridge.errors import ResultError
     from layerbridge.report import plots
     from layerbridge.report.run_folders import run_folders
     from layerbridge.training.weight_log import FILE
 
-    logged = [(folder.name, folder.weights) for folder in run_folders(runs) if folder.weights]
-    if not logged:
+    logs = [(folder.name, folder.weights) for folder in run_folders(runs) if folder.weights]
+    if not logs:
         raise ResultError(
             f"there is no {FILE} in {', '.join(map(str, runs))}",
             hint="a run has one if its fusion learns weights, such as global-softmax",
         )
-    names = _distinct(name for name, _ in logged)
-    for (title, log), name in zip(logged, names, strict=True):
+    names = _unique_names(name for name, _ in logs)
+    for (title, log), name in zip(logs, names, strict=True):
         path = output_dir / f"layer-weights-in-training-{name}.{form}"
         print(plots.layer_weights_in_training(log, path, title=title))
 
 
 @app.command("gains")
 def gains(
-    runs: list[Path] = _RUNS,
-    against: str = typer.Option("last", help="The method to compare with."),
-    by: str = typer.Option("script", help="script, or share of the encoder's pretraining data."),
-    output_dir: Path = _OUTPUT,
-    form: str = _FORM,
+    runs: o.ResultFiles,
+    against: o.Against = "last",
+    by: str = o.option("script", "script, or share of the encoder's pretraining data."),
+    output_dir: o.OutputFolder = FOLDER,
+    form: o.FigureFormat = "png",
 ) -> None:
-    """Draw what each method gains over one of them, language by language."""
+    """Draw what each method gains over another, by language."""
     from layerbridge.evaluation import results
     from layerbridge.report import plots
 
@@ -106,83 +109,64 @@ def gains(
 
 @app.command("sentence")
 def sentence(
-    run: str = typer.Argument(..., help="The run's folder, or a hub id."),
-    texts: list[str] = typer.Argument(..., help="Texts in any language."),
-    output_dir: Path = _OUTPUT,
-    form: str = typer.Option(
-        "png", "--format", help="png, svg, or html, which has the browser's fonts."
-    ),
-    dtype: str = typer.Option("auto", help="Of the backbones."),
-    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
-    revision: str | None = typer.Option(None, help="Of a bridge on the hub."),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code"),
-    allow_pickle: bool = typer.Option(False, "--allow-pickle"),
+    context: typer.Context,
+    run: o.RunFolder,
+    texts: list[str] = o.argument(..., "TEXT", "Texts in any language."),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
+    revision: o.Revision = None,
+    trust_remote_code: o.TrustRemoteCode = False,
+    allow_pickle: o.AllowPickle = False,
+    output_dir: o.OutputFolder = FOLDER,
+    form: str = o.output("png", "png, svg, or html (uses the browser's fonts).", "--format"),
 ) -> None:
-    """Draw which layers each token of a text drew on."""
+    """Draw which encoder layers each token of a text uses."""
     from layerbridge.report import plots
     from layerbridge.report.plots.output import check_path
 
-    # Before the models are read, which takes a while.
+    # Before the models are loaded, which takes a while.
     if form != "html":
         check_path(output_dir / f"tokens.{form}")
-    asked = sentences(
-        run,
-        texts,
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
+    token_maps = token_weights(run, texts, context.params)
     if form == "html":
         from layerbridge import report
 
         title = f"Layer weights of {run}, token by token"
-        print(report.write_tokens(asked, output_dir / "tokens.html", title=title))
+        print(report.write_tokens(token_maps, output_dir / "tokens.html", title=title))
         return
-    for number, (text, weights) in enumerate(asked, 1):
-        name = f"tokens-{number}" if len(asked) > 1 else "tokens"
+    for number, (text, weights) in enumerate(token_maps, 1):
+        name = f"tokens-{number}" if len(token_maps) > 1 else "tokens"
         print(plots.sentence_weights(weights, output_dir / f"{name}.{form}", title=text))
 
 
-def sentences(
-    run: str, texts: Iterable[str], *, device: str | None = None, **options: Any
+def token_weights(
+    run: str, texts: Sequence[str], params: Mapping[str, Any]
 ) -> list[tuple[str, LayerWeights]]:
-    """Texts with their weights, token by token.
-
-    Args:
-        run: the bridge's folder, or a hub id.
-        texts: in any language.
-        device: the best there is if None.
-        **options: as for ``LayerBridge.from_pretrained``.
-    """
-    from layerbridge.models.backbone import choose_device
-    from layerbridge.models.bridge import LayerBridge
-
-    bridge = LayerBridge.from_pretrained(run, device=choose_device(device), **options)
-    texts = list(texts)
-    return list(zip(texts, bridge.layer_weights(texts), strict=True))
+    """Returns each text with its tokens' layer weights; ``params`` as for ``load_bridge``."""
+    bridge = load_bridge(run, params)
+    return list(zip(texts, bridge.layer_weights(list(texts)), strict=True))
 
 
-def _weighted(found: list[Result]) -> list[Result]:
+def _with_weights(runs: list[Result]) -> list[Result]:
     return [
         result
-        for result in found
+        for result in runs
         if any(language.layer_weights for language in result.languages.values())
     ]
 
 
 def _file_name(name: str) -> str:
-    """A method's name as part of a file's: letters and digits of any script, and dashes."""
+    """Returns a method's name as part of a file name: letters, digits of any script, dashes."""
     return re.sub(r"[^\w]+", "-", name).strip("-")[:60] or "unnamed"
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
-    """Names for files, the second of a kind with a number behind it."""
-    made: list[str] = []
+def _unique_names(names: Iterable[str]) -> list[str]:
+    """Returns names for files; a repeated name gets a number."""
+    unique: list[str] = []
     for name in map(_file_name, names):
-        number = 1
-        while (name if number == 1 else f"{name}-{number}") in made:
+        number, candidate = 1, name
+        while candidate in unique:
             number += 1
-        made.append(name if number == 1 else f"{name}-{number}")
-    return made
+            candidate = f"{name}-{number}"
+        unique.append(candidate)
+    return unique

@@ -6,36 +6,42 @@ from pathlib import Path
 
 import typer
 
+from layerbridge.cli import options as o
+
 
 def report(
-    runs: list[Path] = typer.Argument(..., help="Result files, or folders that hold some."),
-    output: Path = typer.Option(Path("report.html"), "--output", "-o", help="The page."),
-    against: str = typer.Option("last", help="The method that the others are compared with."),
-    title: str | None = typer.Option(None, help="Of the page; what was evaluated if not given."),
-    sentence: list[str] = typer.Option(
-        [], help="A text to show token by token; may be given more than once. Reads the models."
+    context: typer.Context,
+    runs: o.ResultFiles,
+    against: o.Against = "last",
+    title: str | None = o.option(None, "Page title; what was evaluated if omitted."),
+    sentence: list[str] | None = o.option(
+        None, "Text to show token by token (repeatable); loads the models."
     ),
-    bridge: str | None = typer.Option(
-        None, help="The run that reads the sentences; the only RUN if not given."
-    ),
-    dtype: str = typer.Option("auto", help="Of the bridge's backbones."),
-    device: str | None = typer.Option(None, help="cpu, cuda, …; the best there is if not given."),
+    bridge: str | None = o.option(None, "Run that reads the sentences; the only RUN if omitted."),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
+    output: o.OutputFile = Path("report.html"),
 ) -> None:
-    """Write a report: one HTML page that needs nothing but itself."""
+    """Write a report: one self-contained HTML page."""
     from layerbridge import report as reports
     from layerbridge.report.commands import report_command
     from layerbridge.report.page import check_path
 
     check_path(output)
-    asked = []
+    sentence = sentence or []
+    token_maps = []
     if sentence:
-        from layerbridge.cli.plot import sentences
+        from layerbridge.cli.plot import token_weights
         from layerbridge.errors import ConfigError
 
         if bridge is None and len(runs) > 1:
-            raise ConfigError("there are several runs to read the sentences", hint="--bridge RUN")
-        asked = sentences(bridge or str(runs[0]), sentence, dtype=dtype, device=device)
+            raise ConfigError("several runs could read the sentences", hint="--bridge RUN")
+        token_maps = token_weights(bridge or str(runs[0]), sentence, context.params)
     line = report_command(
         runs, output, against=against, title=title, sentences=sentence, bridge=bridge
     )
-    print(reports.write(runs, output, against=against, title=title, sentences=asked, command=line))
+    print(
+        reports.write(
+            runs, output, against=against, title=title, sentences=token_maps, command=line
+        )
+    )

@@ -1,33 +1,31 @@
-"""What a verb that evaluates leaves: a result file, and its table or its text on stdout."""
+"""Output of the verbs that evaluate: a result file, and its table or its JSON on stdout."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
+from layerbridge.progress import say
 
 if TYPE_CHECKING:
     from layerbridge.evaluation.results import Result
 
-JSON: Any = typer.Option(False, "--json", help="Print the result as JSON.")
 
-
-def leave(result: Result, path: Path, *, as_json: bool) -> None:
-    """Writes a result, says where on stderr, and prints it.
+def write_result(result: Result, path: Path, *, as_json: bool) -> None:
+    """Writes a result, reports the path on stderr, and prints the result.
 
     Args:
         result: of the verb.
         path: of its file.
-        as_json: print what is in the file, and not a table.
+        as_json: print the content of the file instead of a table.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     from layerbridge.report.tables import accuracy_table
 
     path = result.write(path)
-    typer.echo(f"wrote {path}", err=True)
+    say(f"wrote {path}")
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:

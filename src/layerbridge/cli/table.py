@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import typer
-
-from layerbridge.cli.table_format import FORMAT, Format, show
+from layerbridge.cli import options as o
+from layerbridge.cli.table_format import TableFormat, print_table
 
 
 def table(
-    runs: list[Path] = typer.Argument(..., help="Result files, or folders that hold some."),
-    form: Format | None = FORMAT,
-    intervals: bool = typer.Option(False, "--intervals", help="95 % intervals of each language."),
-    by_seed: bool = typer.Option(False, "--by-seed", help="A row for every seed, not the mean."),
-    against: str | None = typer.Option(
-        None, help="Mark what is significantly better or worse than this method, such as last."
-    ),
+    runs: o.ResultFiles,
+    intervals: bool = o.option(False, "Show a 95 % interval for each language.", "--intervals"),
+    by_seed: bool = o.option(False, "One row per seed instead of the mean.", "--by-seed"),
+    against: o.OptionalAgainst = None,
+    form: TableFormat = None,
 ) -> None:
-    """Print a table: a row a method, a column a language."""
+    """Print a table: one row per method, one column per language.
+
+    With --against, accuracies that differ significantly from that method's are marked.
+    """
     from layerbridge.errors import ConfigError
     from layerbridge.evaluation import results
     from layerbridge.evaluation.comparison import compare
@@ -26,11 +24,13 @@ def table(
 
     if by_seed and against:
         raise ConfigError(
-            "--against compares methods over all their seeds, and --by-seed takes them apart",
-            hint="leave one of them out",
+            "--against compares methods across seeds, --by-seed shows each seed",
+            hint="drop one of them",
         )
-    found = results.find(runs)
-    made = accuracy_table(
-        found, by_seed=by_seed, comparisons=compare(found, against) if against else ()
+    runs_found = results.find(runs)
+    comparisons = compare(runs_found, against) if against else ()
+    print_table(
+        accuracy_table(runs_found, by_seed=by_seed, comparisons=comparisons),
+        form,
+        intervals=intervals,
     )
-    show(made, form, intervals=intervals)

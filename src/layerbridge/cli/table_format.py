@@ -1,18 +1,19 @@
-"""``--format``: what a table is printed as."""
+"""``--format`` of tables."""
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from layerbridge.cli.options import output
 
 if TYPE_CHECKING:
     from layerbridge.report.tables import EffectTable, Table
 
 
 class Format(StrEnum):
-    """What a table is printed as."""
+    """Formats that a table can be printed in."""
 
     RICH = "rich"
     MARKDOWN = "markdown"
@@ -20,21 +21,20 @@ class Format(StrEnum):
     LATEX = "latex"
 
 
-FORMAT: Any = typer.Option(
-    None, "--format", help="rich on a terminal, markdown elsewhere, if not given."
-)
+TableFormat = Annotated[
+    Format | None,
+    output(..., "By default rich on a terminal, markdown elsewhere.", "--format"),
+]
 
 
-def show(table: Table | EffectTable, form: Format | None, **settings: Any) -> None:
+def print_table(table: Table | EffectTable, form: Format | None, **settings: Any) -> None:
     """Prints a table on stdout.
 
     Args:
         table: of results.
         form: None is rich on a terminal, markdown elsewhere.
-        **settings: of all forms but CSV, which has everything there is.
+        **settings: of every format but CSV, which has all columns.
     """
-    import sys
-
     form = form or (Format.RICH if sys.stdout.isatty() else Format.MARKDOWN)
     if form is Format.RICH:
         from rich.console import Console
@@ -42,7 +42,6 @@ def show(table: Table | EffectTable, form: Format | None, **settings: Any) -> No
         Console().print(table.rich(**settings))
     elif form is Format.CSV:
         print(table.csv(), end="")
-    elif form is Format.LATEX:
-        print(table.latex(**settings), end="")
     else:
-        print(table.markdown(**settings), end="")
+        render = table.latex if form is Format.LATEX else table.markdown
+        print(render(**settings), end="")

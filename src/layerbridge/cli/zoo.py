@@ -1,4 +1,4 @@
-"""``layerbridge zoo``: the small models that come without a model hub."""
+"""``layerbridge zoo``: small models that need no model hub."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 
 import typer
 
-app = typer.Typer(
-    help="Small open models for first steps: list, pull, path.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+from layerbridge.cli import options as o
+
+app = typer.Typer(help="Small open models for first steps: list, pull, path.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_(as_json: bool = typer.Option(False, "--json", help="One JSON array.")) -> None:
-    """The models of the zoo, and which of them are here."""
+def list_(as_json: o.Json = False) -> None:
+    """List the models and whether they are on this machine."""
     from layerbridge.hub import zoo
 
     rows = [
@@ -34,27 +32,29 @@ def list_(as_json: bool = typer.Option(False, "--json", help="One JSON array."))
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        state = "here" if row["present"] else f"{row['download_mb']} MB to fetch"
+        state = "present" if row["present"] else f"{row['download_mb']} MB to download"
         print(f"zoo:{row['name']}\t{row['kind']}\t{row['licence']}\t{state}\t{row['description']}")
 
 
 @app.command("pull")
 def pull(
-    names: list[str] = typer.Argument(..., help="Names as in `layerbridge zoo list`."),
-    force: bool = typer.Option(False, "--force", help="Fetch again what is here."),
+    names: list[str] = o.argument(..., "NAME", "Names from `layerbridge zoo list`."),
+    force: bool = o.option(False, "Download again even if present.", "--force"),
 ) -> None:
-    """Fetch models and print their folders."""
+    """Download models and print their folders."""
     from layerbridge.hub import zoo
 
     for name in names:
-        zoo.entry(name.removeprefix("zoo:"))  # a misspelt second name stops before the first pull
+        zoo.entry(name.removeprefix("zoo:"))  # a misspelled second name stops the first download
     for name in names:
         print(zoo.pull(name.removeprefix("zoo:"), force=force))
 
 
 @app.command("path")
-def path(name: str = typer.Argument(..., help="A name as in `layerbridge zoo list`.")) -> None:
-    """Print the folder of a model that is here."""
+def path(
+    name: str = o.argument(..., "NAME", "A name from `layerbridge zoo list`."),
+) -> None:
+    """Print the folder of a downloaded model."""
     from layerbridge.hub import zoo
 
     print(zoo.path(name.removeprefix("zoo:")))

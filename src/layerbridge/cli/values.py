@@ -1,0 +1,93 @@
+"""What the words behind shared options mean: lists, numbers, NAME=VALUE pairs, languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerbridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from layerbridge.models.bridge import LayerBridge
+    from layerbridge.tasks import Task
+
+
+def split(words: str | None) -> list[str] | None:
+    """``"en, si"`` → ``["en", "si"]``; None or nothing → None."""
+    return [word.strip() for word in words.split(",")] if words else None
+
+
+def numbers(flag: str, words: str) -> list[int]:
+    """``"0,1,2"`` or ``"0 1 2"`` → ``[0, 1, 2]``.
+
+    Raises:
+        ConfigError: a word is not a whole number.
+    """
+    try:
+        return [int(word) for word in words.replace(",", " ").split()]
+    except ValueError:
+        raise ConfigError(
+            f"{flag} {words!r} is not a list of numbers",
+            allowed="comma-separated whole numbers, such as 0,1,2",
+        ) from None
+
+
+def pairs(
+    flag: str, words: list[str] | None, read: Callable[[str], Any], example: str
+) -> dict[str, Any]:
+    """``["max-test=100"]`` → ``{"max_test": 100}``, the values as ``read`` reads them.
+
+    Raises:
+        ConfigError: a word is not NAME=VALUE.
+    """
+    values = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ConfigError(
+                f"{flag} {word!r} is not a pair", allowed=f"NAME=VALUE, such as {example}"
+            )
+        values[name.replace("-", "_")] = read(value)
+    return values
+
+
+def task_options(data_dir: list[Path] | None, words: list[str] | None) -> dict[str, Any]:
+    """``--data-dir A --task-option max_test=100`` → ``{"data_dir": ["A"], "max_test": 100}``."""
+    from layerbridge.training.recipe import typed
+
+    options = pairs("--task-option", words, typed, "max_test=100")
+    if data_dir:
+        options["data_dir"] = [str(folder) for folder in data_dir]
+    return options
+
+
+def language_codes(task: Task, languages: str | None) -> list[str]:
+    """Returns the given codes, or all of the task's, without reading rows.
+
+    Raises:
+        DataError: the task has no test rows in one of them.
+    """
+    codes = split(languages) or list(task.languages)
+    for code in codes:
+        task.check_language(code)
+    return codes
+
+
+def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters of a verb that are fields of a dataclass."""
+    return {each.name: params[each.name] for each in fields(kind) if each.name in params}
+
+
+def load_bridge(run: str, params: Mapping[str, Any]) -> LayerBridge:
+    """Loads a trained bridge with the options of a verb: its device, dtype, revision, …"""
+    from layerbridge.models.backbone import LoadOptions, choose_device
+    from layerbridge.models.bridge import LayerBridge
+
+    return LayerBridge.from_pretrained(
+        run,
+        revision=params.get("revision"),
+        device=choose_device(params["device"]),
+        **fields_of(LoadOptions, params),
+    )
