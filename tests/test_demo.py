@@ -33,7 +33,7 @@ def test_demo_leaves_a_folder_of_something_else_alone(tmp_path):
         demo(tmp_path)
     assert str(error.value) == (
         f"{str(tmp_path)!r} is not empty and not from an earlier demo; "
-        "next: --output-dir with another folder"
+        "next: --output with another folder"
     )
     assert [path.name for path in tmp_path.rglob("*")] == ["results", "mine.json"]
 

@@ -230,7 +230,7 @@ def _output(folder: Path, settings: DemoSettings, seed: int) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
         raise OutputError(
             f"{str(folder)!r} is not empty and not from an earlier demo",
-            hint="--output-dir with another folder",
+            hint="--output with another folder",
         )
     prepare_output(folder, overwrite=True)
     record = {"seed": seed, **asdict(settings)}

@@ -184,7 +184,7 @@ def test_other_settings_are_refused_before_anything_is_done(request_of, calls, q
             reproduce(request_of(**changes))
         assert str(error.value) == (
             f"{str(folder / place / 'seed-0')!r} was made with {told}; "
-            "next: --overwrite to replace it, or another --output-dir"
+            "next: --overwrite to replace it, or another --output"
         )
     assert calls == []
 
@@ -229,7 +229,7 @@ def test_a_folder_of_something_else_is_left_alone(request_of, calls):
         reproduce(request_of())
     assert str(error.value) == (
         f"{str(folder)!r} holds something that layerbridge reproduce did not write; "
-        "next: another --output-dir"
+        "next: another --output"
     )
     assert calls == []
 

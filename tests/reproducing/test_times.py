@@ -28,5 +28,5 @@ def test_it_is_measured_once(request_of, monkeypatch):
         reproduce(request_of("table5", translator="shape:tiny-translator"))
     assert str(error.value) == (
         f"{str(file)!r} was made with translator None, and now it is 'shape:tiny-translator'; "
-        "next: --overwrite to replace it, or another --output-dir"
+        "next: --overwrite to replace it, or another --output"
     )

@@ -381,7 +381,7 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
         ({"bf16": "maybe"}, "bf16='maybe' must be true or false"),
         (
             {"output_dir": "elsewhere"},
-            "output_dir is not a training argument here; next: --output-dir FOLDER",
+            "output_dir is not a training argument here; next: --output FOLDER",
         ),
         (
             {"fusion_learning_rate_scale": -1},

@@ -1,6 +1,6 @@
 """``bench evaluate``: rows per second of option scoring, against greedy generation.
 
-Only a trained bridge generates options; without ``--run`` a small one is trained first, on the
+Only a trained bridge generates options; without RUN a small one is trained first, on the
 demo's names.
 """
 

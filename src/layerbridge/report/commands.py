@@ -48,7 +48,7 @@ def run_commands(results: Sequence[Result], folders: Sequence[RunFolder]) -> lis
     evaluate = [
         f"layerbridge evaluate {quoted(result.run)} --task {quoted(result.task)} "
         f"--protocol {quoted(result.protocol)} --languages {quoted(','.join(result.languages))} "
-        f"--seed {result.seed}"
+        f"--training-seed {result.seed}"
         for result in results
         if result.run is not None and result.protocol != CLASSIFIER
     ]

@@ -11,7 +11,7 @@ from layerbridge.report.tables.grid import Grid
 from layerbridge.reproducing.request import Request
 from layerbridge.training.atomic_write import atomic_write
 
-HINT = "another --output-dir, or free some disk space"
+HINT = "another --output, or free some disk space"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Record:
             OutputError: it cannot be written.
         """
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
-        atomic_write(text, folder / FILE, hint="another --output-dir, or free some disk space")
+        atomic_write(text, folder / FILE, hint="another --output, or free some disk space")
 
 
 def read(folder: Path) -> Record | None:
@@ -66,7 +66,7 @@ def read(folder: Path) -> Record | None:
             return None
         raise OutputError(
             f"{str(folder)!r} holds something that layerbridge reproduce did not write",
-            hint="another --output-dir",
+            hint="another --output",
         ) from None
     except (OSError, ValidationError):
         raise OutputError(
@@ -95,7 +95,7 @@ def check_same(where: Path, changed: tuple[str, Any, Any] | None, *, overwrite: 
         name, before, now = changed
         raise OutputError(
             f"{str(where)!r} was made with {name} {before!r}, and now it is {now!r}",
-            hint="--overwrite to replace it, or another --output-dir",
+            hint="--overwrite to replace it, or another --output",
         )
 
 

@@ -111,7 +111,7 @@ def training_arguments(
         reject_unknown("training argument", name, fields)
         if name == "output_dir":
             raise ConfigError(
-                "output_dir is not a training argument here", hint="--output-dir FOLDER"
+                "output_dir is not a training argument here", hint="--output FOLDER"
             )
         default = fields[name].default
         if isinstance(default, bool) and value not in (True, False):
