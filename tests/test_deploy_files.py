@@ -189,10 +189,10 @@ def test_limits_on_the_page():
     assert limits.max_body_bytes == 1024 * 1024
     for words in (
         f"{limits.max_text_chars:,} characters each".replace(",", " "),
-        f"{limits.max_tokens:,} tokens of an answer".replace(",", " "),
-        f"{limits.max_n} answers to a text, {limits.max_prompts} texts",
+        f"{limits.max_tokens:,} tokens per answer".replace(",", " "),
+        f"{limits.max_n} answers per text, {limits.max_prompts} texts",
         f"{limits.max_options} options, {limits.max_option_chars} characters each",
-        f"{limits.concurrency} answers at once; {limits.queue} more wait",
+        f"{limits.concurrency} concurrent answers; {limits.queue} more in the queue",
         f"{limits.timeout_s:g} s from arrival",
         f"arrive within {limits.body_timeout_s:g} s",
     ):
@@ -209,16 +209,16 @@ def test_arithmetic_on_the_page():
         "encoder half": 564446720 * 2,
         "bridge": 10551320 * 4,
         "embeddings": lm.vocab_size * lm.hidden_size * 2,
-        "layer states": encoder.num_layers * encoder.d_model * 2 * 32 * 512,
-        "of all answers": a_token * 640 * 256,
+        "hidden states": encoder.num_layers * encoder.d_model * 2 * 32 * 512,
+        "KV cache of all answers": a_token * 640 * 256,
     }
     assert f"= {a_token:,} bytes".replace(",", " ") in text
     for name, size in parts.items():
         assert re.search(rf"^\| {name} \|.*\| {size / gib:.2f} \|$", text, re.M), name
     assert f"| sum | | {sum(parts.values()) / gib:.2f} |" in text
     room = 24 * 0.8 * gib - parts["language model"]
-    own = parts["language model"] + parts["of all answers"]
+    own = parts["language model"] + parts["KV cache of all answers"]
     told = " ".join(text.split())
     assert f"{own / gib:.2f} GiB here" in told
     many = int(room / (a_token * 640))
-    assert f"{room / gib:.1f} GiB for keys and values: {many} such answers" in told
+    assert f"{room / gib:.1f} GiB for the KV cache: {many} such answers" in told

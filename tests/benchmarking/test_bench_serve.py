@@ -148,7 +148,10 @@ def test_the_verb(monkeypatch, capsys):
 def test_errors_of_the_verb(monkeypatch, capsys):
     code, out, err = bench_serve(monkeypatch, capsys, "r", "--concurrency", "1,x")
     assert (code, out) == (2, "")
-    assert err == "error: --concurrency '1,x'; allowed: numbers with commas, such as 1,8,32\n"
+    assert err == (
+        "error: --concurrency '1,x' is not a list of numbers; allowed: comma-separated whole "
+        "numbers, such as 0,1,2\n"
+    )
 
 
 def test_help_imports_no_torch():

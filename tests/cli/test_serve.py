@@ -109,7 +109,7 @@ def test_a_port_that_is_taken(command, run):
     assert said.code == 2
     assert said.err == (
         f"error: cannot listen on 127.0.0.1:{port} (Address already in use); allowed: a host of "
-        "this machine and a free port; next: --port 0 takes a free one\n"
+        "this machine and a free port; next: use --port 0 for a free one\n"
     )
 
 
@@ -120,7 +120,10 @@ def test_a_port_that_is_taken(command, run):
         (["--system", "loud"], "unknown system 'loud'; allowed: instruction, ignore, text"),
         (["--history", "all"], "unknown history 'all'; allowed: none, text"),
         (["--api-key-file", "nothing"], "the API key file 'nothing' cannot be read"),
-        (["x=a", "x=b"], "'a' and 'b' would both be called 'x'; next: NAME=RUN names one"),
+        (
+            ["x=a", "x=b"],
+            "'a' and 'b' would both be named 'x'; next: give one a name with NAME=RUN",
+        ),
         (
             ["--engine", "vllm", "--vllm-option", "seed"],
             "--vllm-option 'seed' is not a pair; allowed: NAME=VALUE, such as seed=1",

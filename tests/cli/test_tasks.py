@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 
 from layerbridge import tasks
+from layerbridge.tasks import registry
+from layerbridge.tasks.cldr_names import Names
 
 
 @pytest.fixture

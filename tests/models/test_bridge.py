@@ -79,7 +79,7 @@ def test_unknown_settings(from_folders, folder, tmp_path):
         from_folders(start="first")
     with pytest.raises(ConfigError, match=r"^unknown dtype 'half'; allowed: auto, float32"):
         from_folders(dtype="half")
-    with pytest.raises(BackboneError, match=r"^there is no folder './nothing'; allowed: "):
+    with pytest.raises(BackboneError, match=r"^the folder './nothing' does not exist; allowed: "):
         LayerBridge.from_backbones("./nothing", str(folder("llama")))
 
 

@@ -260,7 +260,9 @@ def test_a_backbone_that_was_changed(apart, name, what):
 def test_a_backbone_that_is_gone(apart):
     path, paths = apart
     shutil.rmtree(paths["mt5"])
-    assert refused(path, BackboneError).startswith(f"there is no folder {str(paths['mt5'])!r}; ")
+    assert refused(path, BackboneError).startswith(
+        f"the folder {str(paths['mt5'])!r} does not exist; "
+    )
 
 
 def test_a_backbone_that_moved_can_be_named_anew(apart):

@@ -102,7 +102,7 @@ def test_what_a_run_leaves_behind(learned):
         assert torch.equal(loaded.trained_state_dict()[name], tensor)
     assert loaded.config.options == OPTIONS
     card = (output / "README.md").read_text(encoding="utf-8")
-    assert "8 rows, English alone" in card
+    assert "8 rows, English only" in card
     assert "| training | 80 steps, " in card
     assert "| `learning_rate` | `0.01` |" in card
 
