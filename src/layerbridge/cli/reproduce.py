@@ -20,7 +20,7 @@ def reproduce(
     seeds: str | None = o.option(None, "Random seeds of training, instead of the preset's."),
     methods: str | None = o.option(
         None,
-        "Comma-separated: floor, lm-alone, lm-few-shot, translate, last, uniform, "
+        "Comma-separated: tf-idf, zero-shot-lm, few-shot-lm, translate, last, uniform, "
         "global-softmax, token-softmax; all but uniform if omitted.",
     ),
     instruction: str | None = o.option(None, "Instead of the task's; '' for none."),
