@@ -34,11 +34,7 @@ MAX_FILE_BYTES = 20e9
 
 
 class Backbones:
-    """The models of a request, loaded when first used.
-
-    Args:
-        request: which models, and their device.
-    """
+    """The models of a request, loaded when first used; a ``BackboneError`` if they cannot be."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -46,32 +42,14 @@ class Backbones:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder.
-
-        Raises:
-            BackboneError: it cannot be found or read.
-        """
+        """The encoder."""
         return Encoder.load(resolve(self.request.encoder), self.request.load).to(self.device)
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The language model.
-
-        Raises:
-            BackboneError: it cannot be found or read.
-        """
+        """The language model."""
         source = resolve(self.request.language_model)
         return LanguageModel.load(source, self.request.load).to(self.device)
-
-    def check(self) -> None:
-        """Finds both models, fetching those of the zoo, before the work starts.
-
-        Raises:
-            BackboneError: a model cannot be found.
-            ZooError: a model cannot be fetched.
-        """
-        for name in (self.request.encoder, self.request.language_model):
-            resolve(name)
 
     @contextmanager
     def states(self, texts: Sequence[str], folder: Path) -> Iterator[None]:

@@ -21,8 +21,7 @@ class Experiment:
     Attributes:
         name: on the command line, and of its folder.
         title: of its table or plot.
-        kind: what is measured.
-        task: to train and test on; empty for latency.
+        task: empty for latency.
         runs: the experiment whose runs it takes; None for its own.
     """
 
@@ -35,14 +34,9 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the table of times measures.
+    """What the table of times measures: texts per round, tokens per text, rounds.
 
-    Attributes:
-        encoder: as in ``layerbridge bench latency``; None for the recipe's.
-        language_model: likewise.
-        texts: per round, one after another.
-        new_tokens: generated per text.
-        repeat: rounds.
+    The models are as in ``layerbridge bench latency``; None for the recipe's.
     """
 
     encoder: str | None = None
@@ -57,8 +51,6 @@ class Preset:
     """Models, settings and budget.
 
     Attributes:
-        name: on the command line.
-        about: one phrase.
         recipe: of every bridge. ``max_rows`` are balanced over the labels; with ``max_steps``
             each bridge trains on ``max_rows`` rows in all, repeating some if there are fewer. A
             dtype of None is float32 on a CPU, so that numbers are the same on every CPU, and the
@@ -100,11 +92,7 @@ def experiments() -> tuple[str, ...]:
 
 
 def experiment(name: str) -> Experiment:
-    """Returns the experiment called ``name``.
-
-    Raises:
-        ConfigError: unknown name.
-    """
+    """Returns the experiment called ``name``, or raises a ``ConfigError``."""
     return Experiment(name, **_entry("experiment", name))
 
 
@@ -114,11 +102,7 @@ def presets() -> tuple[str, ...]:
 
 
 def preset(name: str) -> Preset:
-    """Returns the preset called ``name``.
-
-    Raises:
-        ConfigError: unknown name.
-    """
+    """Returns the preset called ``name``, or raises a ``ConfigError``."""
     settings = _entry("preset", name)
     recipe = read(settings.pop("recipe"))
     own = {"fusion", *(key for fusion in settings["fusions"].values() for key in fusion)}
@@ -136,8 +120,7 @@ def preset(name: str) -> Preset:
 
 def instructions() -> dict[str, str]:
     """Returns the instruction of each task."""
-    texts: dict[str, str] = _catalog()["instructions"]
-    return texts
+    return dict(_catalog()["instructions"])
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
