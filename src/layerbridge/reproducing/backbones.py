@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -53,18 +53,11 @@ class Backbones:
 
     @contextmanager
     def states(self, texts: Sequence[str], folder: Path) -> Iterator[None]:
-        """Keeps the states of these texts inside the context, if there is room.
-
-        Args:
-            texts: for training.
-            folder: of the file.
-        """
+        """Keeps the states of these texts inside the context, in ``folder`` or in memory."""
         encoder, place = self.encoder, None
-        try:
+        with suppress(OutputError):  # larger than the free disk
             precomputer = StatePrecomputer(encoder, texts, folder, layers=range(encoder.num_layers))
             place = place_for(precomputer.bytes, self.device, folder)
-        except OutputError:
-            pass  # larger than the free disk
         if place == "disk":
             with precomputer.cached():
                 yield
@@ -88,12 +81,9 @@ class Backbones:
 
 
 def place_for(size: float, device: str, folder: Path) -> Literal["memory", "disk"] | None:
-    """Returns where states are kept; None for nowhere.
+    """Returns where ``size`` bytes of states are kept; None for nowhere.
 
-    Args:
-        size: in bytes.
-        device: of the models. States in a file are for the CPU only.
-        folder: of the file.
+    States in a file, in ``folder``, are for the CPU only.
     """
     if size <= free_memory(device) * MEMORY_SHARE:
         return "memory"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -34,16 +34,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the table of times measures: texts per round, tokens per text, rounds.
+    """What the table of times measures, on models as in ``layerbridge bench latency``."""
 
-    The models are as in ``layerbridge bench latency``; None for the recipe's.
-    """
-
-    encoder: str | None = None
-    language_model: str | None = None
-    texts: int = 4
-    new_tokens: int = 32
-    repeat: int = 3
+    encoder: str
+    language_model: str
+    texts: int = 4  # per round, one after another
+    new_tokens: int = 32  # per text
+    repeat: int = 3  # rounds
 
 
 @dataclass(frozen=True)
@@ -55,23 +52,23 @@ class Preset:
             each bridge trains on ``max_rows`` rows in all, repeating some if there are fewer. A
             dtype of None is float32 on a CPU, so that numbers are the same on every CPU, and the
             best available elsewhere.
+        timing: for the table of times.
         fusions: the bridges, each with its own settings.
         protocols: how bridges are asked; the first is compared with the paper.
         seeds: of training.
         test_rows: per language; None for all.
         pickled: models published as pickles only.
-        timing: for the table of times.
     """
 
     name: str
     about: str
     recipe: Recipe
+    timing: Timing
     fusions: Mapping[str, Mapping[str, Any]]
     protocols: tuple[str, ...]
     seeds: tuple[int, ...]
     test_rows: int | None = None
     pickled: tuple[str, ...] = ()
-    timing: Timing = field(default_factory=Timing)
 
     @property
     def rows(self) -> int:
@@ -112,7 +109,8 @@ def preset(name: str) -> Preset:
         bridge={key: value for key, value in recipe.bridge.items() if key not in own},
         training={key: value for key, value in recipe.training.items() if key not in own},
     )
-    timing = Timing(**settings.pop("timing", {}))
+    models = {"encoder": recipe.encoder, "language_model": recipe.language_model}
+    timing = Timing(**{**models, **settings.pop("timing", {})})
     for key in ("protocols", "seeds", "pickled"):
         settings[key] = tuple(settings.get(key, ()))
     return Preset(name=name, recipe=recipe, timing=timing, **settings)

@@ -89,7 +89,7 @@ def plan(request: Request) -> Plan:
         notes = [
             f"{timing.repeat} rounds of {timing.texts} texts, each with {timing.new_tokens} new "
             "tokens and with one",
-            *_model_notes((timing.encoder or "", timing.language_model or "")),
+            *_model_notes((timing.encoder, timing.language_model)),
             "time: not estimated, minutes on most machines",
         ]
         return Plan(request, (), tuple(notes))
@@ -158,8 +158,7 @@ class _Planner:
         try:
             left = remaining(job, overwrite=self.request.overwrite)
         except OutputError as error:
-            everything = Remaining(job.recipe is not None, job.protocols)
-            return error.problem.removeprefix(f"{str(job.folder)!r} "), everything
+            return error.problem.removeprefix(f"{str(job.folder)!r} "), job.everything
         if left.done:
             return "done", left
         if left.changed != "nothing":

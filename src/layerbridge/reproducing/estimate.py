@@ -63,10 +63,10 @@ class Sizes:
         answered: int = 0,
         answered_alone: int = 0,
     ) -> float:
-        """FLOP of texts of ``tokens`` tokens.
+        """FLOP of rows whose texts have ``tokens`` encoder tokens.
 
         Args:
-            tokens: of the encoder.
+            tokens: of one text.
             trained: rows of the language model's training.
             encoded: rows that the encoder reads in training.
             answered: rows that a bridge answers, encoder included.

@@ -49,6 +49,11 @@ class Job:
         """Name in progress lines."""
         return f"{self.method}, seed {self.seed}"
 
+    @property
+    def everything(self) -> Remaining:
+        """What is left to do before the job has started."""
+        return Remaining(self.recipe is not None, self.protocols)
+
     def path(self, protocol: str) -> Path:
         """Returns the path of a result."""
         return self.folder / "results" / f"{self.task}-{protocol}.json"
@@ -57,10 +62,7 @@ class Job:
 class Remaining(NamedTuple):
     """What is left to do of a job.
 
-    Attributes:
-        train: whether to train, or to resume training.
-        protocols: missing results.
-        changed: what was made with other settings and is to be removed.
+    ``changed`` was made with other settings and is to be removed.
     """
 
     train: bool
@@ -74,11 +76,9 @@ class Remaining(NamedTuple):
 
 
 def jobs(request: Request, rows: Rows | None) -> list[Job]:
-    """Returns all jobs of an experiment: baselines, then bridges, seed by seed.
+    """Returns all jobs of an experiment of accuracies or weights: baselines, then bridges by seed.
 
-    Args:
-        request: of accuracies or weights.
-        rows: None if they were not read.
+    ``rows`` is None if they were not read.
     """
     if request.experiment.kind == "weights":
         return [_bridge(request, "global-softmax", seed, rows, ()) for seed in request.seeds]
@@ -102,8 +102,7 @@ def remaining(job: Job, *, overwrite: bool = False) -> Remaining:
         OutputError: it was made with other settings and ``overwrite`` is not given, or its folder
             holds something else.
     """
-    everything = Remaining(job.recipe is not None, job.protocols)
-    old, new = record.read(job.folder), job.record
+    everything, old, new = job.everything, record.read(job.folder), job.record
     if old is None:
         return everything
     if record.is_changed(job.folder, old.training, new.training, overwrite=overwrite):

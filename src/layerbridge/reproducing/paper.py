@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from layerbridge.evaluation.comparison import methods
+from layerbridge.evaluation.comparison import Method, methods
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.proportions import mean_of_languages
 from layerbridge.evaluation.statistics.seeds import mean_of_seeds
@@ -52,12 +52,9 @@ class PaperComparison:
     """One of the paper's accuracies and ours, in percent.
 
     Attributes:
-        method: name.
         what: a language's code, or ``average of 15``.
-        here: our accuracy; None if it was not measured on the same languages.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        paper: the paper's accuracy.
+        here: our accuracy with its 95 % interval ``low`` to ``high``; None if it was not measured
+            on the same languages.
     """
 
     method: str
@@ -99,7 +96,7 @@ def compare_with_paper(results: Sequence[Result], paper: Accuracies) -> list[Pap
     The paper averages over all its languages, including English. So does ``here``, unlike
     layerbridge's own tables.
     """
-    codes = paper.averaged or ()
+    ours, codes = methods(results), paper.averaged or ()
     numbers = [
         (name, f"average of {len(codes)}", codes, number) for name, number in paper.averages.items()
     ] + [
@@ -108,7 +105,7 @@ def compare_with_paper(results: Sequence[Result], paper: Accuracies) -> list[Pap
         for code, number in languages.items()
     ]
     return [
-        PaperComparison(name, what, *_accuracy(results, name, codes), number)
+        PaperComparison(name, what, *_accuracy(ours.get(name), codes), number)
         for name, what, codes, number in numbers
     ]
 
@@ -126,10 +123,9 @@ def comparison_grid(rows: Sequence[PaperComparison]) -> Grid:
 
 
 def _accuracy(
-    results: Sequence[Result], name: str, codes: Sequence[str]
+    method: Method | None, codes: Sequence[str]
 ) -> tuple[float | None, float | None, float | None]:
     """Returns our accuracy on these languages, and its interval."""
-    method = methods(results).get(name)
     if method is None or not codes or not set(codes) <= set(method.languages):
         return None, None, None
     if len(method.results) == 1:

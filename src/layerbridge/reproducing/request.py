@@ -100,24 +100,16 @@ class Request:
             raise ConfigError(
                 f"{experiment.name} has no instruction", hint="leave --instruction out"
             )
-        recipe, timing = preset.recipe, preset.timing
-        self.encoder = encoder or recipe.encoder or ""
-        self.language_model = language_model or recipe.language_model or ""
+        models = {"encoder": encoder, "language_model": language_model}
+        changes: dict[str, Any] = {name: model for name, model in models.items() if model}
+        recipe = replace(preset.recipe, **changes, max_rows=max_rows or preset.recipe.max_rows)
+        self.encoder, self.language_model = recipe.encoder or "", recipe.language_model or ""
         self.experiment = experiment
         self.preset = replace(
             preset,
-            recipe=replace(
-                recipe,
-                encoder=self.encoder,
-                language_model=self.language_model,
-                max_rows=max_rows or recipe.max_rows,
-            ),
+            recipe=recipe,
+            timing=replace(preset.timing, **changes),
             test_rows=max_test or preset.test_rows,
-            timing=replace(
-                timing,
-                encoder=encoder or timing.encoder or recipe.encoder,
-                language_model=language_model or timing.language_model or recipe.language_model,
-            ),
         )
         self.methods = _methods(methods, experiment, preset, translator)
         self.output_dir = Path(output_dir)

@@ -24,8 +24,6 @@ HEAD = ["method", "ms per token", "ms to first token", "time over last", "paper"
 def run(request: Request) -> Outcome:
     """Measures, unless that was done, and compares with the paper's numbers."""
     timing, path = request.preset.timing, request.folder / "latency.json"
-    assert timing.encoder is not None
-    assert timing.language_model is not None
     # "auto", because a CPU without bfloat16 units would time its emulation.
     pair = Pair(timing.encoder, timing.language_model, "auto", request.device)
     case = LatencyCase(
