@@ -6,7 +6,7 @@ jobs, record   each method with each seed, and what is left to do
 runner         does the jobs
 accuracy, weights, times   the kinds of experiment
 dry_run, estimate   what a command would do, and its cost
-paper          the paper's numbers
+paper          the paper's numbers, and ours beside them
 """
 
 import lazy_loader

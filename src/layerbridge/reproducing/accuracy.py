@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from layerbridge.evaluation import results
 from layerbridge.evaluation.comparison import Comparison, compare
@@ -13,16 +13,11 @@ from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report import contents, page
 from layerbridge.report.commands import report_command
 from layerbridge.report.run_folders import run_folders
-from layerbridge.report.tables import EffectTable, Table, accuracy_table, effect_table
-from layerbridge.report.tables.accuracies import Cell
-from layerbridge.reproducing import paper, rows
-from layerbridge.reproducing.jobs import jobs
-from layerbridge.reproducing.outcome import Outcome, write_table
-from layerbridge.reproducing.paper_comparison import (
-    PaperComparison,
-    compare_with_paper,
-    comparison_grid,
-)
+from layerbridge.report.tables import Table, accuracy_table, effect_table
+from layerbridge.reproducing import paper
+from layerbridge.reproducing.jobs import Job, jobs
+from layerbridge.reproducing.outcome import Outcome
+from layerbridge.reproducing.paper import PaperComparison, compare_with_paper, comparison_grid
 from layerbridge.reproducing.request import AGAINST, Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.runner import run_jobs
@@ -35,75 +30,49 @@ _PROTOCOLS = {
 
 
 def run(request: Request) -> Outcome:
-    """Does what is left of the experiment and writes the table and the reports.
-
-    Raises:
-        LayerBridgeError: invalid settings, data or models; where possible before any model is
-            loaded.
-    """
-    data = rows.read(request)
-    all_jobs = jobs(request, data)
-    run_jobs(all_jobs, request, data)
-    files = [
-        (protocol, job.path(protocol), results.read(job.path(protocol)))
-        for job in all_jobs
-        for protocol in job.protocols
-    ]
-    sections = []
-    for protocol in request.preset.protocols:
-        # A classifier needs no language model, and belongs to every protocol.
-        found = [(path, result) for own, path, result in files if own in (CLASSIFIER, protocol)]
-        comparisons = compare([result for _, result in found], AGAINST)
-        table = accuracy_table([result for _, result in found], comparisons=comparisons)
-        sections.append(Section(protocol, found, table, comparisons))
+    """Does what is left of the experiment and writes the table and the reports."""
+    rows = Rows.read(request)
+    all_jobs = jobs(request, rows)
+    run_jobs(all_jobs, request, rows)
+    sections = [_section(protocol, all_jobs) for protocol in request.preset.protocols]
     known = paper.accuracies(request.experiment.name)
-    first = [result for _, result in sections[0].results]
-    compared = compare_with_paper(first, known) if known else []
+    compared = compare_with_paper(list(sections[0].results.values()), known) if known else []
     names = ["report.html", *(f"report-{section.protocol}.html" for section in sections[1:])]
     reports = [
         _report(request, section.results, request.folder / name)
         for name, section in zip(names, sections, strict=True)
     ]
-    paragraphs = [_introduction(request, data)]
+    paragraphs = [_introduction(request, rows)]
+    tables: list[Any] = []
     for section in sections:
         paragraphs += section.markdown()
+        tables += [section.table, effect_table(section.comparisons)]
     if known:
         paragraphs += _with_paper(request, compared, known)
-    table_file = write_table(request, *paragraphs)
-    tables: list[Table | EffectTable | Any] = []
-    for section in sections:
-        tables += [section.table, effect_table(section.comparisons)]
+    tables += [comparison_grid(compared)] if compared else []
     facts = {
         "task": request.experiment.task,
         "encoder": request.encoder,
         "language_model": request.language_model,
-        "training_rows": len(data.data.train),
-        "test_rows": data.counts,
+        "training_rows": len(rows.data.train),
+        "test_rows": rows.counts,
         "tables": [section.document() for section in sections],
         "paper": [{**asdict(row), "difference": row.difference} for row in compared],
     }
-    paths = dict.fromkeys(path for section in sections for path, _ in section.results)
-    tables += [comparison_grid(compared)] if compared else []
-    return Outcome.of(request, [*paths, table_file, *reports], tables, facts)
+    paths = list(dict.fromkeys(path for section in sections for path in section.results))
+    return Outcome.write(request, paragraphs, tables, facts, paths=paths, reports=reports)
 
 
-class Section(NamedTuple):
-    """The results of one protocol.
-
-    Attributes:
-        protocol: name.
-        results: with their paths.
-        table: of accuracies.
-        comparisons: of every method with ``last``.
-    """
+@dataclass(frozen=True)
+class _Section:
+    """The results of one protocol by path, and every method compared with ``last``."""
 
     protocol: str
-    results: list[tuple[Path, Result]]
+    results: dict[Path, Result]
     table: Table
     comparisons: list[Comparison]
 
     def markdown(self) -> list[str]:
-        """Returns the paragraphs of ``table.md``."""
         return [
             f"## Protocol {self.protocol}\n",
             f"{_PROTOCOLS[self.protocol]}. Accuracy in per cent.\n",
@@ -113,46 +82,52 @@ class Section(NamedTuple):
         ]
 
     def document(self) -> dict[str, Any]:
-        """Returns the same as JSON values."""
-        table = self.table
+        table = asdict(self.table)
         return {
             "protocol": self.protocol,
-            "averaged": list(table.averaged),
+            "averaged": list(table["averaged"]),
             "methods": [
                 {
-                    **dict(zip(table.labels, row.labels, strict=True)),
-                    "languages": {
-                        code: _cell(cell)
-                        for code, cell in zip(table.languages, row.cells, strict=True)
-                    },
-                    "average": _cell(row.average),
+                    **dict(zip(table["labels"], row["labels"], strict=True)),
+                    "languages": dict(zip(table["languages"], row["cells"], strict=True)),
+                    "average": row["average"],
                 }
-                for row in table.rows
+                for row in table["rows"]
             ],
             f"against_{AGAINST}": [asdict(comparison) for comparison in self.comparisons],
         }
 
 
-def _cell(cell: Cell | None) -> dict[str, Any] | None:
-    return None if cell is None else asdict(cell)
+def _section(protocol: str, all_jobs: Sequence[Job]) -> _Section:
+    # A classifier needs no language model, and belongs to every protocol.
+    paths = [
+        job.path(name)
+        for job in all_jobs
+        for name in job.protocols
+        if name in (CLASSIFIER, protocol)
+    ]
+    found = {path: results.read(path) for path in paths}
+    comparisons = compare(list(found.values()), AGAINST)
+    table = accuracy_table(list(found.values()), comparisons=comparisons)
+    return _Section(protocol, found, table, comparisons)
 
 
-def _report(request: Request, found: Sequence[tuple[Path, Result]], path: Path) -> Path:
+def _report(request: Request, found: dict[Path, Result], path: Path) -> Path:
     """Writes the page of one protocol, without runs of other seeds in the folder."""
-    folders = run_folders(list(dict.fromkeys(file.parent.parent for file, _ in found)))
+    folders = run_folders(list(dict.fromkeys(file.parent.parent for file in found)))
     title = f"{request.experiment.title} ({request.preset.name})"
-    report = contents.gather([result for _, result in found], folders, against=AGAINST, title=title)
-    command = report_command([file for file, _ in found], path, against=AGAINST, title=title)
+    report = contents.gather(list(found.values()), folders, against=AGAINST, title=title)
+    command = report_command(list(found), path, against=AGAINST, title=title)
     return atomic_write(page.render(report, command), path)
 
 
-def _introduction(request: Request, data: Rows) -> str:
-    counts = sorted({*data.counts.values()})
+def _introduction(request: Request, rows: Rows) -> str:
+    counts = sorted({*rows.counts.values()})
     tested = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     seeds = ", ".join(map(str, request.seeds))
     return (
-        f"`{request.encoder}` and `{request.language_model}`; {len(data.data.train)} English "
-        f"training rows of `{data.task.name}`, seeds {seeds}; {tested} test rows per language. "
+        f"`{request.encoder}` and `{request.language_model}`; {len(rows.data.train)} English "
+        f"training rows of `{rows.task.name}`, seeds {seeds}; {tested} test rows per language. "
         "What each interval covers: docs/statistics.md.\n"
     )
 

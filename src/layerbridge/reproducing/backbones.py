@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -34,11 +34,7 @@ MAX_FILE_BYTES = 20e9
 
 
 class Backbones:
-    """The models of a request, loaded when first used.
-
-    Args:
-        request: which models, and their device.
-    """
+    """The models of a request, loaded when first used; a ``BackboneError`` if they cannot be."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -46,47 +42,22 @@ class Backbones:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder.
-
-        Raises:
-            BackboneError: it cannot be found or read.
-        """
+        """The encoder."""
         return Encoder.load(resolve(self.request.encoder), self.request.load).to(self.device)
 
     @cached_property
     def language_model(self) -> LanguageModel:
-        """The language model.
-
-        Raises:
-            BackboneError: it cannot be found or read.
-        """
+        """The language model."""
         source = resolve(self.request.language_model)
         return LanguageModel.load(source, self.request.load).to(self.device)
 
-    def check(self) -> None:
-        """Finds both models, fetching those of the zoo, before the work starts.
-
-        Raises:
-            BackboneError: a model cannot be found.
-            ZooError: a model cannot be fetched.
-        """
-        for name in (self.request.encoder, self.request.language_model):
-            resolve(name)
-
     @contextmanager
     def states(self, texts: Sequence[str], folder: Path) -> Iterator[None]:
-        """Keeps the states of these texts inside the context, if there is room.
-
-        Args:
-            texts: for training.
-            folder: of the file.
-        """
+        """Keeps the states of these texts inside the context, in ``folder`` or in memory."""
         encoder, place = self.encoder, None
-        try:
+        with suppress(OutputError):  # larger than the free disk
             precomputer = StatePrecomputer(encoder, texts, folder, layers=range(encoder.num_layers))
             place = place_for(precomputer.bytes, self.device, folder)
-        except OutputError:
-            pass  # larger than the free disk
         if place == "disk":
             with precomputer.cached():
                 yield
@@ -110,12 +81,9 @@ class Backbones:
 
 
 def place_for(size: float, device: str, folder: Path) -> Literal["memory", "disk"] | None:
-    """Returns where states are kept; None for nowhere.
+    """Returns where ``size`` bytes of states are kept; None for nowhere.
 
-    Args:
-        size: in bytes.
-        device: of the models. States in a file are for the CPU only.
-        folder: of the file.
+    States in a file, in ``folder``, are for the CPU only.
     """
     if size <= free_memory(device) * MEMORY_SHARE:
         return "memory"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -21,8 +21,7 @@ class Experiment:
     Attributes:
         name: on the command line, and of its folder.
         title: of its table or plot.
-        kind: what is measured.
-        task: to train and test on; empty for latency.
+        task: empty for latency.
         runs: the experiment whose runs it takes; None for its own.
     """
 
@@ -35,21 +34,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the table of times measures.
+    """What the table of times measures, on models as in ``layerbridge bench latency``."""
 
-    Attributes:
-        encoder: as in ``layerbridge bench latency``; None for the recipe's.
-        language_model: likewise.
-        texts: per round, one after another.
-        new_tokens: generated per text.
-        repeat: rounds.
-    """
-
-    encoder: str | None = None
-    language_model: str | None = None
-    texts: int = 4
-    new_tokens: int = 32
-    repeat: int = 3
+    encoder: str
+    language_model: str
+    texts: int = 4  # per round, one after another
+    new_tokens: int = 32  # per text
+    repeat: int = 3  # rounds
 
 
 @dataclass(frozen=True)
@@ -57,29 +48,27 @@ class Preset:
     """Models, settings and budget.
 
     Attributes:
-        name: on the command line.
-        about: one phrase.
         recipe: of every bridge. ``max_rows`` are balanced over the labels; with ``max_steps``
             each bridge trains on ``max_rows`` rows in all, repeating some if there are fewer. A
             dtype of None is float32 on a CPU, so that numbers are the same on every CPU, and the
             best available elsewhere.
+        timing: for the table of times.
         fusions: the bridges, each with its own settings.
         protocols: how bridges are asked; the first is compared with the paper.
         seeds: of training.
         test_rows: per language; None for all.
         pickled: models published as pickles only.
-        timing: for the table of times.
     """
 
     name: str
     about: str
     recipe: Recipe
+    timing: Timing
     fusions: Mapping[str, Mapping[str, Any]]
     protocols: tuple[str, ...]
     seeds: tuple[int, ...]
     test_rows: int | None = None
     pickled: tuple[str, ...] = ()
-    timing: Timing = field(default_factory=Timing)
 
     @property
     def rows(self) -> int:
@@ -100,11 +89,7 @@ def experiments() -> tuple[str, ...]:
 
 
 def experiment(name: str) -> Experiment:
-    """Returns the experiment called ``name``.
-
-    Raises:
-        ConfigError: unknown name.
-    """
+    """Returns the experiment called ``name``, or raises a ``ConfigError``."""
     return Experiment(name, **_entry("experiment", name))
 
 
@@ -114,11 +99,7 @@ def presets() -> tuple[str, ...]:
 
 
 def preset(name: str) -> Preset:
-    """Returns the preset called ``name``.
-
-    Raises:
-        ConfigError: unknown name.
-    """
+    """Returns the preset called ``name``, or raises a ``ConfigError``."""
     settings = _entry("preset", name)
     recipe = read(settings.pop("recipe"))
     own = {"fusion", *(key for fusion in settings["fusions"].values() for key in fusion)}
@@ -128,7 +109,8 @@ def preset(name: str) -> Preset:
         bridge={key: value for key, value in recipe.bridge.items() if key not in own},
         training={key: value for key, value in recipe.training.items() if key not in own},
     )
-    timing = Timing(**settings.pop("timing", {}))
+    models = {"encoder": recipe.encoder, "language_model": recipe.language_model}
+    timing = Timing(**{**models, **settings.pop("timing", {})})
     for key in ("protocols", "seeds", "pickled"):
         settings[key] = tuple(settings.get(key, ()))
     return Preset(name=name, recipe=recipe, timing=timing, **settings)
@@ -136,8 +118,7 @@ def preset(name: str) -> Preset:
 
 def instructions() -> dict[str, str]:
     """Returns the instruction of each task."""
-    texts: dict[str, str] = _catalog()["instructions"]
-    return texts
+    return dict(_catalog()["instructions"])
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:

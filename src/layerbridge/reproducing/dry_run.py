@@ -5,9 +5,9 @@ It fetches nothing and loads no model.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 from rich.filesize import decimal
@@ -30,10 +30,6 @@ class Step:
     """One job of the plan.
 
     Attributes:
-        method: name.
-        seed: of the job.
-        state: what is done of it.
-        steps: of training.
         rows: read in training, repetitions included.
         test_rows: to answer, in all languages and protocols; None if unknown.
         seconds: estimate; None if unknown.
@@ -42,21 +38,15 @@ class Step:
     method: str
     seed: int
     state: str
-    steps: int = 0
-    rows: int = 0
-    test_rows: int | None = 0
-    seconds: float | None = None
+    steps: int
+    rows: int
+    test_rows: int | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a command.
-
-    Attributes:
-        request: the command.
-        steps: one per job.
-        notes: sentences.
-    """
+    """The plan of a command: a step per job, and sentences."""
 
     request: Request
     steps: tuple[Step, ...]
@@ -72,7 +62,7 @@ class Plan:
                 step.state,
                 str(step.steps or ABSENT),
                 str(step.rows or ABSENT),
-                ABSENT if step.test_rows is None else str(step.test_rows),
+                str(ABSENT if step.test_rows is None else step.test_rows),
                 duration(step.seconds),
             ]
             for step in self.steps
@@ -83,9 +73,8 @@ class Plan:
     def document(self) -> dict[str, Any]:
         """The same as JSON values."""
         steps = [asdict(step) for step in self.steps]
-        return {
-            **self.request.facts(), "dry_run": True, "jobs": steps, "notes": list(self.notes)
-        }  # fmt: skip
+        facts = self.request.facts()
+        return {**facts, "dry_run": True, "jobs": steps, "notes": list(self.notes)}
 
 
 def plan(request: Request) -> Plan:
@@ -100,7 +89,7 @@ def plan(request: Request) -> Plan:
         notes = [
             f"{timing.repeat} rounds of {timing.texts} texts, each with {timing.new_tokens} new "
             "tokens and with one",
-            *_model_notes((timing.encoder or "", timing.language_model or "")),
+            *_model_notes((timing.encoder, timing.language_model)),
             "time: not estimated, minutes on most machines",
         ]
         return Plan(request, (), tuple(notes))
@@ -127,29 +116,20 @@ class _Planner:
         self.request = request
         preset, task = request.preset, request.task()
         info = task.dataset_info()
-        self.source = f"rows of {task.name}: {info.place}"
         self.tokens = estimate.text_tokens(task)
+        self.source = f"rows of {task.name}: {info.place}; a text has about {self.tokens} tokens"
         self.rows = min(preset.rows, info.train or preset.rows)
         counts = list(info.test.values())
         if (most := preset.test_rows) is not None:
             counts = [min(count or most, most) for count in counts]
         self.test_rows = None if None in counts else sum(count or 0 for count in counts)
         self.sizes = estimate.sizes(request.encoder, request.language_model)
-        self.speed = estimate.speed(request) if self.sizes else 0.0
-
-    @cached_property
-    def state_bytes(self) -> float:
-        """Size of the encoder's states of the training texts."""
-        assert self.sizes is not None
-        return self.sizes.state_bytes(self.rows, self.tokens, self.request.dtype)
-
-    @cached_property
-    def states_in(self) -> str | None:
-        """Where they are kept."""
-        return place_for(self.state_bytes, self.request.device, self.request.runs)
+        if self.sizes:
+            self.speed = estimate.speed(request)
+            self.state_bytes = self.sizes.state_bytes(self.rows, self.tokens, request.dtype)
+            self.states_in = place_for(self.state_bytes, request.device, request.runs)
 
     def step(self, job: Job) -> Step:
-        """Plans one job."""
         state, left = self._state(job)
         steps = rows = 0
         if left.train and job.recipe is not None:
@@ -163,13 +143,14 @@ class _Planner:
         answers = None if self.test_rows is None else self.test_rows * len(left.protocols)
         seconds = None
         if self.sizes is not None:
-            flop = self.sizes.training(rows, self.tokens)
-            if not self.states_in:
-                flop += self.sizes.reading(rows, self.tokens)
-            if job.recipe is not None:
-                flop += self.sizes.answering(answers or 0, self.tokens)
-            elif job.method != TF_IDF:
-                flop += self.sizes.answering_alone(answers or 0, self.tokens)
+            alone = job.recipe is None and job.method != TF_IDF
+            flop = self.sizes.flop(
+                self.tokens,
+                trained=rows,
+                encoded=0 if self.states_in else rows,
+                answered=(answers or 0) if job.recipe is not None else 0,
+                answered_alone=(answers or 0) if alone else 0,
+            )
             seconds = flop / self.speed
         return Step(job.method, job.seed, state, steps, rows, answers, seconds)
 
@@ -177,8 +158,7 @@ class _Planner:
         try:
             left = remaining(job, overwrite=self.request.overwrite)
         except OutputError as error:
-            everything = Remaining(job.recipe is not None, job.protocols)
-            return error.problem.removeprefix(f"{str(job.folder)!r} "), everything
+            return error.problem.removeprefix(f"{str(job.folder)!r} "), job.everything
         if left.done:
             return "done", left
         if left.changed != "nothing":
@@ -187,26 +167,27 @@ class _Planner:
         return ("started" if started else "to do"), left
 
     def notes(self, steps: Sequence[Step]) -> list[str]:
-        """Returns the notes of the whole plan."""
         request, sizes = self.request, self.sizes
         models = [request.encoder, request.language_model]
         if request.translator is not None and TRANSLATE in request.methods:
             models.append(request.translator)
-        notes = [f"{self.source}; a text has about {self.tokens} tokens", *_model_notes(models)]
+        notes = [self.source, *_model_notes(models)]
         if sizes is None:
             notes.append("time: unknown for these models")
         else:
-            trained = [step.method for step in steps if step.steps]
-            checkpoints = decimal(int(sum(map(sizes.checkpoint_bytes, trained))))
-            results = decimal(ANSWER_BYTES * sum(step.test_rows or 0 for step in steps))
-            notes.append(f"checkpoints: {checkpoints}, result files: {results}")
+            trained = Counter(step.method for step in steps if step.steps)
+            checkpoints = sum(n * sizes.checkpoint_bytes(name) for name, n in trained.items())
+            answers = ANSWER_BYTES * sum(step.test_rows or 0 for step in steps)
+            notes.append(
+                f"checkpoints: {decimal(int(checkpoints))}, result files: {decimal(answers)}"
+            )
             seconds = sum(step.seconds or 0.0 for step in steps)
             if trained:
                 kept = f"kept in {self.states_in} during training" if self.states_in else "not kept"
                 size = decimal(int(self.state_bytes))
                 notes.append(f"the encoder's states of the training texts: {size}, {kept}")
                 if self.states_in:
-                    seconds += sizes.reading(self.rows, self.tokens) / self.speed
+                    seconds += sizes.flop(self.tokens, encoded=self.rows) / self.speed
             notes.append(f"total time: about {duration(seconds)} on {request.device}")
         if self.test_rows is None:
             notes.append("the test rows are not on this machine: their time is not included")

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
-from transformers import PreTrainedModel
 
 from layerbridge.benchmarking import roofline, shapes
 from layerbridge.demo import ENCODER, LANGUAGE_MODEL
@@ -42,42 +41,42 @@ _SHAPES = {
 }
 # Files on the hub: mT5 in float32 with its decoder, Llama in bfloat16.
 _HUB_BYTES = {"google/mt5-large": 4.9e9, "meta-llama/Llama-3.2-1B-Instruct": 2.5e9}
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of two models, and what they cost.
-
-    Attributes:
-        encoder: parameters of its matrices.
-        language_model: parameters of its matrices.
-        layers: of the encoder.
-        width: of the encoder.
-        language_model_width: of the language model's embeddings.
-    """
+    """The parameters in the matrices of two models, their shapes, and what they cost."""
 
     encoder: int
     language_model: int
-    layers: int
-    width: int
+    layers: int  # of the encoder
+    width: int  # of the encoder
     language_model_width: int
 
-    def reading(self, rows: int, tokens: int) -> float:
-        """FLOP of the encoder for ``rows`` texts of ``tokens`` tokens."""
-        return 2.0 * self.encoder * tokens * rows
+    def flop(
+        self,
+        tokens: int,
+        *,
+        trained: int = 0,
+        encoded: int = 0,
+        answered: int = 0,
+        answered_alone: int = 0,
+    ) -> float:
+        """FLOP of rows whose texts have ``tokens`` encoder tokens.
 
-    def training(self, rows: int, tokens: int) -> float:
-        """FLOP of the language model in training."""
-        return 4.0 * self.language_model * (tokens + SOFT_EXTRA) * rows
-
-    def answering(self, rows: int, tokens: int) -> float:
-        """FLOP of a bridge's answers."""
-        answers = 2.0 * self.language_model * (tokens + SOFT_EXTRA) * rows
-        return self.reading(rows, tokens) + answers
-
-    def answering_alone(self, rows: int, tokens: int) -> float:
-        """FLOP of the answers of a language model that reads the texts itself."""
-        return 2.0 * self.language_model * (TOKEN_RATIO * tokens + PROMPT_EXTRA) * rows
+        Args:
+            tokens: of one text.
+            trained: rows of the language model's training.
+            encoded: rows that the encoder reads in training.
+            answered: rows that a bridge answers, encoder included.
+            answered_alone: rows that the language model reads and answers itself.
+        """
+        soft, prompt = tokens + SOFT_EXTRA, TOKEN_RATIO * tokens + PROMPT_EXTRA
+        encoder = 2 * self.encoder * tokens * (encoded + answered)
+        training = 4 * self.language_model * soft * trained
+        answering = 2 * self.language_model * (soft * answered + prompt * answered_alone)
+        return float(encoder + training + answering)
 
     def state_bytes(self, rows: int, tokens: int, dtype: str) -> float:
         """Bytes of the encoder's hidden states."""
@@ -85,23 +84,28 @@ class Sizes:
 
     def checkpoint_bytes(self, name: str) -> float:
         """Bytes of a run with this fusion: float32 bridge, checkpoint and two Adam moments."""
+        parameters = fusion.build(name, num_layers=self.layers, width=self.width).parameters()
         projection = (self.width + 2) * self.language_model_width
-        return 16.0 * (_fusion_parameters(name, self.layers, self.width) + projection)
+        return 16.0 * (sum(p.numel() for p in parameters) + projection)
 
 
 @cache
 def sizes(encoder: str, language_model: str) -> Sizes | None:
     """Returns the sizes of two models; None if one is unknown."""
-    models = _without_weights(encoder), _without_weights(language_model)
-    if models[0] is None or models[1] is None:
-        return None
-    encoder_config, lm_config = (model.config.get_text_config() for model in models if model)
+    models = []
+    for name in (encoder, language_model):
+        known = name.removeprefix(shapes.PREFIX) if name.startswith(shapes.PREFIX) else None
+        known = _SHAPES.get(name, known)
+        if known is None:
+            return None
+        models.append(shapes.build(shapes.shape(known), dtype="float32", device="meta"))
+    configs = [model.config.get_text_config() for model in models]
     return Sizes(
         roofline.matrix_parameters(models[0]),
         roofline.matrix_parameters(models[1]),
-        encoder_config.num_hidden_layers,
-        encoder_config.hidden_size,
-        lm_config.hidden_size,
+        configs[0].num_hidden_layers,
+        configs[0].hidden_size,
+        configs[1].hidden_size,
     )
 
 
@@ -130,24 +134,8 @@ def bytes_to_fetch(name: str) -> float | None:
         return 0.0 if zoo.is_present(bare) else 1e6 * zoo.entry(bare).download_mb
     if name.startswith(shapes.PREFIX) or Path(name).expanduser().is_dir():
         return 0.0
-    files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
     if name in _HUB_BYTES and any(
-        isinstance(try_to_load_from_cache(name, file), str) for file in files
+        isinstance(try_to_load_from_cache(name, file), str) for file in _WEIGHT_FILES
     ):
         return 0.0
     return _HUB_BYTES.get(name)
-
-
-def _without_weights(name: str) -> PreTrainedModel | None:
-    """Returns the model on the meta device; None if its size is unknown."""
-    known = _SHAPES.get(name)
-    if known is None:
-        if not name.startswith(shapes.PREFIX):
-            return None
-        known = name.removeprefix(shapes.PREFIX)
-    return shapes.build(shapes.shape(known), dtype="float32", device="meta")
-
-
-@cache
-def _fusion_parameters(name: str, layers: int, width: int) -> int:
-    return sum(p.numel() for p in fusion.build(name, num_layers=layers, width=width).parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -32,11 +31,9 @@ class Job:
     Attributes:
         method: a baseline or a fusion.
         seed: of training or of the examples; 0 where nothing is random.
-        folder: of the run.
         recipe: of a bridge; None for a baseline.
         record: what the folder's record starts with.
         protocols: a result for each; none if only training is needed.
-        task: name.
     """
 
     method: str
@@ -52,6 +49,11 @@ class Job:
         """Name in progress lines."""
         return f"{self.method}, seed {self.seed}"
 
+    @property
+    def everything(self) -> Remaining:
+        """What is left to do before the job has started."""
+        return Remaining(self.recipe is not None, self.protocols)
+
     def path(self, protocol: str) -> Path:
         """Returns the path of a result."""
         return self.folder / "results" / f"{self.task}-{protocol}.json"
@@ -60,10 +62,7 @@ class Job:
 class Remaining(NamedTuple):
     """What is left to do of a job.
 
-    Attributes:
-        train: whether to train, or to resume training.
-        protocols: missing results.
-        changed: what was made with other settings and is to be removed.
+    ``changed`` was made with other settings and is to be removed.
     """
 
     train: bool
@@ -77,11 +76,9 @@ class Remaining(NamedTuple):
 
 
 def jobs(request: Request, rows: Rows | None) -> list[Job]:
-    """Returns all jobs of an experiment: baselines, then bridges, seed by seed.
+    """Returns all jobs of an experiment of accuracies or weights: baselines, then bridges by seed.
 
-    Args:
-        request: of accuracies or weights.
-        rows: None if they were not read.
+    ``rows`` is None if they were not read.
     """
     if request.experiment.kind == "weights":
         return [_bridge(request, "global-softmax", seed, rows, ()) for seed in request.seeds]
@@ -101,41 +98,25 @@ def jobs(request: Request, rows: Rows | None) -> list[Job]:
 def remaining(job: Job, *, overwrite: bool = False) -> Remaining:
     """Returns what is left to do of a job.
 
-    Args:
-        job: any.
-        overwrite: replace what was made with other settings.
-
     Raises:
-        OutputError: it was made with other settings, or its folder holds something else.
+        OutputError: it was made with other settings and ``overwrite`` is not given, or its folder
+            holds something else.
     """
-    everything = Remaining(job.recipe is not None, job.protocols)
-    found = record.read(job.folder)
-    if found is None:
+    everything, old, new = job.everything, record.read(job.folder), job.record
+    if old is None:
         return everything
-    new_training = record.difference(found.training, job.record.training)
-    new_results = None
-    if found.evaluation is not None and job.record.evaluation is not None:
-        new_results = record.difference(found.evaluation, job.record.evaluation)
-    record.check_same(job.folder, new_training or new_results, overwrite=overwrite)
-    if new_training:
+    if record.is_changed(job.folder, old.training, new.training, overwrite=overwrite):
         return everything._replace(changed="everything")
-    train = everything.train and not found.trained
-    if new_results:
+    train = everything.train and not old.trained
+    if (
+        old.evaluation is not None
+        and new.evaluation is not None
+        and record.is_changed(job.folder, old.evaluation, new.evaluation, overwrite=overwrite)
+    ):
         return Remaining(train, job.protocols, "results")
     if train:
         return everything
-    missing = [name for name in job.protocols if not _is_result(job.path(name))]
-    return Remaining(False, tuple(missing))
-
-
-def todo(jobs: Sequence[Job], *, overwrite: bool = False) -> list[tuple[Job, Remaining]]:
-    """Returns the jobs that are not done, each with what is left.
-
-    Raises:
-        OutputError: as ``remaining``.
-    """
-    states = [(job, remaining(job, overwrite=overwrite)) for job in jobs]
-    return [(job, state) for job, state in states if not state.done]
+    return Remaining(False, tuple(name for name in job.protocols if not _is_result(job.path(name))))
 
 
 def _is_result(path: Path) -> bool:
@@ -150,7 +131,11 @@ def _bridge(
     request: Request, fusion: str, seed: int, rows: Rows | None, protocols: tuple[str, ...]
 ) -> Job:
     recipe = request.recipe(fusion, seed)
-    training = {"recipe": _settings(recipe), "training_rows": rows.trained if rows else UNKNOWN}
+    # What decides the training: not where rows are, nor how many are tested.
+    settings = {name: value for name, value in asdict(recipe).items() if value}
+    settings["train_per_label"] = settings.pop("task_options")["train_per_label"]
+    settings["backbones"].pop("allow_pickle", None)
+    training = {"recipe": settings, "training_rows": rows.trained if rows else UNKNOWN}
     first = Record(training, _evaluation(request, rows) if protocols else None)
     folder = _folder(request, fusion, seed)
     return Job(fusion, seed, folder, recipe, first, protocols, request.experiment.task)
@@ -170,8 +155,7 @@ def _baseline(request: Request, method: str, seed: int, rows: Rows | None) -> Jo
     if method == TRANSLATE:
         settings["translator"] = request.translator
     protocols = (CLASSIFIER,) if method == TF_IDF else ("score",)
-    folder = _folder(request, method, seed)
-    first = Record({}, settings)
+    folder, first = _folder(request, method, seed), Record({}, settings)
     return Job(method, seed, folder, None, first, protocols, request.experiment.task)
 
 
@@ -182,11 +166,3 @@ def _folder(request: Request, method: str, seed: int) -> Path:
 
 def _evaluation(request: Request, rows: Rows | None) -> Settings:
     return {"test_rows": request.preset.test_rows, "tested": rows.tested if rows else UNKNOWN}
-
-
-def _settings(recipe: Recipe) -> Settings:
-    """Returns what decides the training: not where rows are, nor how many are tested."""
-    settings = {name: value for name, value in asdict(recipe).items() if value}
-    options = settings.pop("task_options")
-    settings["backbones"].pop("allow_pickle", None)
-    return {**settings, "train_per_label": options["train_per_label"]}

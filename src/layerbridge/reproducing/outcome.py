@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,39 +17,32 @@ HINT = "another --output, or free some disk space"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command leaves.
-
-    Attributes:
-        paths: of all files of this request, also those of earlier commands.
-        tables: for the terminal.
-        document: JSON values.
-    """
+    """Tables for the terminal, JSON values, and all files of the request, old ones included."""
 
     paths: tuple[Path, ...]
     tables: tuple[Table | EffectTable | Grid, ...]
     document: dict[str, Any]
 
     @classmethod
-    def of(
+    def write(
         cls,
         request: Request,
-        paths: list[Path],
-        tables: list[Table | EffectTable | Grid],
+        paragraphs: Sequence[str],
+        tables: Sequence[Table | EffectTable | Grid],
         facts: dict[str, Any],
+        *,
+        paths: Sequence[Path],
+        reports: Sequence[Path] = (),
     ) -> Outcome:
-        """Returns the outcome, with the facts and paths in the document."""
-        files = [str(path) for path in paths]
-        document = {**request.facts(), **facts, "paths": files}
-        return cls(tuple(paths), tuple(tables), document)
+        """Writes ``table.md``, with a heading, and returns the outcome.
 
-
-def write_table(request: Request, *paragraphs: str) -> Path:
-    """Writes ``table.md``, with a heading.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    preset = request.preset
-    heading = f"# {request.experiment.title}\n\nPreset `{preset.name}`: {preset.about}.\n"
-    text = "\n".join([heading, *paragraphs])
-    return atomic_write(text, request.folder / "table.md", hint=HINT)
+        Raises:
+            OutputError: it cannot be written.
+        """
+        preset = request.preset
+        heading = f"# {request.experiment.title}\n\nPreset `{preset.name}`: {preset.about}.\n"
+        text = "\n".join([heading, *paragraphs])
+        table = atomic_write(text, request.folder / "table.md", hint=HINT)
+        paths = (*paths, table, *reports)
+        document = {**request.facts(), **facts, "paths": list(map(str, paths))}
+        return cls(paths, tuple(tables), document)

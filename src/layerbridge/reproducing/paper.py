@@ -1,24 +1,35 @@
-"""The paper's numbers, arXiv 2508.09091, from ``paper.json``; numbers without a source are null."""
+"""The numbers of arXiv 2508.09091, and ours beside them.
+
+``paper.json`` has null for a number that is not known.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from layerbridge.evaluation.comparison import Method, methods
+from layerbridge.evaluation.results import Result
+from layerbridge.evaluation.statistics.proportions import mean_of_languages
+from layerbridge.evaluation.statistics.seeds import mean_of_seeds
+from layerbridge.report.tables.grid import ABSENT, Grid, signed
+
+HEAD = ["method", "accuracy", "here (95 % interval)", "paper", "difference"]
+
 
 @dataclass(frozen=True)
 class Accuracies:
-    """One of the paper's tables of accuracies.
+    """One of the paper's tables of accuracies, in percent.
 
     Attributes:
         source: of the numbers; None if none is known.
-        averages: method → mean over languages, in per cent.
+        averages: method → mean over languages.
         averaged: the languages of the averages; None if unknown.
-        languages: method → language → per cent.
+        languages: method → language → accuracy.
     """
 
     source: str | None
@@ -29,30 +40,47 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Times:
-    """The paper's table of times and memory.
-
-    Attributes:
-        source: of the numbers.
-        over_last: method → its time over that of ``last``.
-        peak_gb: peak memory, of an unknown method.
-    """
+    """The paper's times, each method's over that of ``last``, and the peak memory of one method."""
 
     source: str
     over_last: Mapping[str, float]
     peak_gb: float
 
 
+@dataclass(frozen=True)
+class PaperComparison:
+    """One of the paper's accuracies and ours, in percent.
+
+    Attributes:
+        what: a language's code, or ``average of 15``.
+        here: our accuracy with its 95 % interval ``low`` to ``high``; None if it was not measured
+            on the same languages.
+    """
+
+    method: str
+    what: str
+    here: float | None
+    low: float | None
+    high: float | None
+    paper: float
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in percentage points."""
+        return None if self.here is None else self.here - self.paper
+
+
 def accuracies(experiment: str) -> Accuracies | None:
     """Returns the paper's accuracies of an experiment; None if it is not in the paper."""
-    table = _numbers().get(experiment)
-    if table is None or "methods" not in table:
+    table = _numbers().get(experiment, {})
+    if "methods" not in table:
         return None
-    methods = table["methods"]
+    entries = table["methods"].items()
     return Accuracies(
         table["source"],
-        _known({name: numbers["average"] for name, numbers in methods.items()}),
+        _known({name: numbers["average"] for name, numbers in entries}),
         tuple(table["averaged"]) if table["averaged"] else None,
-        {name: _known(numbers["languages"] or {}) for name, numbers in methods.items()},
+        {name: _known(numbers["languages"] or {}) for name, numbers in entries},
     )
 
 
@@ -60,6 +88,53 @@ def times() -> Times:
     """Returns the paper's times and memory."""
     table = _numbers()["table5"]
     return Times(table["source"], _known(table["over_last"]), table["peak_gb"])
+
+
+def compare_with_paper(results: Sequence[Result], paper: Accuracies) -> list[PaperComparison]:
+    """Compares every known number of the paper with ours.
+
+    The paper averages over all its languages, including English. So does ``here``, unlike
+    layerbridge's own tables.
+    """
+    ours, codes = methods(results), paper.averaged or ()
+    numbers = [
+        (name, f"average of {len(codes)}", codes, number) for name, number in paper.averages.items()
+    ] + [
+        (name, code, (code,), number)
+        for name, languages in paper.languages.items()
+        for code, number in languages.items()
+    ]
+    return [
+        PaperComparison(name, what, *_accuracy(ours.get(name), codes), number)
+        for name, what, codes, number in numbers
+    ]
+
+
+def comparison_grid(rows: Sequence[PaperComparison]) -> Grid:
+    """Returns the comparisons as a table."""
+    body = []
+    for row in rows:
+        here = difference = ABSENT
+        if row.here is not None:
+            here = f"{row.here:.1f} ({row.low:.1f}–{row.high:.1f})"
+            difference = signed(row.difference or 0.0)
+        body.append([row.method, row.what, here, f"{row.paper:.2f}", difference])
+    return Grid(HEAD, body, 2)
+
+
+def _accuracy(
+    method: Method | None, codes: Sequence[str]
+) -> tuple[float | None, float | None, float | None]:
+    """Returns our accuracy on these languages, and its interval."""
+    if method is None or not codes or not set(codes) <= set(method.languages):
+        return None, None, None
+    if len(method.results) == 1:
+        entries = {code: method.results[0].languages[code] for code in codes}
+        ours = mean_of_languages({code: (e.correct, e.n) for code, e in entries.items()})
+    else:
+        ours = mean_of_seeds({code: method.answers(code) for code in codes})
+    accuracy, low, high = ours
+    return 100 * accuracy, 100 * low, 100 * high
 
 
 @cache

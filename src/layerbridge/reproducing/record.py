@@ -60,9 +60,8 @@ def read(folder: Path) -> Record | None:
         return TypeAdapter(Record).validate_json(file.read_bytes(), strict=True)
     except (FileNotFoundError, NotADirectoryError):
         # Leftovers of an interrupted write are hidden files.
-        if folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()):
-            return None
-        if not folder.exists():
+        empty = folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
+        if empty or not folder.exists():
             return None
         raise OutputError(
             f"{str(folder)!r} holds something that layerbridge reproduce did not write",
@@ -85,18 +84,20 @@ def difference(old: Settings, new: Settings) -> tuple[str, Any, Any] | None:
     return None
 
 
-def check_same(where: Path, changed: tuple[str, Any, Any] | None, *, overwrite: bool) -> None:
-    """Checks that the settings are the same, or may be replaced.
+def is_changed(where: Path, old: Settings, new: Settings, *, overwrite: bool) -> bool:
+    """Returns whether the settings of ``where`` differ and may be replaced.
 
     Raises:
-        OutputError: they differ.
+        OutputError: they differ, without ``overwrite``.
     """
+    changed = difference(old, new)
     if changed and not overwrite:
         name, before, now = changed
         raise OutputError(
             f"{str(where)!r} was made with {name} {before!r}, and now it is {now!r}",
             hint="--overwrite to replace it, or another --output",
         )
+    return changed is not None
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

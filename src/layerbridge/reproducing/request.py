@@ -57,6 +57,8 @@ class Request:
     Attributes:
         preset: with the changes applied.
         methods: in the order of the table.
+        folder: of the table or the plot.
+        runs: folder of the runs, which have a folder for each method and seed.
 
     Raises:
         ConfigError: an unknown name, or a number out of range.
@@ -98,25 +100,21 @@ class Request:
             raise ConfigError(
                 f"{experiment.name} has no instruction", hint="leave --instruction out"
             )
-        recipe, timing = preset.recipe, preset.timing
+        models = {"encoder": encoder, "language_model": language_model}
+        changes: dict[str, Any] = {name: model for name, model in models.items() if model}
+        recipe = replace(preset.recipe, **changes, max_rows=max_rows or preset.recipe.max_rows)
+        self.encoder, self.language_model = recipe.encoder or "", recipe.language_model or ""
         self.experiment = experiment
         self.preset = replace(
             preset,
-            recipe=replace(
-                recipe,
-                encoder=encoder or recipe.encoder,
-                language_model=language_model or recipe.language_model,
-                max_rows=max_rows or recipe.max_rows,
-            ),
+            recipe=recipe,
+            timing=replace(preset.timing, **changes),
             test_rows=max_test or preset.test_rows,
-            timing=replace(
-                timing,
-                encoder=encoder or timing.encoder or recipe.encoder,
-                language_model=language_model or timing.language_model or recipe.language_model,
-            ),
         )
         self.methods = _methods(methods, experiment, preset, translator)
         self.output_dir = Path(output_dir)
+        self.folder = self.output_dir / experiment.name / preset.name
+        self.runs = self.output_dir / (experiment.runs or experiment.name) / preset.name
         folders = [data_dir] if isinstance(data_dir, (str, Path)) else data_dir
         self.data_dir = tuple(map(str, folders))
         self.translator = translator
@@ -129,34 +127,8 @@ class Request:
             self.instruction = catalog.instructions().get(experiment.task)
 
     @property
-    def encoder(self) -> str:
-        """Id of the encoder."""
-        assert self.preset.recipe.encoder is not None
-        return self.preset.recipe.encoder
-
-    @property
-    def language_model(self) -> str:
-        """Id of the language model."""
-        assert self.preset.recipe.language_model is not None
-        return self.preset.recipe.language_model
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the table or the plot."""
-        return self.output_dir / self.experiment.name / self.preset.name
-
-    @property
-    def runs(self) -> Path:
-        """Folder of the runs, which have a folder for each method and seed."""
-        return self.output_dir / (self.experiment.runs or self.experiment.name) / self.preset.name
-
-    @property
     def device(self) -> str:
-        """The device.
-
-        Raises:
-            ConfigError: there is no such device here.
-        """
+        """The device, or a ``ConfigError`` if this machine does not have it."""
         return choose_device(self._device)
 
     @property
@@ -197,22 +169,18 @@ class Request:
     def recipe(self, fusion: str, seed: int) -> Recipe:
         """Returns the recipe of one bridge, which ``layerbridge train`` can run, too."""
         base = self.preset.recipe
-        own = self.preset.fusions.get(fusion, {})
         bridge = {**base.bridge, "fusion": fusion, "instruction": self.instruction or None}
         training = {**base.training, "seed": seed}
-        for name, value in own.items():
+        for name, value in self.preset.fusions.get(fusion, {}).items():
             (bridge if name in BRIDGE else training)[name] = value
         if "max_steps" in training:
             training["max_steps"] = math.ceil(self.preset.rows / self.preset.rows_per_step)
-        backbones: dict[str, Any] = {"dtype": self.dtype}
-        if self.allow_pickle:
-            backbones["allow_pickle"] = True
         return replace(
             base,
             task=self.experiment.task,
             task_options=self.task_options(),
             bridge={name: value for name, value in bridge.items() if value is not None},
-            backbones=backbones,
+            backbones={"dtype": self.dtype} | ({"allow_pickle": True} if self.allow_pickle else {}),
             training=training,
         )
 
@@ -229,22 +197,18 @@ class Request:
 def _methods(
     names: Iterable[str] | None, experiment: Experiment, preset: Preset, translator: str | None
 ) -> tuple[str, ...]:
-    """Returns the methods in the order of the table.
-
-    Raises:
-        ConfigError: unknown method, or the experiment has none.
-    """
+    """Returns the methods in the order of the table."""
     baselines = [name for name in BASELINES if name != TRANSLATE or translator is not None]
     default = (*baselines, *preset.fusions)
     if names is None:
         return default
     if experiment.kind != "accuracy":
         raise ConfigError(f"{experiment.name} has no methods", hint="leave --methods out")
-    new_names = {old: new for new, old in OLD_NAMES.items()}
     chosen = list(names)
-    for old in new_names.keys() & set(chosen):
-        say(f"note: the method {old} is now called {new_names[old]}")
-    chosen = [new_names.get(name, name) for name in chosen]
+    for new, old in OLD_NAMES.items():
+        if old in chosen:
+            say(f"note: the method {old} is now called {new}")
+            chosen = [new if name == old else name for name in chosen]
     allowed = tuple(dict.fromkeys((*default, "uniform")))
     for name in chosen:
         if name == TRANSLATE and translator is None:

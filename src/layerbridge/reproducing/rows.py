@@ -17,7 +17,6 @@ class Rows:
     """What is trained and tested on.
 
     Attributes:
-        task: has the rows.
         data: English rows for training.
         trained: digest of the training rows and their order.
         tested: digest of the test rows of all languages.
@@ -30,37 +29,33 @@ class Rows:
     tested: str
     counts: dict[str, int]
 
+    @classmethod
+    def read(cls, request: Request, *, test: bool = True) -> Rows:
+        """Reads all rows of the experiment; those to test on only if ``test``.
 
-def read(request: Request, *, test: bool = True) -> Rows:
-    """Reads all rows of the experiment.
-
-    Args:
-        request: has the task.
-        test: whether to read test rows.
-
-    Raises:
-        DataError: they cannot be read.
-    """
-    task = request.task()
-    try:
-        data = RunData.of(task, request.preset.rows)
-        tests = {code: task.test(code) for code in task.languages} if test else {}
-    except DataError as error:
-        if request.data_dir or "hub" not in error.problem:
-            raise
-        network = "" if "not on the hub" in error.problem else ", or check the network"
-        raise DataError(
-            error.problem,
-            allowed=error.allowed,
-            hint=f"--data-dir FOLDER with its files (docs/tasks.md){network}",
-        ) from None
-    counts = {code: len(rows) for code, rows in tests.items()}
-    tested = digest(row for rows in tests.values() for row in rows)
-    return Rows(task, data, digest(data.train), tested, counts)
+        Raises:
+            DataError: they cannot be read.
+        """
+        task = request.task()
+        try:
+            data = RunData.of(task, request.preset.rows)
+            tests = {code: task.test(code) for code in task.languages} if test else {}
+        except DataError as error:
+            if request.data_dir or "hub" not in error.problem:
+                raise
+            network = "" if "not on the hub" in error.problem else ", or check the network"
+            raise DataError(
+                error.problem,
+                allowed=error.allowed,
+                hint=f"--data-dir FOLDER with its files (docs/tasks.md){network}",
+            ) from None
+        counts = {code: len(rows) for code, rows in tests.items()}
+        tested = _digest(row for rows in tests.values() for row in rows)
+        return cls(task, data, _digest(data.train), tested, counts)
 
 
-def digest(rows: Iterable[Row]) -> str:
-    """Returns a digest of the rows and their order, independent of their files."""
+def _digest(rows: Iterable[Row]) -> str:
+    # Independent of the files that hold the rows.
     sha = hashlib.sha256()
     for row in rows:
         for part in (row.language, row.id, row.text, row.target):

@@ -16,6 +16,7 @@ def reproduce(request: Request) -> Outcome:
         request: ``Request("table3", preset="small", data_dir="data")``, for example.
 
     Raises:
-        LayerBridgeError: invalid settings, data or models.
+        LayerBridgeError: invalid settings, data or models; where possible before any model is
+            loaded.
     """
     return _KINDS[request.experiment.kind](request)

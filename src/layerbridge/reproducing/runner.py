@@ -17,11 +17,12 @@ from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.evaluation.evaluator import evaluate
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.translation import Translator
+from layerbridge.hub.sources import resolve
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.progress import Meter, meter, say
 from layerbridge.reproducing import record
 from layerbridge.reproducing.backbones import Backbones
-from layerbridge.reproducing.jobs import Job, Remaining, todo
+from layerbridge.reproducing.jobs import Job, Remaining, remaining
 from layerbridge.reproducing.request import FEW_SHOT, TF_IDF, TRANSLATE, ZERO_SHOT, Request
 from layerbridge.reproducing.rows import Rows
 from layerbridge.training.output import check_resumable, prepare_output
@@ -38,19 +39,15 @@ def run_jobs(jobs: Sequence[Job], request: Request, rows: Rows) -> None:
     Raises:
         LayerBridgeError: invalid settings, data or models; where possible before the first job.
     """
-    remaining = todo(jobs, overwrite=request.overwrite)
-    say(f"{len(jobs) - len(remaining)} of {len(jobs)} runs are done already")
-    if remaining:
-        Runner(request, rows).run(remaining)
+    states = [(job, remaining(job, overwrite=request.overwrite)) for job in jobs]
+    todo = [(job, state) for job, state in states if not state.done]
+    say(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done already")
+    if todo:
+        _Runner(request, rows).run(todo)
 
 
-class Runner:
-    """Does jobs one after another, with the same rows and models.
-
-    Args:
-        request: has the jobs.
-        rows: to train and to test on.
-    """
+class _Runner:
+    """Does jobs one after another, with the same rows and models."""
 
     def __init__(self, request: Request, rows: Rows) -> None:
         self.request = request
@@ -58,7 +55,6 @@ class Runner:
         self.backbones = Backbones(request)
 
     def run(self, jobs: Sequence[tuple[Job, Remaining]]) -> None:
-        """Does what is left of the jobs, as ``run_jobs``."""
         self._check({job.method for job, _ in jobs})
         data = self.rows.data
         data.report_dropped()
@@ -85,7 +81,8 @@ class Runner:
             draw(self.rows.task, SHOTS, 0)  # checks that there are enough rows
         if TRANSLATE in methods:
             self._translator().check(code for code in self.rows.counts if code != "en")
-        self.backbones.check()
+        for name in (self.request.encoder, self.request.language_model):
+            resolve(name)  # fetches those of the zoo before the work starts
 
     def _translator(self) -> Translator:
         assert self.request.translator is not None
@@ -120,9 +117,9 @@ class Runner:
         if resume:
             say(f"{job.label}: resuming from {get_last_checkpoint(str(job.folder))}")
         train_bridge(bridge, recipe, self.rows.data, arguments, job.folder, resume=resume)
-        found = record.read(job.folder)
-        assert found is not None
-        replace(found, trained=True).write(job.folder)
+        current = record.read(job.folder)
+        assert current is not None
+        replace(current, trained=True).write(job.folder)
         return bridge
 
     def _start(self, job: Job, recipe: Recipe) -> tuple[LayerBridge, bool]:
@@ -175,9 +172,9 @@ class Runner:
 
 def _prepare(job: Job, state: Remaining) -> None:
     """Writes the folder's record, after removing what was made with other settings."""
-    found = record.read(job.folder)
-    if found is None or state.changed == "everything":
-        if found is not None:
+    old = record.read(job.folder)
+    if old is None or state.changed == "everything":
+        if old is not None:
             # Before the record: old checkpoints must never be resumed from.
             prepare_output(job.folder, overwrite=True)
         job.record.write(job.folder)
@@ -185,5 +182,5 @@ def _prepare(job: Job, state: Remaining) -> None:
     if state.changed == "results":
         for stale in job.folder.glob("results/*.json"):
             stale.unlink()
-    if state.changed == "results" or found.evaluation is None:
-        replace(found, evaluation=job.record.evaluation).write(job.folder)
+    if state.changed == "results" or old.evaluation is None:
+        replace(old, evaluation=job.record.evaluation).write(job.folder)

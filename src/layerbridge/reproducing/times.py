@@ -14,21 +14,16 @@ from layerbridge.benchmarking.pair import Pair
 from layerbridge.progress import meter, say
 from layerbridge.report.tables.grid import ABSENT, Grid
 from layerbridge.reproducing import paper, record
-from layerbridge.reproducing.outcome import HINT, Outcome, write_table
+from layerbridge.reproducing.outcome import HINT, Outcome
 from layerbridge.reproducing.request import Request
 from layerbridge.training.atomic_write import atomic_write
 
+HEAD = ["method", "ms per token", "ms to first token", "time over last", "paper", "peak GB"]
+
 
 def run(request: Request) -> Outcome:
-    """Measures, unless that was done, and compares with the paper's numbers.
-
-    Raises:
-        BackboneError: a model cannot be found.
-        OutputError: it was measured with other settings, or a file cannot be written.
-    """
+    """Measures, unless that was done, and compares with the paper's numbers."""
     timing, path = request.preset.timing, request.folder / "latency.json"
-    assert timing.encoder is not None
-    assert timing.language_model is not None
     # "auto", because a CPU without bfloat16 units would time its emulation.
     pair = Pair(timing.encoder, timing.language_model, "auto", request.device)
     case = LatencyCase(
@@ -44,9 +39,20 @@ def run(request: Request) -> Outcome:
         atomic_write(text, path, hint=HINT)
     else:
         say(f"measured already: {path}")
-    grid, known = _grid(measured), paper.times()
-    table = write_table(
-        request,
+    known, peaks = paper.times(), measured["peak_bytes"] or {}
+    body = [
+        [
+            name,
+            f"{milliseconds:.1f}",
+            f"{measured['ms_to_first_token'][name]:.1f}",
+            f"{measured['over_last'][name]:.2f}",
+            f"{known.over_last[name]:.2f}" if name in known.over_last else ABSENT,
+            f"{peaks[name] / 1e9:.2f}" if name in peaks else ABSENT,
+        ]
+        for name, milliseconds in measured["ms_per_token"].items()
+    ]
+    grid = Grid(HEAD, body, 1)
+    paragraphs = [
         f"`{pair.encoder}` and `{pair.language_model}`, {measured['dtype']}, on "
         f"{measured['machine'].get('gpu', measured['machine']['cpu'])}: {measured['new_tokens']} "
         f"tokens generated after texts of {measured['tokens']} tokens, greedy, one text at a "
@@ -55,12 +61,9 @@ def run(request: Request) -> Outcome:
         f"The paper's numbers: {known.source}. It also has a peak memory of {known.peak_gb} GB; "
         "for which method, and on which GPU, is not known here. Peak memory is measured on a GPU "
         "only.\n",
-    )
-    facts = {
-        "measured": measured,
-        "paper": {**asdict(known), "over_last": dict(known.over_last)},
-    }
-    return Outcome.of(request, [path, table], [grid], facts)
+    ]
+    facts = {"measured": measured, "paper": asdict(known)}
+    return Outcome.write(request, paragraphs, [grid], facts, paths=[path])
 
 
 def _measured(path: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
@@ -70,24 +73,5 @@ def _measured(path: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[
         old, measured = document["settings"], document["measured"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    changed = record.difference(old, settings)
-    record.check_same(path, changed, overwrite=overwrite)
-    found: dict[str, Any] = measured
-    return None if changed else found
-
-
-def _grid(measured: dict[str, Any]) -> Grid:
-    head = ["method", "ms per token", "ms to first token", "time over last", "paper", "peak GB"]
-    known, peaks = paper.times().over_last, measured["peak_bytes"] or {}
-    body = [
-        [
-            name,
-            f"{milliseconds:.1f}",
-            f"{measured['ms_to_first_token'][name]:.1f}",
-            f"{measured['over_last'][name]:.2f}",
-            f"{known[name]:.2f}" if name in known else ABSENT,
-            f"{peaks[name] / 1e9:.2f}" if name in peaks else ABSENT,
-        ]
-        for name, milliseconds in measured["ms_per_token"].items()
-    ]
-    return Grid(head, body, 1)
+    changed = record.is_changed(path, old, settings, overwrite=overwrite)
+    return None if changed else dict(measured)

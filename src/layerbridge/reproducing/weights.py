@@ -5,24 +5,20 @@ from __future__ import annotations
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.report import plots
 from layerbridge.report.tables.grid import Grid
-from layerbridge.reproducing import rows
 from layerbridge.reproducing.jobs import jobs
-from layerbridge.reproducing.outcome import Outcome, write_table
+from layerbridge.reproducing.outcome import Outcome
 from layerbridge.reproducing.request import Request
+from layerbridge.reproducing.rows import Rows
 from layerbridge.reproducing.runner import run_jobs
 from layerbridge.training import weight_log
 
 
 def run(request: Request) -> Outcome:
-    """Trains what is not trained yet, and plots the weights.
-
-    Raises:
-        LayerBridgeError: invalid settings, data or models.
-    """
+    """Trains what is not trained yet, and plots the weights."""
     # The weights are the same for every text: no test row is needed.
-    data = rows.read(request, test=False)
-    all_jobs = jobs(request, data)
-    run_jobs(all_jobs, request, data)
+    rows = Rows.read(request, test=False)
+    all_jobs = jobs(request, rows)
+    run_jobs(all_jobs, request, rows)
     logs = {job.seed: weight_log.read(job.folder) for job in all_jobs}
     last = {seed: log.weights[-1] for seed, log in logs.items()}
     task, folder = request.experiment.task, request.folder
@@ -44,28 +40,23 @@ def run(request: Request) -> Outcome:
         title = f"global-softmax ({task}), seed {seed}"
         path = folder / f"training-seed-{seed}.png"
         paths.append(plots.layer_weights_in_training(log, path, title=title))
-    grid = _grid(last)
-    table = write_table(
-        request,
-        f"Weight of each layer of `{request.encoder}` after training `global-softmax` on "
-        f"{len(data.data.train)} English rows of `{task}`, the last layer at the bottom.\n",
-        grid.markdown(),
-        "The paper plots its weights; their numbers are not known here.\n",
-    )
-    facts = {
-        "task": task,
-        "encoder": request.encoder,
-        "weights": {str(seed): list(weights) for seed, weights in last.items()},
-        "paper": None,
-    }
-    return Outcome.of(request, [*paths, table], [grid], facts)
-
-
-def _grid(last: dict[int, tuple[float, ...]]) -> Grid:
     several = len(last) > 1
     head = ["layer", *(["mean"] if several else []), *(f"seed {seed}" for seed in last)]
     body = []
     for layer, weights in enumerate(zip(*last.values(), strict=True), 1):
         numbers = [sum(weights) / len(weights), *weights] if several else list(weights)
         body.append([str(layer), *(f"{number:.3f}" for number in numbers)])
-    return Grid(head, body, 1)
+    grid = Grid(head, body, 1)
+    paragraphs = [
+        f"Weight of each layer of `{request.encoder}` after training `global-softmax` on "
+        f"{len(rows.data.train)} English rows of `{task}`, the last layer at the bottom.\n",
+        grid.markdown(),
+        "The paper plots its weights; their numbers are not known here.\n",
+    ]
+    facts = {
+        "task": task,
+        "encoder": request.encoder,
+        "weights": {str(seed): list(weights) for seed, weights in last.items()},
+        "paper": None,
+    }
+    return Outcome.write(request, paragraphs, [grid], facts, paths=paths)

@@ -71,17 +71,14 @@ class BridgeTrainingArguments(TrainingArguments):
                 allowed="a whole number from 1",
                 hint="--tokens-per-batch 4096, for example",
             )
+        conflict = None
         if self.train_sampling_strategy != "group_by_length":
-            raise TrainingError(
-                f"{setting} groups rows by length, but train_sampling_strategy is "
-                f"{str(self.train_sampling_strategy)!r}",
-                hint="leave one of them out",
-            )
-        if self.auto_find_batch_size:
-            raise TrainingError(
-                f"{setting} does not go with auto_find_batch_size",
-                hint="leave one of them out",
-            )
+            strategy = str(self.train_sampling_strategy)
+            conflict = f"groups rows by length, but train_sampling_strategy is {strategy!r}"
+        elif self.auto_find_batch_size:
+            conflict = "does not go with auto_find_batch_size"
+        if conflict:
+            raise TrainingError(f"{setting} {conflict}", hint="leave one of them out")
         if self.world_size > 1:
             raise TrainingError(
                 f"{setting} is for one process, but there are {self.world_size}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -69,20 +69,19 @@ class StatePrecomputer:
             OutputError: the file cannot be written.
         """
         say(f"states of {len(self.texts)} texts: {decimal(self.bytes)} in {self.folder}")
-        before = self.encoder.cache
-        try:
-            self.encoder.cache = cache = MappedStateCache(self.folder, layers=self.layers)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        try:
+        with ExitStack() as stack:
+            stack.callback(setattr, self.encoder, "cache", self.encoder.cache)
             try:
+                self.encoder.cache = cache = MappedStateCache(self.folder, layers=self.layers)
+                stack.callback(cache.close)
                 self._read()
             except OSError as error:
-                raise self._unwritable(error) from None
+                raise OutputError(
+                    f"the states of {len(self.texts)} texts cannot be written to "
+                    f"{str(self.folder)!r} ({error.strerror or error})",
+                    hint="leave --cache-states out",
+                ) from None
             yield cache
-        finally:
-            self.encoder.cache = before
-            cache.close()
 
     def _read(self) -> None:
         longest_first = sorted(range(len(self.texts)), key=lambda index: -self.lengths[index])
@@ -92,10 +91,3 @@ class StatePrecomputer:
                 self.encoder.remember([self.texts[index] for index in batch])
                 done += len(batch)
                 bar.update(done, len(self.texts))
-
-    def _unwritable(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"the states of {len(self.texts)} texts cannot be written to {str(self.folder)!r} "
-            f"({error.strerror or error})",
-            hint="leave --cache-states out",
-        )

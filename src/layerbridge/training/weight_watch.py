@@ -45,16 +45,15 @@ class WeightWatch(TrainerCallback):
         self.bridge = bridge
         self.texts = texts[:TEXTS]
         self.path = folder / FILE
-        self.states: HiddenStates | None = None
+        self.states: HiddenStates | None = None  # None while nothing is logged
         self.every = 1
         self.last = -1
-        self.active = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Starts the file, or continues it."""
         learns = any(True for _ in self.bridge.fusion.parameters())
-        self.active = learns and state.is_world_process_zero
-        if not self.active:
+        self.states = None
+        if not learns or not state.is_world_process_zero:
             return
         self.every = max(1, math.ceil(state.max_steps / (LINES - 2)))
         self.last = -1
@@ -76,11 +75,10 @@ class WeightWatch(TrainerCallback):
         self._log(state.global_step)
 
     def _log(self, step: int) -> None:
-        if not self.active or step <= self.last:
+        if self.states is None or step <= self.last:
             return
-        assert self.states is not None
+        weights = mean_weights(self.bridge, self.states).tolist()
         try:
-            weights = mean_weights(self.bridge, self.states).tolist()
             append(self.path, step, weights, first_layer=self.bridge.encoder.first_layer)
         except OSError as error:
             self._give_up(error)
@@ -89,7 +87,7 @@ class WeightWatch(TrainerCallback):
     def _give_up(self, error: OSError) -> None:
         # A plot is not worth a run.
         say(f"{self.path} cannot be written ({error.strerror or error}): no layer weights are kept")
-        self.active = False
+        self.states = None
 
 
 def probe(bridge: LayerBridge, texts: Sequence[str]) -> HiddenStates:
