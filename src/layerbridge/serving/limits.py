@@ -160,14 +160,16 @@ class Gate:
 
 
 @asynccontextmanager
-async def time_limit(timeout_s: float) -> AsyncIterator[None]:
-    """Cancels work that takes longer.
+async def time_limit(timeout_s: float, deadline: float | None = None) -> AsyncIterator[None]:
+    """Cancels work that takes longer than the timeout, or until the deadline of an earlier one.
 
     Raises:
         ApiError: 504.
     """
     try:
-        async with asyncio.timeout(timeout_s) as timeout:
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + timeout_s
+        async with asyncio.timeout_at(deadline) as timeout:
             yield
     except TimeoutError:
         # The work may have raised a timeout of its own.

@@ -110,9 +110,7 @@ def training_arguments(
     for name, value in settings.items():
         reject_unknown("training argument", name, fields)
         if name == "output_dir":
-            raise ConfigError(
-                "output_dir is not a training argument here", hint="--output FOLDER"
-            )
+            raise ConfigError("output_dir is not a training argument here", hint="--output FOLDER")
         default = fields[name].default
         if isinstance(default, bool) and value not in (True, False):
             raise ConfigError(f"{name}={value!r} must be true or false")
