@@ -20,14 +20,12 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import Engine, EngineDownError
-from layerbridge.serving.errors import ApiError, ErrorMiddleware, handle
+from layerbridge.serving.errors import ErrorMiddleware, handle
 from layerbridge.serving.keys import Keys
 from layerbridge.serving.limits import BodyLimitMiddleware, Gate, Limits
 from layerbridge.serving.metrics import Metrics, MetricsMiddleware
@@ -95,7 +93,6 @@ def create_app(
         Middleware(CheckMiddleware, check=service.check_available),
         Middleware(BodyLimitMiddleware, limits=limits),
     ]
-    errors = (RequestValidationError, HTTPException, ApiError, LayerBridgeError, EngineDownError)
     app = FastAPI(
         title="layerbridge",
         version=__version__,
@@ -103,7 +100,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=middleware,
-        exception_handlers={**dict.fromkeys(errors, handle), ClientDisconnect: _disconnected},
+        # In place of FastAPI's own; all other errors reach ErrorMiddleware.
+        exception_handlers={RequestValidationError: handle, HTTPException: handle},
         lifespan=_lifespan,
     )
     app.state = state
@@ -141,10 +139,6 @@ async def _start(service: Service) -> None:
         # One line is enough for an error that the user can fix.
         expected = isinstance(error, LayerBridgeError | EngineDownError)
         log.error("the engine failed to start: %s", error, exc_info=None if expected else error)
-
-
-async def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # as in nginx; nobody receives it
 
 
 class HeadersMiddleware:

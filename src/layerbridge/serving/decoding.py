@@ -22,14 +22,10 @@ from layerbridge.serving.requests import Sampling, Token
 
 @dataclass
 class Row:
-    """One completion in progress.
-
-    Attributes:
-        sampling: how its tokens are chosen.
-        generator: its own random state, so that other rows do not change its draws.
-    """
+    """One completion in progress."""
 
     sampling: Sampling
+    # Its own random state, so that other rows do not change its draws.
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:

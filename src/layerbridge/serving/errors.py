@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,14 +24,9 @@ _MAX_PROBLEMS = 3
 
 
 class ApiError(Exception):
-    """An error for the client.
+    """An error for the client: an HTTP status, a line, a code for programs, the field it is about.
 
-    Args:
-        status: HTTP status.
-        message: one line.
-        code: identifies the error to programs.
-        param: the field it is about.
-        headers: of the response.
+    ``headers`` are those of the response.
     """
 
     def __init__(
@@ -120,6 +115,8 @@ class ErrorMiddleware:
 
         try:
             await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            return  # nobody would receive a response
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -33,23 +33,14 @@ _LAST_EVENT_S = 5.0
 
 @dataclass(frozen=True)
 class Job:
-    """A checked request for completions.
-
-    Attributes:
-        request: the body.
-        texts: input of the encoder; each gets n completions.
-        instruction: for the language model.
-        max_tokens: of each completion.
-        logprobs: as in ``Sampling``.
-        strip: remove white space at the beginning of completions.
-    """
+    """A checked request for completions."""
 
     request: GenerationRequest
-    texts: Sequence[str]
+    texts: Sequence[str]  # each gets n completions
     instruction: str | None
-    max_tokens: int
-    logprobs: int | None
-    strip: bool
+    max_tokens: int  # of each completion
+    logprobs: int | None  # as in Sampling
+    strip: bool  # remove white space at the beginning of completions
 
     def prompts(self) -> list[Prompt]:
         """Returns one prompt per completion: all of the first text, then all of the next."""
@@ -74,12 +65,7 @@ class Job:
 
 
 async def run_limited(request: Request, service: Service, call: Callable[[], Awaitable[T]]) -> T:
-    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect.
-
-    Raises:
-        ApiError: it timed out, or the queue is full.
-        ClientDisconnect: the client disconnected.
-    """
+    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect."""
 
     async def run() -> T:
         async with time_limit(service.limits.timeout_s), service.gate.admit():
@@ -96,8 +82,7 @@ async def respond(
     Raises:
         ApiError: it timed out, or the queue is full.
         ClientDisconnect: the client disconnected.
-        EngineDownError: the engine cannot answer.
-        LayerBridgeError: the engine refuses the prompt.
+        EngineDownError, LayerBridgeError: of the engine.
     """
     generation = _Generation(service, job, format_type)
     work = generation.stream() if job.request.stream else generation.response()

@@ -59,11 +59,7 @@ class Keys:
         return scheme.lower() == b"bearer" and any(matches)
 
     def check(self, scope: Scope) -> None:
-        """Refuses a request that needs a key and has none.
-
-        Raises:
-            ApiError: 401.
-        """
+        """Raises a 401 for a request that needs a key and has none."""
         path: str = scope["path"]
         if path in OPEN or path.startswith(OPEN_FOLDER):
             return
