@@ -62,11 +62,11 @@ def create_app(
     those.
 
     Args:
-        engine: not started yet.
-        limits: of requests.
+        engine: not started yet; its ``on_batch`` is that of ``metrics``.
+        limits: None for the defaults.
         mapping: how chat messages are read.
-        keys: API keys; None lets everyone in.
-        metrics: whose ``on_batch`` the engine has; None for new ones.
+        keys: None lets everyone in.
+        metrics: None for new ones.
         cors_origins: origins of web pages that may call the API.
     """
     limits = limits or Limits()
@@ -87,12 +87,9 @@ def create_app(
             )
         )
     middleware.append(Middleware(ErrorMiddleware))
-    if keys is not None:
-        middleware.append(Middleware(CheckMiddleware, check=keys.check))
-    middleware += [
-        Middleware(CheckMiddleware, check=service.check_available),
-        Middleware(BodyLimitMiddleware, limits=limits),
-    ]
+    checks = [service.check_available] if keys is None else [keys.check, service.check_available]
+    middleware.append(Middleware(CheckMiddleware, checks=checks))
+    middleware.append(Middleware(BodyLimitMiddleware, limits=limits))
     app = FastAPI(
         title="layerbridge",
         version=__version__,
@@ -161,14 +158,15 @@ class HeadersMiddleware:
 
 
 class CheckMiddleware:
-    """ASGI middleware whose ``check`` may refuse a request with an ``ApiError``."""
+    """ASGI middleware whose checks may refuse a request with an ``ApiError``."""
 
-    def __init__(self, app: ASGIApp, check: Callable[[Scope], None]) -> None:
+    def __init__(self, app: ASGIApp, checks: Sequence[Callable[[Scope], None]]) -> None:
         self._app = app
-        self._check = check
+        self._checks = checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         if scope["type"] == "http":
-            self._check(scope)
+            for check in self._checks:
+                check(scope)
         await self._app(scope, receive, send)

@@ -47,13 +47,11 @@ class ApiError(Exception):
     @property
     def body(self) -> ErrorReply:
         """The response body in OpenAI's format."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:
             kind = "rate_limit_error"
-        else:
-            kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return ErrorReply(
-            error=ErrorBody(message=str(self), type=kind, param=self.param, code=self.code)
-        )
+        body = ErrorBody(message=str(self), type=kind, param=self.param, code=self.code)
+        return ErrorReply(error=body)
 
 
 def unavailable(message: str, code: str, retry_after_s: int = 5) -> ApiError:

@@ -171,7 +171,12 @@ class BodyLimitMiddleware:
         except TimeoutError:
             message = "the request body did not arrive in time"
             raise _body_error(408, message, "request_timeout") from None
-        await self._app(scope, _replay(body, receive), send)
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._limits.max_body_bytes
@@ -203,13 +208,3 @@ class BodyLimitMiddleware:
 def _body_error(status: int, message: str, code: str) -> ApiError:
     # The rest of the body would be read as the next request.
     return ApiError(status, message, code, headers={"Connection": "close"})
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` that gives the body as one message, then what comes after it."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay

@@ -26,11 +26,7 @@ GRACE_S = 5
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens a port; 0 for a free one.
-
-    Raises:
-        ConfigError: it is not available.
-    """
+    """Opens a port, 0 for a free one; raises ``ConfigError`` if it is not available."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
