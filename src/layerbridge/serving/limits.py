@@ -180,11 +180,8 @@ class BodyLimitMiddleware:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._limits.max_body_bytes
-        too_large = _body_error(
-            413,
-            f"the request body is too long; allowed: at most {limit} bytes",
-            "request_too_large",
-        )
+        message = f"the request body is too long; allowed: at most {limit} bytes"
+        too_large = _body_error(413, message, "request_too_large")
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit * self._READ_FACTOR:
             raise too_large

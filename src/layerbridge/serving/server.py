@@ -48,7 +48,7 @@ def serve(
     *,
     drain_s: float = 30.0,
 ) -> None:
-    """Serves until a signal or until the engine fails to start.
+    """Serves an app with its engine until a signal or until the engine fails to start.
 
     Args:
         app: of ``create_app``.
@@ -58,8 +58,7 @@ def serve(
         drain_s: how long running requests may take to finish.
 
     Raises:
-        ConfigError: the port is not available.
-        LayerBridgeError: the engine failed to start.
+        LayerBridgeError: the port is not available, or the engine failed to start.
     """
     listening = listen(host, port)
     host, port = listening.getsockname()[:2]

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -129,7 +129,7 @@ class TorchEngine(LocalEngine):
             await asyncio.to_thread(thread.join)
         self._state = "down"
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         """Implements ``Engine.generate``."""
         event = None
         with self._submitted(self._prompts, prompt) as job:
@@ -245,10 +245,7 @@ class TorchEngine(LocalEngine):
             self._on_batch("classify", len(texts))
             options = None if first.options is None else list(first.options)
             return bridge.classify(
-                texts,
-                options,
-                instruction=first.instruction,
-                length_normalization=first.normalize,
+                texts, options, instruction=first.instruction, length_normalization=first.normalize
             )
         self._on_batch("encode", len(texts))
         return bridge.layer_weights(texts)
@@ -260,9 +257,8 @@ class TorchEngine(LocalEngine):
             return
         self._on_batch("encode", len(waiting))
         embeds, jobs = [], []
-        for job, row in zip(
-            waiting, self.bridges.embeds([job.request for job in waiting]), strict=True
-        ):
+        rows = self.bridges.embeds([job.request for job in waiting])
+        for job, row in zip(waiting, rows, strict=True):
             try:
                 room = self.bridges.max_new_tokens(len(row))
             except LayerBridgeError as error:
@@ -282,9 +278,9 @@ class TorchEngine(LocalEngine):
         for indices in batches:
             self._on_batch("prefill", len(indices))
             own = [jobs[index] for index in indices]
-            rows = [Row(job.request.sampling) for job in own]
             inputs = [embeds[index] for index in indices]
-            self._add(_Batch(Decoding(self.bridges.language_model, inputs, rows), own))
+            started = [Row(job.request.sampling) for job in own]
+            self._add(_Batch(Decoding(self.bridges.language_model, inputs, started), own))
 
     def _add(self, new: _Batch) -> None:
         """Joins the batch with another one if their caches allow it."""
