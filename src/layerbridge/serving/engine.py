@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
     async def stop(self) -> None:
         """Stops; requests that are still running raise ``EngineDownError``."""
 
-    def generate(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+    def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Yields ``Started``, each ``Token``, then ``Finished``.
 
         Closing the iterator or cancelling the task that reads it aborts the generation.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, Self
@@ -122,31 +121,34 @@ class CompletionStream:
         times: list[float] = []
         reason: FinishReason | None = None
         text = ""
+        events = self._engine.generate(prompt)
         try:
-            async with aclosing(self._engine.generate(prompt)) as events:
-                async for event in events:
-                    match event:
-                        case Started():
-                            self.prompt_tokens[index] = event.prompt_tokens
-                            self._metrics.prompt_tokens.inc(event.prompt_tokens)
-                            self._queue.put_nowait(Delta(index, is_start=True))
-                        case Token():
-                            self._count_token(times)
-                            tokens.append(OffsetToken(event, detokenizer.decoded))
-                            text = detokenizer.push(event.id)
-                            if detokenizer.stopped:
-                                reason = "stop"
-                                break
-                            if text:
-                                emitted = _take(tokens, detokenizer.emitted)
-                                self._queue.put_nowait(Delta(index, text, emitted))
-                                text = ""
-                        case Finished():
-                            reason = event.reason
+            async for event in events:
+                match event:
+                    case Started():
+                        self.prompt_tokens[index] = event.prompt_tokens
+                        self._metrics.prompt_tokens.inc(event.prompt_tokens)
+                        self._queue.put_nowait(Delta(index, is_start=True))
+                    case Token():
+                        self._count_token(times)
+                        tokens.append(OffsetToken(event, detokenizer.decoded))
+                        text = detokenizer.push(event.id)
+                        if detokenizer.stopped:
+                            reason = "stop"
+                            break
+                        if text:
+                            emitted = _take(tokens, detokenizer.emitted)
+                            self._queue.put_nowait(Delta(index, text, emitted))
+                            text = ""
+                    case Finished():
+                        reason = event.reason
         finally:
             if len(times) > 1:
                 mean = (times[-1] - times[0]) / (len(times) - 1)
                 self._metrics.token_seconds.observe(mean)
+            close = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
         if reason is None:
             raise EngineDownError("generation aborted")
         text += detokenizer.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from layerbridge.models.inference import Classification, LayerWeights
@@ -69,7 +69,7 @@ class Supervised:
                 await task
         await self.engine.stop()
 
-    def generate(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+    def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Calls ``Engine.generate``."""
         return self.engine.generate(prompt)
 

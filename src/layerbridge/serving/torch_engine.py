@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -129,7 +129,7 @@ class TorchEngine(LocalEngine):
             await asyncio.to_thread(thread.join)
         self._state = "down"
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Implements ``Engine.generate``."""
         event = None
         with self._submitted(self._prompts, prompt) as job:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -140,7 +140,7 @@ class VLLMEngine(LocalEngine):
                 await llm.abort(list(self._request_ids))
             await asyncio.to_thread(shut_down, llm, self._processes)
 
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
+    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Implements ``Engine.generate``."""
         stop_ids = set(self.bridges.language_model.stop_token_ids())
         with self._counted() as count_started:
