@@ -20,14 +20,12 @@ from starlette.datastructures import MutableHeaders, State
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import Engine, EngineDownError
-from layerbridge.serving.errors import ApiError, ErrorMiddleware, handle
+from layerbridge.serving.errors import ErrorMiddleware, handle
 from layerbridge.serving.keys import Keys
 from layerbridge.serving.limits import BodyLimitMiddleware, Gate, Limits
 from layerbridge.serving.metrics import Metrics, MetricsMiddleware
@@ -64,11 +62,11 @@ def create_app(
     those.
 
     Args:
-        engine: not started yet.
-        limits: of requests.
+        engine: not started yet; its ``on_batch`` is that of ``metrics``.
+        limits: None for the defaults.
         mapping: how chat messages are read.
-        keys: API keys; None lets everyone in.
-        metrics: whose ``on_batch`` the engine has; None for new ones.
+        keys: None lets everyone in.
+        metrics: None for new ones.
         cors_origins: origins of web pages that may call the API.
     """
     limits = limits or Limits()
@@ -89,13 +87,9 @@ def create_app(
             )
         )
     middleware.append(Middleware(ErrorMiddleware))
-    if keys is not None:
-        middleware.append(Middleware(CheckMiddleware, check=keys.check))
-    middleware += [
-        Middleware(CheckMiddleware, check=service.check_available),
-        Middleware(BodyLimitMiddleware, limits=limits),
-    ]
-    errors = (RequestValidationError, HTTPException, ApiError, LayerBridgeError, EngineDownError)
+    checks = [service.check_available] if keys is None else [keys.check, service.check_available]
+    middleware.append(Middleware(CheckMiddleware, checks=checks))
+    middleware.append(Middleware(BodyLimitMiddleware, limits=limits))
     app = FastAPI(
         title="layerbridge",
         version=__version__,
@@ -103,7 +97,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=middleware,
-        exception_handlers={**dict.fromkeys(errors, handle), ClientDisconnect: _disconnected},
+        # In place of FastAPI's own; all other errors reach ErrorMiddleware.
+        exception_handlers={RequestValidationError: handle, HTTPException: handle},
         lifespan=_lifespan,
     )
     app.state = state
@@ -143,10 +138,6 @@ async def _start(service: Service) -> None:
         log.error("the engine failed to start: %s", error, exc_info=None if expected else error)
 
 
-async def _disconnected(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # as in nginx; nobody receives it
-
-
 class HeadersMiddleware:
     """ASGI middleware that adds security headers."""
 
@@ -167,14 +158,15 @@ class HeadersMiddleware:
 
 
 class CheckMiddleware:
-    """ASGI middleware whose ``check`` may refuse a request with an ``ApiError``."""
+    """ASGI middleware whose checks may refuse a request with an ``ApiError``."""
 
-    def __init__(self, app: ASGIApp, check: Callable[[Scope], None]) -> None:
+    def __init__(self, app: ASGIApp, checks: Sequence[Callable[[Scope], None]]) -> None:
         self._app = app
-        self._check = check
+        self._checks = checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         if scope["type"] == "http":
-            self._check(scope)
+            for check in self._checks:
+                check(scope)
         await self._app(scope, receive, send)

@@ -131,10 +131,7 @@ class Bridges(Mapping[str, LayerBridge]):
     ) -> Iterator[list[tuple[int, Float[Tensor, "T D"]]]]:
         """Yields, after each encoder batch, the indices of its prompts with their embeddings.
 
-        Prompts for the same bridge and instruction are batched together.
-
-        Raises:
-            DataError: as ``embeds``.
+        Prompts for the same bridge and instruction are batched together. Errors as in ``embeds``.
         """
         groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):

@@ -18,10 +18,9 @@ T = TypeVar("T")
 
 
 async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits the work for a request whose body has been read; cancels it on a disconnect.
+    """Awaits the work for a request whose body has been read.
 
-    Raises:
-        ClientDisconnect: the client disconnected.
+    If the client disconnects, cancels it and raises ``ClientDisconnect``.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnect(receive))

@@ -41,19 +41,14 @@ class ChatMapping:
     def read(self, messages: Sequence[Message]) -> tuple[str, str | None]:
         """Returns the text for the encoder, and the instruction; None for the bridge's own.
 
-        Raises:
-            ApiError: there is no user message.
+        Raises a 400 if there is no user message.
         """
         system = [message.text for message in messages if message.role in ("system", "developer")]
         turns = [message for message in messages if message.role in ("user", "assistant")]
         users = [message.text for message in turns if message.role == "user"]
         if not users:
-            raise ApiError(
-                400,
-                "messages: no user message; allowed: at least one",
-                "invalid_value",
-                param="messages",
-            )
+            message = "messages: no user message; allowed: at least one"
+            raise ApiError(400, message, "invalid_value", param="messages")
         lines = [message.text for message in turns] if self.history == "text" else users[-1:]
         preamble = "\n".join(text for text in system if text.strip())
         if self.system == "text" and preamble:

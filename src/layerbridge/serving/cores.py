@@ -21,14 +21,9 @@ SYSTEM = Path("/sys/devices/system")
 
 @dataclass(frozen=True)
 class Cores:
-    """Processor numbers, one per core.
+    """Processor numbers, one per core."""
 
-    Attributes:
-        language_model: cores for vLLM.
-        encoder: cores for the encoder.
-    """
-
-    language_model: tuple[int, ...]
+    language_model: tuple[int, ...]  # for vLLM
     encoder: tuple[int, ...]
 
 

@@ -22,14 +22,10 @@ from layerbridge.serving.requests import Sampling, Token
 
 @dataclass
 class Row:
-    """One completion in progress.
-
-    Attributes:
-        sampling: how its tokens are chosen.
-        generator: its own random state, so that other rows do not change its draws.
-    """
+    """One completion in progress."""
 
     sampling: Sampling
+    # Its own random state, so that other rows do not change its draws.
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:
@@ -120,8 +116,8 @@ class Decoding:
 
     def join(self, other: Decoding) -> None:
         """Appends the rows of another batch, which must not be used afterwards."""
-        assert self.can_join, "rows of this language model cannot be batched later"
-        assert other.can_join, "rows of this language model cannot be batched later"
+        joinable = self.can_join and other.can_join
+        assert joinable, "rows of this language model cannot be batched later"
         width = max(self.mask.shape[1], other.mask.shape[1])
         self.rows += other.rows
         self.logits = torch.cat([self.logits, other.logits])

@@ -107,10 +107,6 @@ class Detokenizer:
         vocabulary: decodes the tokens.
         stops: strings that end the completion and are not part of it.
         strip: remove white space at the beginning.
-
-    Attributes:
-        decoded: characters decoded so far.
-        emitted: characters returned so far.
     """
 
     def __init__(
@@ -119,8 +115,8 @@ class Detokenizer:
         self._decoder = TokenDecoder(vocabulary)
         self._stops = StopStrings(stops)
         self._strip = strip
-        self.decoded = 0
-        self.emitted = 0
+        self.decoded = 0  # characters so far
+        self.emitted = 0  # characters returned so far
 
     @property
     def stopped(self) -> bool:

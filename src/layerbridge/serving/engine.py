@@ -40,25 +40,20 @@ class Engine(Protocol):
     @property
     def bridges(self) -> Bridges:
         """The bridges it serves."""
-        ...
 
     @property
     def state(self) -> State:
         """Whether it is starting, ready or down."""
-        ...
 
     @property
     def load(self) -> Load:
         """The number of waiting and running requests."""
-        ...
 
     async def start(self) -> None:
         """Loads the models."""
-        ...
 
     async def stop(self) -> None:
         """Stops; requests that are still running raise ``EngineDownError``."""
-        ...
 
     def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Yields ``Started``, each ``Token``, then ``Finished``.
@@ -68,7 +63,6 @@ class Engine(Protocol):
         Raises:
             DataError: the prompt exceeds the language model's context.
         """
-        ...
 
     async def classify(self, question: Question) -> Classification:
         """Scores the options as ``LayerBridge.classify`` does.
@@ -76,11 +70,9 @@ class Engine(Protocol):
         Raises:
             DataError: no options, or one of them is empty or a duplicate.
         """
-        ...
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does."""
-        ...
 
 
 class LocalEngine:

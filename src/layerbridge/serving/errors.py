@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,14 +24,9 @@ _MAX_PROBLEMS = 3
 
 
 class ApiError(Exception):
-    """An error for the client.
+    """An error for the client: an HTTP status, a line, a code for programs, the field it is about.
 
-    Args:
-        status: HTTP status.
-        message: one line.
-        code: identifies the error to programs.
-        param: the field it is about.
-        headers: of the response.
+    ``headers`` are those of the response.
     """
 
     def __init__(
@@ -52,13 +47,11 @@ class ApiError(Exception):
     @property
     def body(self) -> ErrorReply:
         """The response body in OpenAI's format."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:
             kind = "rate_limit_error"
-        else:
-            kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return ErrorReply(
-            error=ErrorBody(message=str(self), type=kind, param=self.param, code=self.code)
-        )
+        body = ErrorBody(message=str(self), type=kind, param=self.param, code=self.code)
+        return ErrorReply(error=body)
 
 
 def unavailable(message: str, code: str, retry_after_s: int = 5) -> ApiError:
@@ -120,6 +113,8 @@ class ErrorMiddleware:
 
         try:
             await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            return  # nobody would receive a response
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
-from uuid import uuid4
+from typing import TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -17,13 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from layerbridge.serving.connection import EventStream, run_while_connected
 from layerbridge.serving.detokenizer import Detokenizer
-from layerbridge.serving.errors import timed_out, to_api_error
+from layerbridge.serving.errors import to_api_error
+from layerbridge.serving.formats import Format
 from layerbridge.serving.limits import time_limit
 from layerbridge.serving.requests import Prompt, Sampling
 from layerbridge.serving.responses import Usage
 from layerbridge.serving.schema import GenerationRequest
 from layerbridge.serving.service import Service
-from layerbridge.serving.streaming import Completion, CompletionStream, Delta
+from layerbridge.serving.streaming import CompletionStream, Delta
 
 T = TypeVar("T")
 
@@ -32,46 +31,16 @@ _INT64 = 2**63
 _LAST_EVENT_S = 5.0
 
 
-class ResponseFormat(Protocol):
-    """How a route writes completions."""
-
-    def response(self, completions: Sequence[Completion], usage: Usage) -> BaseModel:
-        """Returns the body of a response that is not streamed."""
-        ...
-
-    def chunks(self, delta: Delta) -> Sequence[BaseModel]:
-        """Returns the stream events of a delta, if any."""
-        ...
-
-    def usage_chunk(self, usage: Usage) -> BaseModel:
-        """Returns the token counts at the end of a stream."""
-        ...
-
-
-def response_head(prefix: str, model: str) -> dict[str, Any]:
-    """Returns the fields that a response and all chunks of a stream have in common."""
-    return {"id": f"{prefix}-{uuid4().hex}", "created": int(time.time()), "model": model}
-
-
 @dataclass(frozen=True)
 class Job:
-    """A checked request for completions.
-
-    Attributes:
-        request: the body.
-        texts: input of the encoder; each gets n completions.
-        instruction: for the language model.
-        max_tokens: of each completion.
-        logprobs: as in ``Sampling``.
-        strip: remove white space at the beginning of completions.
-    """
+    """A checked request for completions."""
 
     request: GenerationRequest
-    texts: Sequence[str]
+    texts: Sequence[str]  # each gets n completions
     instruction: str | None
-    max_tokens: int
-    logprobs: int | None
-    strip: bool
+    max_tokens: int  # of each completion
+    logprobs: int | None  # as in Sampling
+    strip: bool  # remove white space at the beginning of completions
 
     def prompts(self) -> list[Prompt]:
         """Returns one prompt per completion: all of the first text, then all of the next."""
@@ -96,12 +65,7 @@ class Job:
 
 
 async def run_limited(request: Request, service: Service, call: Callable[[], Awaitable[T]]) -> T:
-    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect.
-
-    Raises:
-        ApiError: it timed out, or the queue is full.
-        ClientDisconnect: the client disconnected.
-    """
+    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect."""
 
     async def run() -> T:
         async with time_limit(service.limits.timeout_s), service.gate.admit():
@@ -111,26 +75,27 @@ async def run_limited(request: Request, service: Service, call: Callable[[], Awa
 
 
 async def respond(
-    request: Request, service: Service, job: Job, response_format: ResponseFormat
+    request: Request, service: Service, job: Job, format_type: type[Format]
 ) -> Response:
     """Generates completions and returns them whole or as a stream.
 
     Raises:
         ApiError: it timed out, or the queue is full.
         ClientDisconnect: the client disconnected.
-        EngineDownError: the engine cannot answer.
-        LayerBridgeError: the engine refuses the prompt.
+        EngineDownError, LayerBridgeError: of the engine.
     """
-    generation = _Generation(service, job, response_format)
+    generation = _Generation(service, job, format_type)
     work = generation.stream() if job.request.stream else generation.response()
     return await run_while_connected(request.receive, work)
 
 
 class _Generation:
-    def __init__(self, service: Service, job: Job, response_format: ResponseFormat) -> None:
+    def __init__(self, service: Service, job: Job, format_type: type[Format]) -> None:
         self._service = service
         self._job = job
-        self._format = response_format
+        self._format = format_type(
+            job.request.model, service.vocabulary, logprobs=job.logprobs is not None
+        )
         self._timeout_s = service.limits.timeout_s
         self._deadline = asyncio.get_running_loop().time() + self._timeout_s
         prompts = job.prompts()
@@ -143,14 +108,14 @@ class _Generation:
         )
 
     async def response(self) -> Response:
-        async with time_limit(self._timeout_s), AsyncExitStack() as stack:
+        async with time_limit(self._timeout_s, self._deadline), AsyncExitStack() as stack:
             await self._enter(stack)
             completions = await self._stream.completions()
         return JSONResponse(self._format.response(completions, self._usage()).model_dump())
 
     async def stream(self) -> Response:
         # Until the engine has started, an error can still be a status.
-        async with time_limit(self._timeout_s), AsyncExitStack() as stack:
+        async with time_limit(self._timeout_s, self._deadline), AsyncExitStack() as stack:
             await self._enter(stack)
             first = await anext(self._stream)
             kept = stack.pop_all()
@@ -177,15 +142,10 @@ class _Generation:
     async def _deltas(self, first: Delta) -> AsyncIterator[Delta]:
         yield first
         while True:
-            try:
-                async with asyncio.timeout_at(self._deadline) as timeout:
-                    delta = await anext(self._stream)
-            except StopAsyncIteration:
+            async with time_limit(self._timeout_s, self._deadline):
+                delta = await anext(self._stream, None)
+            if delta is None:
                 return
-            except TimeoutError:
-                if timeout.expired():
-                    raise timed_out(self._timeout_s) from None
-                raise
             yield delta
 
     def _event(self, chunk: BaseModel) -> bytes:
@@ -196,8 +156,5 @@ class _Generation:
     def _usage(self) -> Usage:
         prompt = sum(self._stream.prompt_tokens[:: self._job.request.n])
         completion = self._stream.completion_tokens
-        return Usage(
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            total_tokens=prompt + completion,
-        )
+        total = prompt + completion
+        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=total)

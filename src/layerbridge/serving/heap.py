@@ -26,13 +26,7 @@ def trim() -> None:
 
 
 class HeapTrimmer:
-    """Decides when to trim: at intervals during load, and once when it ends.
-
-    Args:
-        trim: trims the heap.
-        interval_s: time between two trims under load.
-        idle_delay_s: time from the last work to the trim that follows it.
-    """
+    """Decides when to trim: every ``interval_s`` under load, and ``idle_delay_s`` after it ends."""
 
     def __init__(
         self,
@@ -56,8 +50,7 @@ class HeapTrimmer:
     def when_idle(self) -> float | None:
         """Trims if it is time; call it when there is nothing to do.
 
-        Returns:
-            Seconds until the next call is due; None if there is nothing left to trim.
+        Returns the seconds until the next call is due; None if there is nothing left to trim.
         """
         if self._worked_at is None:
             return None

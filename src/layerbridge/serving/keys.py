@@ -43,9 +43,8 @@ class Keys:
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"the API key file {name} cannot be read: {type(error).__name__}"
-            ) from error
+            reason = type(error).__name__
+            raise ConfigError(f"the API key file {name} cannot be read: {reason}") from error
         keys = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
         if not keys:
             raise ConfigError(f"the API key file {name} has no key", allowed="one key per line")
@@ -59,21 +58,14 @@ class Keys:
         return scheme.lower() == b"bearer" and any(matches)
 
     def check(self, scope: Scope) -> None:
-        """Refuses a request that needs a key and has none.
-
-        Raises:
-            ApiError: 401.
-        """
+        """Raises a 401 for a request that needs a key and has none."""
         path: str = scope["path"]
         if path in OPEN or path.startswith(OPEN_FOLDER):
             return
         if not self.accept(dict(scope["headers"]).get(b"authorization", b"")):
-            raise ApiError(
-                401,
-                "missing or invalid API key; send it as 'Authorization: Bearer KEY'",
-                "invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            message = "missing or invalid API key; send it as 'Authorization: Bearer KEY'"
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise ApiError(401, message, "invalid_api_key", headers=headers)
 
 
 def _digest(key: bytes) -> bytes:

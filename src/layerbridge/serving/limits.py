@@ -23,33 +23,19 @@ DEFAULT_TOKENS = 64
 
 @dataclass(frozen=True)
 class Limits:
-    """A server's limits.
+    """A server's limits. All checks raise a 400."""
 
-    Attributes:
-        max_body_bytes: of a request.
-        max_text_chars: of a text, and of an instruction.
-        max_prompts: of a request to /v1/completions.
-        max_options: of a classification.
-        max_option_chars: of each option.
-        max_tokens: of a completion.
-        max_n: completions per text.
-        concurrency: completions that run at once.
-        queue: completions that wait; further ones get a 429.
-        timeout_s: from a request's arrival to the end of its response, waiting included.
-        body_timeout_s: to receive a request's body.
-    """
-
-    max_body_bytes: int = 1024 * 1024
-    max_text_chars: int = 20_000
-    max_prompts: int = 64
-    max_options: int = 256
-    max_option_chars: int = 500
-    max_tokens: int = 1024
-    max_n: int = 8
-    concurrency: int = 64
-    queue: int = 256
-    timeout_s: float = 120.0
-    body_timeout_s: float = 30.0
+    max_body_bytes: int = 1024 * 1024  # of a request
+    max_text_chars: int = 20_000  # of a text, and of an instruction
+    max_prompts: int = 64  # of a request to /v1/completions
+    max_options: int = 256  # of a classification
+    max_option_chars: int = 500  # of each option
+    max_tokens: int = 1024  # of a completion
+    max_n: int = 8  # completions per text
+    concurrency: int = 64  # completions that run at once
+    queue: int = 256  # completions that wait; further ones get a 429
+    timeout_s: float = 120.0  # from a request's arrival to the end of its response
+    body_timeout_s: float = 30.0  # to receive a request's body
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,11 +46,7 @@ class Limits:
                 raise ConfigError(f"{field.name}={value}", allowed=allowed)
 
     def check_text(self, text: str | None, param: str) -> None:
-        """Checks the length of a text.
-
-        Raises:
-            ApiError: 400, as all checks.
-        """
+        """Checks the length of a text."""
         if text is not None:
             _check_count(len(text), self.max_text_chars, "characters", param)
 
@@ -106,22 +88,15 @@ class Gate:
 
     @asynccontextmanager
     async def admit(self, count: int = 1) -> AsyncIterator[None]:
-        """Holds a slot for each of a request's completions.
+        """Holds a slot for each of a request's completions; raises a 429 if the queue is full.
 
-        Args:
-            count: completions of the request. One with more than ``concurrency`` runs alone.
-
-        Raises:
-            ApiError: 429, the queue is full.
+        A request for more than ``concurrency`` completions runs alone.
         """
         if self._queue or not self._fits(count):
             if self.waiting + count > self._limits.queue:
-                raise ApiError(
-                    429,
-                    "the server is busy; try again",
-                    "rate_limit_exceeded",
-                    headers={"Retry-After": "1"},
-                )
+                headers = {"Retry-After": "1"}
+                message = "the server is busy; try again"
+                raise ApiError(429, message, "rate_limit_exceeded", headers=headers)
             await self._wait(count)
         else:
             self.running += count
@@ -160,14 +135,12 @@ class Gate:
 
 
 @asynccontextmanager
-async def time_limit(timeout_s: float) -> AsyncIterator[None]:
-    """Cancels work that takes longer.
-
-    Raises:
-        ApiError: 504.
-    """
+async def time_limit(timeout_s: float, deadline: float | None = None) -> AsyncIterator[None]:
+    """Raises a 504 in work that takes longer; ``deadline`` is that of an earlier timeout."""
     try:
-        async with asyncio.timeout(timeout_s) as timeout:
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + timeout_s
+        async with asyncio.timeout_at(deadline) as timeout:
             yield
     except TimeoutError:
         # The work may have raised a timeout of its own.
@@ -195,21 +168,20 @@ class BodyLimitMiddleware:
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 body = await self._read(scope, receive)
-        except ClientDisconnect:
-            return
         except TimeoutError:
-            raise _body_error(
-                408, "the request body did not arrive in time", "request_timeout"
-            ) from None
-        await self._app(scope, _replay(body, receive), send)
+            message = "the request body did not arrive in time"
+            raise _body_error(408, message, "request_timeout") from None
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         limit = self._limits.max_body_bytes
-        too_large = _body_error(
-            413,
-            f"the request body is too long; allowed: at most {limit} bytes",
-            "request_too_large",
-        )
+        message = f"the request body is too long; allowed: at most {limit} bytes"
+        too_large = _body_error(413, message, "request_too_large")
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit * self._READ_FACTOR:
             raise too_large
@@ -233,13 +205,3 @@ class BodyLimitMiddleware:
 def _body_error(status: int, message: str, code: str) -> ApiError:
     # The rest of the body would be read as the next request.
     return ApiError(status, message, code, headers={"Connection": "close"})
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Returns a ``receive`` that gives the body as one message, then what comes after it."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay

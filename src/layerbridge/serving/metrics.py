@@ -42,8 +42,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
 
-        self._common: dict[str, Any] = {"namespace": "layerbridge", "registry": self.registry}
-        common = self._common
+        common: dict[str, Any] = {"namespace": "layerbridge", "registry": self.registry}
+        self._common = common
         self.requests = Counter("requests", "Finished requests.", ("route", "status"), **common)
         self.errors = Counter("errors", "Errors by code.", ("code",), **common)
         self.prompt_tokens = Counter("prompt_tokens", "Positions of prompts.", **common)

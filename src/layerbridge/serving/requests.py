@@ -12,59 +12,37 @@ FinishReason = Literal["stop", "length"]
 class Sampling:
     """How tokens are chosen.
 
-    Attributes:
-        max_tokens: upper limit for the completion.
-        temperature: 0 takes the most likely token and ignores ``top_p`` and ``seed``.
-        top_p: sample from the smallest set of tokens with this total probability.
-        seed: the same seed gives the same completion on the same engine, whatever else is in the
-            batch; None for a random one.
-        logprobs: how many top alternatives to report with each token; None for no logprobs.
-        ignore_eos: continue to ``max_tokens``; for benchmarks.
+    The same seed gives the same completion on the same engine, whatever else is in the batch.
     """
 
     max_tokens: int = 64
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    logprobs: int | None = None
-    ignore_eos: bool = False
+    temperature: float = 0.0  # 0 takes the most likely token and ignores top_p and seed
+    top_p: float = 1.0  # sample from the smallest set of tokens with this total probability
+    seed: int | None = None  # None for a random one
+    logprobs: int | None = None  # top alternatives to report with each token; None for no logprobs
+    ignore_eos: bool = False  # continue to max_tokens; for benchmarks
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One completion to generate.
+    """One completion to generate."""
 
-    Attributes:
-        bridge: its name in ``Bridges``.
-        text: the encoder's input, in any language.
-        instruction: English text the language model reads after the soft prompt; None for the
-            bridge's own.
-        sampling: how tokens are chosen.
-    """
-
-    bridge: str
-    text: str
+    bridge: str  # its name in Bridges
+    text: str  # the encoder's input, in any language
+    # English text the language model reads after the soft prompt; None for the bridge's own.
     instruction: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)
 class Question:
-    """One text to classify.
-
-    Attributes:
-        bridge: its name in ``Bridges``.
-        text: the encoder's input.
-        options: label words; None for those the bridge was trained with.
-        instruction: as in ``Prompt``.
-        normalize: score by the ``"sum"`` or the ``"mean"`` of the tokens' log-probabilities.
-    """
+    """One text to classify; the fields of a ``Prompt`` mean the same."""
 
     bridge: str
     text: str
-    options: tuple[str, ...] | None = None
+    options: tuple[str, ...] | None = None  # label words; None for those of the training
     instruction: str | None = None
-    normalize: str = "sum"
+    normalize: str = "sum"  # or "mean" of the tokens' log-probabilities
 
 
 @dataclass(frozen=True)
@@ -76,17 +54,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token.
-
-    Attributes:
-        id: in the language model's vocabulary.
-        logprob: before temperature and top-p (nats); None if not requested.
-        top: most likely tokens with their log-probabilities, in descending order.
-    """
+    """A generated token, by its id in the language model's vocabulary."""
 
     id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+    logprob: float | None = None  # before temperature and top-p (nats); None if not requested
+    top: tuple[tuple[int, float], ...] = ()  # the most likely tokens and logprobs, descending
 
 
 @dataclass(frozen=True)

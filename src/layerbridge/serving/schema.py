@@ -42,7 +42,7 @@ _INT64 = 2**63
 
 
 def _unsupported(allowed: tuple[Any, ...]) -> PydanticCustomError:
-    values = ", ".join(json.dumps(value) for value in allowed)
+    values = ", ".join(map(json.dumps, allowed))
     suffix = f"; allowed: {values}" if values else ""
     return PydanticCustomError("unsupported", "not supported{suffix}", {"suffix": suffix})
 

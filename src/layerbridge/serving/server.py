@@ -26,11 +26,7 @@ GRACE_S = 5
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens a port; 0 for a free one.
-
-    Raises:
-        ConfigError: it is not available.
-    """
+    """Opens a port, 0 for a free one; raises ``ConfigError`` if it is not available."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -52,7 +48,7 @@ def serve(
     *,
     drain_s: float = 30.0,
 ) -> None:
-    """Serves until a signal or until the engine fails to start.
+    """Serves an app with its engine until a signal or until the engine fails to start.
 
     Args:
         app: of ``create_app``.
@@ -62,8 +58,7 @@ def serve(
         drain_s: how long running requests may take to finish.
 
     Raises:
-        ConfigError: the port is not available.
-        LayerBridgeError: the engine failed to start.
+        LayerBridgeError: the port is not available, or the engine failed to start.
     """
     listening = listen(host, port)
     host, port = listening.getsockname()[:2]

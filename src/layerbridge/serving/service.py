@@ -22,27 +22,16 @@ from layerbridge.serving.vocabulary import Vocabulary
 
 @dataclass
 class Service:
-    """One server's engine and settings.
-
-    Attributes:
-        engine: answers the requests.
-        limits: of requests.
-        mapping: how chat messages are read.
-        metrics: where to count.
-        gate: limits concurrency.
-        state: the app's; with ``state.drain`` set, new requests are refused.
-        created: start time (seconds since 1970).
-        failed: whether the engine failed to start.
-    """
+    """One server's engine and settings."""
 
     engine: Engine
     limits: Limits
     mapping: ChatMapping
     metrics: Metrics
     gate: Gate
-    state: State
+    state: State  # the app's; with state.drain set, new requests are refused
     created: int = field(default_factory=lambda: int(time.time()))
-    failed: bool = False
+    failed: bool = False  # whether the engine failed to start
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -63,20 +52,12 @@ class Service:
         return None
 
     def check_available(self, scope: Scope) -> None:
-        """Refuses API requests that cannot be answered now.
-
-        Raises:
-            ApiError: 503.
-        """
+        """Raises a 503 for an API request that cannot be answered now."""
         if scope["path"].startswith("/v1/") and (reason := self.unavailable_reason) is not None:
             raise reason
 
     def check_model(self, name: str) -> None:
-        """Refuses unknown models.
-
-        Raises:
-            ApiError: 404.
-        """
+        """Raises a 404 for an unknown model."""
         if name not in self.engine.bridges:
             message = f"unknown model {name[:100]!r}; allowed: {', '.join(self.engine.bridges)}"
             raise ApiError(404, message, "model_not_found", param="model")

@@ -23,21 +23,13 @@ class OffsetToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Delta:
-    """What is new in one completion.
+    """What is new in one completion."""
 
-    Attributes:
-        index: which completion.
-        text: its new text.
-        tokens: the tokens of that text.
-        finish_reason: None until the completion ends.
-        is_start: whether it is the first, which has no text yet.
-    """
-
-    index: int
+    index: int  # which completion
     text: str = ""
-    tokens: tuple[OffsetToken, ...] = ()
-    finish_reason: FinishReason | None = None
-    is_start: bool = False
+    tokens: tuple[OffsetToken, ...] = ()  # of the new text
+    finish_reason: FinishReason | None = None  # None until the completion ends
+    is_start: bool = False  # whether it is the first, which has no text yet
 
 
 @dataclass(frozen=True)
@@ -50,17 +42,11 @@ class Completion:
 
 
 class CompletionStream:
-    """The completions of one request as an async iterator of deltas.
+    """The completions of one request, one per prompt, as an async iterator of deltas.
 
     ``async with`` starts them and aborts those that have not ended. Each reads the engine in its
-    own task, so that they share the engine's batches.
-
-    Args:
-        engine: generates the tokens.
-        prompts: one per completion.
-        detokenizers: one per completion.
-        metrics: where to count tokens and times.
-        arrived: when the request arrived (``time.perf_counter``).
+    own task, so that they share the engine's batches. The request ``arrived`` at this value of
+    ``time.perf_counter``.
     """
 
     def __init__(

@@ -20,16 +20,9 @@ DELAYS_S = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 class Supervised:
-    """An engine that is restarted when it goes down.
+    """An engine, not started yet, that is restarted when it goes down.
 
-    Args:
-        engine: not started yet.
-        check_s: interval between checks.
-        delays_s: delay before each restart in a row.
-
-    Attributes:
-        restarts: how often it was restarted.
-        error: why the first start failed; it is not retried.
+    It is checked at intervals of ``check_s``; ``delays_s`` are those before restarts in a row.
     """
 
     def __init__(
@@ -38,7 +31,7 @@ class Supervised:
         self.engine = engine
         self.name = engine.name
         self.restarts = 0
-        self.error: BaseException | None = None
+        self.error: BaseException | None = None  # why the first start failed; it is not retried
         self._check_s = check_s
         self._delays_s = tuple(delays_s)
         self._task: asyncio.Task[None] | None = None

@@ -11,9 +11,9 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from layerbridge.errors import LayerBridgeError
@@ -35,6 +35,13 @@ class _Job:
     queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     generated: int = 0  # tokens so far
     max_tokens: int = 0
+
+    async def result(self) -> Any:
+        """Returns the next result, or raises it."""
+        result = await self.queue.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
 
 @dataclass(eq=False)
@@ -124,41 +131,27 @@ class TorchEngine(LocalEngine):
 
     async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Implements ``Engine.generate``."""
-        job = self._submit(self._prompts, prompt)
-        try:
-            while True:
-                event = await job.queue.get()
-                if isinstance(event, BaseException):
-                    raise event
+        event = None
+        with self._submitted(self._prompts, prompt) as job:
+            while not isinstance(event, Finished):
+                event = await job.result()
                 yield event
-                if isinstance(event, Finished):
-                    return
-        finally:
-            self._abandon(job)
 
     async def classify(self, question: Question) -> Classification:
         """Implements ``Engine.classify``."""
-        result = await self._query(question)
-        assert isinstance(result, Classification)
-        return result
+        with self._submitted(self._queries, question) as job:
+            classification: Classification = await job.result()
+        return classification
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Implements ``Engine.layer_weights``."""
-        result = await self._query(Prompt(bridge, text))
-        assert isinstance(result, LayerWeights)
-        return result
+        with self._submitted(self._queries, Prompt(bridge, text)) as job:
+            weights: LayerWeights = await job.result()
+        return weights
 
-    async def _query(self, request: Question | Prompt) -> Any:
-        job = self._submit(self._queries, request)
-        try:
-            result = await job.queue.get()
-        finally:
-            self._abandon(job)
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-    def _submit(self, queue: deque[_Job], request: Any) -> _Job:
+    @contextmanager
+    def _submitted(self, queue: deque[_Job], request: Any) -> Iterator[_Job]:
+        """Puts a request into the queue; leaving the context abandons it."""
         job = _Job(request)
         with self._changed:
             if self._state != "ready":
@@ -166,11 +159,11 @@ class TorchEngine(LocalEngine):
             queue.append(job)
             self._open.add(job)
             self._changed.notify()
-        return job
-
-    def _abandon(self, job: _Job) -> None:
-        with self._changed:
-            self._open.discard(job)
+        try:
+            yield job
+        finally:
+            with self._changed:
+                self._open.discard(job)
 
     # From here on everything runs in the engine's thread.
 
@@ -231,11 +224,11 @@ class TorchEngine(LocalEngine):
         return jobs
 
     def _run_queries(self) -> None:
-        """Runs classifications and layer weights, those of the same kind as one batch."""
+        """Runs classifications and layer weights; those that differ only in text as one batch."""
         jobs = self._take(self._queries, self._max_batch)
         groups: dict[Any, list[_Job]] = defaultdict(list)
         for job in jobs:
-            groups[_batch_key(job.request)].append(job)
+            groups[replace(job.request, text="")].append(job)
         self._busy = len(jobs)
         for group in groups.values():
             try:
@@ -252,10 +245,7 @@ class TorchEngine(LocalEngine):
             self._on_batch("classify", len(texts))
             options = None if first.options is None else list(first.options)
             return bridge.classify(
-                texts,
-                options,
-                instruction=first.instruction,
-                length_normalization=first.normalize,
+                texts, options, instruction=first.instruction, length_normalization=first.normalize
             )
         self._on_batch("encode", len(texts))
         return bridge.layer_weights(texts)
@@ -267,9 +257,8 @@ class TorchEngine(LocalEngine):
             return
         self._on_batch("encode", len(waiting))
         embeds, jobs = [], []
-        for job, row in zip(
-            waiting, self.bridges.embeds([job.request for job in waiting]), strict=True
-        ):
+        rows = self.bridges.embeds([job.request for job in waiting])
+        for job, row in zip(waiting, rows, strict=True):
             try:
                 room = self.bridges.max_new_tokens(len(row))
             except LayerBridgeError as error:
@@ -289,9 +278,9 @@ class TorchEngine(LocalEngine):
         for indices in batches:
             self._on_batch("prefill", len(indices))
             own = [jobs[index] for index in indices]
-            rows = [Row(job.request.sampling) for job in own]
             inputs = [embeds[index] for index in indices]
-            self._add(_Batch(Decoding(self.bridges.language_model, inputs, rows), own))
+            started = [Row(job.request.sampling) for job in own]
+            self._add(_Batch(Decoding(self.bridges.language_model, inputs, started), own))
 
     def _add(self, new: _Batch) -> None:
         """Joins the batch with another one if their caches allow it."""
@@ -343,10 +332,3 @@ class TorchEngine(LocalEngine):
 def _put(results: Sequence[tuple[_Job, Any]]) -> None:
     for job, result in results:
         job.queue.put_nowait(result)
-
-
-def _batch_key(request: Question | Prompt) -> Any:
-    """Equal for requests that can be batched."""
-    if isinstance(request, Question):
-        return request.bridge, request.options, request.instruction, request.normalize
-    return request.bridge

@@ -54,31 +54,18 @@ def unavailable_reason() -> str | None:
 
 @dataclass(frozen=True)
 class VLLMSettings:
-    """Settings of vLLM; None for vLLM's own default.
+    """Settings of vLLM; None for vLLM's own default."""
 
-    Attributes:
-        tensor_parallel_size: GPUs that share each layer.
-        pipeline_parallel_size: groups of GPUs that share the layers.
-        data_parallel_size: copies of the language model.
-        distributed_executor_backend: ``"mp"`` on one machine, ``"ray"`` on several.
-        gpu_memory_utilization: fraction of a GPU's memory for vLLM; the encoder needs some too.
-        max_model_len: maximum prompt + completion tokens.
-        max_num_seqs: maximum completions at a time.
-        dtype: ``"auto"`` for the bridges' dtype.
-        enforce_eager: disable torch.compile and CUDA graphs: starts sooner, runs slower.
-        extra: other ``AsyncEngineArgs`` of vLLM by name.
-    """
-
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    distributed_executor_backend: str | None = None
-    gpu_memory_utilization: float | None = None
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    dtype: str = "auto"
-    enforce_eager: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    tensor_parallel_size: int = 1  # GPUs that share each layer
+    pipeline_parallel_size: int = 1  # groups of GPUs that share the layers
+    data_parallel_size: int = 1  # copies of the language model
+    distributed_executor_backend: str | None = None  # "mp" on one machine, "ray" on several
+    gpu_memory_utilization: float | None = None  # fraction for vLLM; the encoder needs some too
+    max_model_len: int | None = None  # maximum prompt + completion tokens
+    max_num_seqs: int | None = None  # maximum completions at a time
+    dtype: str = "auto"  # the bridges' dtype
+    enforce_eager: bool = False  # without torch.compile and CUDA graphs: starts sooner, runs slower
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other AsyncEngineArgs by name
 
     def arguments(self, bridges: Bridges) -> dict[str, Any]:
         """Returns ``AsyncEngineArgs`` for the language model of these bridges."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
@@ -23,6 +23,9 @@ class Vocabulary:
         self.windowed: bool = bool(tokenizer.is_fast)
         # The backend decodes the same text four times as fast.
         self._backend = tokenizer.backend_tokenizer if self.windowed else None
+        self._token_of: Callable[[int], str | None] = (
+            self._backend.id_to_token if self._backend else tokenizer.convert_ids_to_tokens
+        )
 
     def decode(self, ids: Sequence[int], *, clean: bool = False) -> str:
         """Decodes tokens without special ones.
@@ -62,12 +65,7 @@ class Vocabulary:
 
         None for an id without a token: a model may have more rows than its tokenizer has tokens.
         """
-        token: str | None
-        if self._backend is not None:
-            token = self._backend.id_to_token(id)
-        else:
-            token = self._tokenizer.convert_ids_to_tokens(id)
-        return token
+        return self._token_of(id)
 
     def is_byte(self, id: int) -> bool:
         """Whether the token is a byte fallback such as ``<0xE7>``."""

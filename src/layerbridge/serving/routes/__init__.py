@@ -1,5 +1,5 @@
 """Routes: one module per kind of request; ``routers`` has them all."""
 
-from layerbridge.serving.routes import bridges, chat, completions, health, models, page
+from layerbridge.serving.routes import bridges, generation, health, models, page
 
-routers = [module.router for module in (chat, completions, models, bridges, health, page)]
+routers = [module.router for module in (generation, models, bridges, health, page)]

@@ -10,8 +10,6 @@ from layerbridge.serving.service import ServiceDependency
 
 router = APIRouter()
 
-_STATUS_OF_CODE = {"engine_down": "down", "starting": "starting", "draining": "draining"}
-
 
 @router.get("/healthz")
 async def healthz() -> Health:
@@ -29,7 +27,8 @@ async def readyz(service: ServiceDependency) -> Response:
     reason = service.unavailable_reason
     if reason is None:
         return JSONResponse(Health(status="ready").model_dump())
-    body = Health.model_validate({"status": _STATUS_OF_CODE[reason.code]})
+    status = "down" if reason.code == "engine_down" else reason.code
+    body = Health.model_validate({"status": status})
     return JSONResponse(body.model_dump(), reason.status, reason.headers)
 
 
