@@ -43,7 +43,7 @@ once = pytest.mark.skipif(INTERPRETED, reason="runs outside the interpreter")
 @pytest.mark.skipif(HERE, reason="the tests run as they are")
 def test_all_in_the_interpreter(request):
     # Without conftest.py and plugins, whose imports take as long as the tests.
-    options = ["-p", "no:cacheprovider", "--noconftest", "-o", "addopts="]
+    options = ["-p", "no:cacheprovider", "--noconftest"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(request.path)],
         env=os.environ | {"TRITON_INTERPRET": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
