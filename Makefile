@@ -16,13 +16,18 @@ demo: $(VENV)/.installed  ## train three bridges on English names, evaluate them
 quick: $(VENV)/.installed  ## the same, smaller
 	$(BIN)/layerbridge demo --quick
 
+# One run for the real models and all other tests: a second would import and collect everything again.
+# Two processes with one thread each, in the order of collection, which begins with the longest test.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Without bytecode every process that a test starts would compile all modules anew.
+test coverage: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.dev  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real'
-	$(BIN)/python -m pytest -m real
+	$(PYTEST)
 
 coverage: $(VENV)/.dev  ## the same with coverage, which takes half as long again
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real' --cov --cov-report=
-	$(BIN)/python -m pytest -m real --cov --cov-append --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py -m vllm

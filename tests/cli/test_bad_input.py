@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session, constants
 from transformers.integrations import is_tensorboard_available
 
 from layerbridge.hub.zoo import store
@@ -124,37 +123,29 @@ def test_a_model_of_the_wrong_kind(command, train_flags, folder, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_network_and_the_model_is_not_cached(train_flags, tmp_path):
-    # A process of its own, since the hub's client reads its settings when it is imported; at this
-    # address nobody listens.
+def test_no_network_and_the_model_is_not_cached(refused, tmp_path, monkeypatch):
+    # At this address nobody listens.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")},
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "hf"),
-    }
-    said = subprocess.run(
-        [
-            sys.executable, "-c", "from layerbridge.cli.app import main; main()", "train",
-            *map(str, train_flags), "--encoder", "google/mt5-small", "-o", tmp_path / "run",
-        ],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=60,
-        check=False,
-    )  # fmt: skip
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == (
-        "error: model 'google/mt5-small' is not on this machine and cannot be downloaded from the "
+    for key in os.environ:
+        if key.lower().endswith("_proxy"):
+            monkeypatch.delenv(key)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    # The client reads the proxies when it is made.
+    close_session()
+    try:
+        message = refused("--encoder", "google/mt5-small")
+    finally:
+        close_session()
+    assert message == (
+        "model 'google/mt5-small' is not on this machine and cannot be downloaded from the "
         "hub: it cannot be reached; allowed: a model folder, zoo:NAME, or a hub id such as "
         "google/mt5-small; next: check the name and the connection, or use a model of the zoo: "
-        "multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m\n"
+        "multilingual-e5-small, smollm2-135m-instruct, gemma-3-270m"
     )
-    assert not (tmp_path / "run").exists()
 
 
 # Rows

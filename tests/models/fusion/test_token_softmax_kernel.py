@@ -42,11 +42,11 @@ once = pytest.mark.skipif(INTERPRETED, reason="runs outside the interpreter")
 
 @pytest.mark.skipif(HERE, reason="the tests run as they are")
 def test_all_in_the_interpreter(request):
-    # Without conftest.py, whose imports take longer than the tests.
+    # Without conftest.py and plugins, whose imports take as long as the tests.
     options = ["-p", "no:cacheprovider", "--noconftest"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(request.path)],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=request.config.rootpath,
         capture_output=True,
         text=True,
@@ -177,7 +177,7 @@ def test_wide_states_take_several_blocks(monkeypatch):
 
 
 @on_kernels
-@pytest.mark.parametrize("order", [(1, 0, 2, 3), (1, 2, 0, 3), (0, 1, 3, 2), (3, 0, 1, 2)])
+@pytest.mark.parametrize("order", [(1, 2, 0, 3), (0, 1, 3, 2), (3, 0, 1, 2)])
 def test_states_in_any_order_in_memory(order):
     kernel, plain = strategies(3, 48, 2, dropout=0.0)
     stacked = random_states(3, 4, 48).stacked.view(3, 2, 2, 48)
@@ -201,7 +201,7 @@ def test_large_scores_do_not_overflow():
 @on_kernels
 def test_the_same_bits_every_time():
     kernel, _ = strategies(12, 96, 4, dropout=0.3)
-    states = random_states(12, 3, 96, torch.bfloat16)
+    states = random_states(12, 2, 96, torch.bfloat16)
     (f, gradients), (again, gradients_again) = run(kernel, states), run(kernel, states)
     assert torch.equal(f, again)
     assert all(torch.equal(g, gradients_again[name]) for name, g in gradients.items())
