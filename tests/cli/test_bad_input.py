@@ -116,7 +116,7 @@ def test_a_model_of_the_wrong_kind(command, train_flags, folder, tmp_path):
     )
     talk, line = said.err.splitlines()
     assert said.code == 2
-    assert talk.endswith("reading the backbones …")
+    assert talk.endswith("loading the models …")
     assert line == (
         f"error: '{folder('xlm-r')}' is a 'xlm-roberta' model, not a causal language model; "
         "allowed: any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)"
@@ -205,7 +205,7 @@ def test_a_validation_file_is_read_before_the_models(refused, data):
         (("--learning-rate", "fast"), "learning_rate='fast' is not a number"),
         (("--bf16", "perhaps"), "bf16='perhaps' must be true or false"),
         (("--optim", "adam"), "invalid training arguments: adam is not a valid Optim"),
-        (("--eval-strategy", "epoch"), "eval_strategy='epoch' has no rows to evaluate on; next: "),
+        (("--eval-strategy", "epoch"), "eval_strategy='epoch' needs validation rows; next: "),
         (("--report-to", "tensorbored"), "invalid training arguments: "),
         (("--task", "names"), "the run has both a task and data; allowed: "),
         (("--dtyp", "float32"), "unknown flag: '--dtyp'; allowed: --dtype"),
@@ -261,8 +261,8 @@ def asked(request, command, spoilt):
 def test_no_run_there(command, tmp_path):
     told = one_line(command("ask", tmp_path / "absent", "x"))
     assert told == (
-        f"there is no bridge at '{tmp_path / 'absent'}': it is not a folder, nor a hub "
-        "id that can be reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
+        f"no bridge at '{tmp_path / 'absent'}': neither a folder nor a reachable hub id; "
+        "allowed: a folder that `layerbridge train` wrote, or a hub id"
     )
     told = one_line(command("ask", tmp_path, "x"))
     assert told.startswith(f"'{tmp_path}' has no config.json, so it is not a bridge; allowed: ")
@@ -350,8 +350,8 @@ def test_a_folder_in_use(command, train_flags, spoilt):
     before = {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")}
     told = one_line(command("train", *train_flags, "-o", spoilt))
     assert told == (
-        f"'{spoilt}' is not empty; next: --overwrite to replace what is in it, --resume to go on, "
-        "or another folder"
+        f"'{spoilt}' is not empty; next: --overwrite to replace what is in it, --resume to "
+        "continue, or another folder"
     )
     assert {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")} == before
 

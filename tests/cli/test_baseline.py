@@ -174,7 +174,7 @@ def test_a_language_that_the_translator_does_not_have(command, folder, tmp_path)
     )  # fmt: skip
     assert said.code == 2
     assert said.err == (
-        f"error: the translator {translator} has no language 'as'; "
+        f"error: the translator {translator} does not support 'as'; "
         "next: leave the language out, or choose another translator\n"
     )
 

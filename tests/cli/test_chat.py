@@ -149,8 +149,8 @@ def test_weights_of_the_last_text(chat, bridge):
     ("line", "told"),
     [
         ("/weights", "no text yet; allowed: /weights after a text"),
-        ("/tokens 0", "/tokens 0; allowed: a whole number from 1"),
-        ("/tokens many", "/tokens many; allowed: a whole number from 1"),
+        ("/tokens 0", "/tokens 0; allowed: a positive integer"),
+        ("/tokens many", "/tokens many; allowed: a positive integer"),
         ("/options a, ,b", "an option is empty; allowed: label words"),
         ("/option a", "unknown command '/option'; allowed: /options, /instruction, /weights, "),
     ],

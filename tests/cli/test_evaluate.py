@@ -78,7 +78,7 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
     assert said.code == 0
     assert said.err.splitlines()[:2] == [
         "rows left out: 1 of train; English validation or test has the same texts",
-        "10 English rows of mine; reading the backbones …",
+        "10 English rows of mine; loading the models …",
     ]
     said = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
     assert said.code == 0

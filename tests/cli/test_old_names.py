@@ -9,7 +9,7 @@ RENAMES = [(verb, old, new) for verb, names in RENAMED.items() for old, new in n
 
 
 def note(old, new):
-    return f"note: {old} is now {new} on this verb; the old name goes away in 0.3\n"
+    return f"note: {old} is now {new} for this command; the old name will be removed in 0.3\n"
 
 
 def accepted(verb):

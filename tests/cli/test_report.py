@@ -47,7 +47,7 @@ def test_several_runs_and_no_bridge(command, results, tmp_path):
     files = sorted(results.iterdir())
     said = command("report", *files, "-o", tmp_path / "r.html", "--sentence", "teams")
     assert (said.code, said.out) == (2, "")
-    assert said.err == ("error: several runs could read the sentences; next: --bridge RUN\n")
+    assert said.err == ("error: --sentence needs one run, several were given; next: --bridge RUN\n")
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_a_dry_run(command, flags, tmp_path):
          "table5, figure2, xsid, sib200"),
         (["xsid", "--preset", "big"], "unknown preset 'big'; allowed: paper, small, demo"),
         (["xsid", "--seeds", "0,a"], "--seeds '0,a' is not a list of numbers; allowed: "
-         "comma-separated whole numbers, such as 0,1,2"),
-        (["xsid", "--seeds", ""], "seeds are []; allowed: whole numbers from 0"),
+         "comma-separated integers, such as 0,1,2"),
+        (["xsid", "--seeds", ""], "seeds are []; allowed: non-negative integers"),
         (["xsid", "--data-dir", "nowhere"], "the folder nowhere does not exist; next: "
          "check data_dir"),
     ],

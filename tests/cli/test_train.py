@@ -149,7 +149,7 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
         ),
         (
             ["--data", "rows.jsonl", "--data-dir", "rows"],
-            "the task option 'data_dir' goes with a task, not with data",
+            "the task option 'data_dir' works only with --task, not with --data",
         ),
         (
             ["--task", "xnli", "--data-dir", "no/such/folder"],
@@ -178,9 +178,9 @@ def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
     )  # fmt: skip
     assert said.code == 0
     assert [line.split(":")[0] for line in said.err.splitlines()] == [
-        f"4 English rows of {train_flags[1]}; reading the backbones …",
+        f"4 English rows of {train_flags[1]}; loading the models …",
         "states of 4 texts",
-        "reading texts",
+        "encoding texts",
         "training token-softmax",
     ]
     written = yaml.safe_load((output / "recipe.yaml").read_text())
@@ -195,8 +195,8 @@ def test_a_budget_that_is_no_number_of_tokens(command, train_flags, tmp_path, to
     assert (said.code, said.out, said.err) == (
         2,
         "",
-        f"error: tokens_per_batch={given} is not a number of tokens; allowed: a whole number "
-        "from 1; next: --tokens-per-batch 4096, for example\n",
+        f"error: tokens_per_batch={given} is not a number of tokens; allowed: a positive "
+        "integer; next: for example --tokens-per-batch 4096\n",
     )
 
 

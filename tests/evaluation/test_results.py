@@ -126,8 +126,8 @@ def test_other_schema(tmp_path, schema, given):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (["seed"], "0", 'seed is "0"; allowed: a whole number'),
-        (["seed"], True, "seed is true; allowed: a whole number"),
+        (["seed"], "0", 'seed is "0"; allowed: an integer'),
+        (["seed"], True, "seed is true; allowed: an integer"),
         (["method"], None, "method is null; allowed: text"),
         (["languages"], [], "languages is []; allowed: an object"),
         (["run"], 3, "run is 3; allowed: text or null"),

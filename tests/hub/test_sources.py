@@ -111,7 +111,9 @@ def test_ids_that_can_be_nothing(model):
         assert told(path) == f"the folder {path!r} does not exist; {ACCEPTED}"
     for bad in ("two words", "x--y", "-a/b", "a/b?"):
         assert told(bad) == f"{bad!r} is not a valid model id; {ACCEPTED}"
-    assert told("org/name", revision="main").startswith("revision 'main' was given for 'org/name'")
+    assert told("org/name", revision="main").startswith(
+        "revision 'main' was given for the local model 'org/name'"
+    )
 
 
 class Hub(BaseHTTPRequestHandler):

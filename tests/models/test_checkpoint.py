@@ -216,14 +216,14 @@ def test_a_setting_that_does_not_fit(saved):
     assert refused(saved).startswith("'FOLDER/config.json' has an invalid setting: ")
     for what in ("encoder", "language_model"):
         (saved / "config.json").write_text(json.dumps({**config, what: None}))
-        assert refused(saved) == f"'FOLDER/config.json' names no {what}; allowed: a model id"
+        assert refused(saved) == f"'FOLDER/config.json' has no {what}; allowed: a model id"
 
 
 def test_no_such_bridge(tmp_path):
     for path in (tmp_path / "nowhere", Path("org/no-such-bridge")):
         assert refused(path) == (
-            "there is no bridge at 'FOLDER': it is not a folder, nor a hub id that can be "
-            "reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
+            "no bridge at 'FOLDER': neither a folder nor a reachable hub id; "
+            "allowed: a folder that `layerbridge train` wrote, or a hub id"
         )
 
 

@@ -71,7 +71,7 @@ def test_every_text_is_read_once_and_before_it_is_asked_for(encoder, tmp_path, c
     )
     assert capfd.readouterr() == (
         "",
-        f"states of 5 texts: {decimal(plan.bytes)} in {tmp_path}\nreading texts: 5/5\n",
+        f"states of 5 texts: {decimal(plan.bytes)} in {tmp_path}\nencoding texts: 5/5\n",
     )
 
 

@@ -158,7 +158,7 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
         assert torch.equal(tensor, resumed.trained_state_dict()[name]), name
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
-    with pytest.raises(CheckpointError, match="is a bridge of fusion 'token-softmax'"):
+    with pytest.raises(CheckpointError, match="has the fusion 'token-softmax'"):
         train(make_recipe(bridge={"fusion": "last"}), tmp_path / "run", resume=True, device="cpu")
     # A new run in the same folder must not be taken for a part of the old one.
     train(make_recipe(training={"max_steps": 1}), tmp_path / "run", overwrite=True, device="cpu")
@@ -176,7 +176,7 @@ def test_progress_ends_with_the_last_loss(make_recipe, tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     start, end = err.splitlines()
-    assert start == f"8 English rows of {make_recipe().data}; reading the backbones …"
+    assert start == f"8 English rows of {make_recipe().data}; loading the models …"
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     last = [line["loss"] for line in log if "loss" in line][-1]
     assert end == f"training global-softmax: 4/4  loss {last:.3f}"
@@ -300,7 +300,7 @@ def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, ca
     assert read_.startswith("8 English rows of ")
     assert size.startswith("states of 9 texts: ")
     assert size.endswith(f" kB in {tmp_path / 'run'}")
-    assert told == "reading texts: 9/9"
+    assert told == "encoding texts: 9/9"
 
 
 def test_no_room_for_cached_states(make_recipe, tmp_path, monkeypatch):
@@ -315,7 +315,9 @@ def test_cached_states_and_loader_workers(make_recipe, tmp_path):
     recipe = make_recipe(cache_states=True, training={"dataloader_num_workers": 2})
     # Before the backbones are looked for.
     recipe = dataclasses.replace(recipe, encoder="/absent/model")
-    with pytest.raises(TrainingError, match=r"^dataloader_num_workers=2 does not go with cached"):
+    with pytest.raises(
+        TrainingError, match=r"^dataloader_num_workers=2 cannot be combined with cached"
+    ):
         train(recipe, tmp_path / "run", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
@@ -433,7 +435,7 @@ def test_arguments_reach_the_trainer(tmp_path):
         (
             {"training": {"eval_strategy": "epoch"}},
             ConfigError,
-            r"^eval_strategy='epoch' has no rows to evaluate on; next: --validation-data FILE, or "
+            r"^eval_strategy='epoch' needs validation rows; next: --validation-data FILE, or "
             r"leave it out$",
         ),
         (

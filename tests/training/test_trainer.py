@@ -148,8 +148,8 @@ def test_a_negative_scale_is_refused(tmp_path):
         *(
             (
                 {"tokens_per_batch": tokens},
-                f"tokens_per_batch={tokens!r} is not a number of tokens; allowed: a whole number "
-                "from 1; next: --tokens-per-batch 4096, for example",
+                f"tokens_per_batch={tokens!r} is not a number of tokens; allowed: a positive "
+                "integer; next: for example --tokens-per-batch 4096",
             )
             for tokens in (0, -5, 1.5, True, "many")
         ),
@@ -160,7 +160,8 @@ def test_a_negative_scale_is_refused(tmp_path):
         ),
         (
             {"tokens_per_batch": 9, "auto_find_batch_size": True},
-            "tokens_per_batch=9 does not go with auto_find_batch_size; next: leave one of them out",
+            "tokens_per_batch=9 cannot be combined with auto_find_batch_size; next: leave one of them "
+            "out",
         ),
     ],
 )
@@ -175,8 +176,8 @@ def test_a_budget_is_for_one_process(tmp_path, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, tokens_per_batch=9)
     assert str(caught.value) == (
-        "tokens_per_batch=9 is for one process, but there are 4; next: leave it out, or train in "
-        "one process"
+        "tokens_per_batch=9 supports only one process, but there are 4; next: "
+        "leave it out, or train in one process"
     )
 
 
@@ -187,7 +188,7 @@ def test_cached_states_go_to_one_device(tmp_path, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         arguments.check_cached()
     assert str(caught.value) == (
-        "cached states are for one device, but there are 4; next: choose one, such as "
+        "cached states support only one device, but there are 4; next: choose one, such as "
         "CUDA_VISIBLE_DEVICES=0, or leave the cache out"
     )
 
@@ -198,7 +199,7 @@ def test_cached_states_and_loader_workers(new, trainer, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         trainer(bridge, dataloader_num_workers=2)
     assert str(caught.value) == (
-        "dataloader_num_workers=2 does not go with cached states: workers have nothing to "
+        "dataloader_num_workers=2 cannot be combined with cached states: workers have nothing to "
         "tokenize and cannot fill the cache; next: leave --dataloader-num-workers or the cache out"
     )
 
@@ -794,7 +795,7 @@ def test_a_checkpoint_of_another_bridge_is_told(new, checkpoint):
     with pytest.raises(CheckpointError) as caught:
         check_resumable(new(fusion="last"), checkpoint.parent)
     assert str(caught.value) == (
-        f"{str(checkpoint)!r} is a bridge of fusion 'token-softmax'; allowed: last"
+        f"{str(checkpoint)!r} has the fusion 'token-softmax'; allowed: last"
     )
     with pytest.raises(CheckpointError, match=r"was trained with another encoder: its weights are"):
         check_resumable(new(encoder="mt5"), checkpoint.parent)

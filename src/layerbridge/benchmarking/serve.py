@@ -196,8 +196,8 @@ async def _start(
 
 def _versions(python: str) -> dict[str, str]:
     command = [python, "-c", _VERSIONS]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return {name: found[name] for name in ("python", *_PACKAGES) if name in found}
+    versions = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {name: versions[name] for name in ("python", *_PACKAGES) if name in versions}
 
 
 async def _model(url: str) -> str:
@@ -241,9 +241,9 @@ async def _measure_alone(
 ) -> Round:
     message = {"texts": list(texts), "concurrency": concurrency, "tokens": tokens}
     await child.write(json.dumps(message))
-    found = json.loads(await child.line())
-    samples = tuple(Sample(**sample) for sample in found.pop("samples"))
-    return Round(samples=samples, **found)
+    measured = json.loads(await child.line())
+    samples = tuple(Sample(**sample) for sample in measured.pop("samples"))
+    return Round(samples=samples, **measured)
 
 
 def request(model: str, text: str, tokens: int) -> dict[str, Any]:

@@ -165,9 +165,9 @@ def build(
     """
     config = shape.config()
     config.name_or_path = PREFIX + shape.name
-    precision, place = resolve_dtype(dtype), torch.device(device)
+    precision, torch_device = resolve_dtype(dtype), torch.device(device)
     extra = {"add_pooling_layer": False} if config.model_type in _POOLING else {}
-    with torch.random.fork_rng([place] if place.type == "cuda" else []), place:
+    with torch.random.fork_rng([torch_device] if torch_device.type == "cuda" else []), torch_device:
         torch.manual_seed(0)
         model = _AUTO_CLASSES[shape.kind].from_config(
             config, dtype=precision, attn_implementation=attn_implementation, **extra

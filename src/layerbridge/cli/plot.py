@@ -32,7 +32,7 @@ class _DefaultToResults(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_DefaultToResults, help="Draw figures: results if only RUN is given, or one of those below."
+    cls=_DefaultToResults, help="Draw figures; `plot RUN` is short for `plot results RUN`."
 )
 
 

@@ -161,8 +161,8 @@ class Result:
         Raises:
             ResultError: an unknown language, or none but English.
         """
-        wanted = self.languages if languages is None else tuple(languages)
-        chosen = tuple(language for language in wanted if language != "en")
+        requested = self.languages if languages is None else tuple(languages)
+        chosen = tuple(language for language in requested if language != "en")
         unknown = [language for language in chosen if language not in self.languages]
         if unknown:
             raise ResultError(

@@ -173,7 +173,7 @@ class Answering:
                 allowed="options=[…], or a bridge trained with label words",
             )
         if isinstance(options, str):
-            raise DataError(f"options is one string, {options!r}", allowed="a list of strings")
+            raise DataError(f"options is a string, {options!r}", allowed="a list of strings")
         for option in options:
             if not option.strip():
                 raise DataError("an option is empty", allowed="label words")

@@ -32,7 +32,7 @@ class Folders:
         """
         folders = [data_dir] if isinstance(data_dir, (str, Path)) else data_dir
         if not folders:
-            raise DataError("data_dir names no folder", allowed="one or more folders")
+            raise DataError("data_dir is empty", allowed="one or more folders")
         paths: list[Path] = []
         for folder in map(Path, folders):
             if not folder.is_dir():

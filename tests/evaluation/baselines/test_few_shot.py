@@ -210,7 +210,7 @@ def test_too_many_shots_are_told(load_lm, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         few_shot(lm, Small(), ["en"], shots=12)
     assert str(caught.value) == (
-        "12 shots do not fit the language model's 120 positions; next: fewer shots"
+        "12 shots exceed the language model's context of 120 tokens; next: fewer shots"
     )
 
 

@@ -109,8 +109,8 @@ def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tm
     ("settings", "error", "told"),
     [
         ({"languages": ["si", "xx"]}, DataError, "no test rows in 'xx'"),
-        ({"languages": ["si", "gsw"]}, DataError, "has no language 'gsw'"),
-        ({"prompt": "no place"}, ConfigError, "has 0 places for the text"),
+        ({"languages": ["si", "gsw"]}, DataError, "does not support 'gsw'"),
+        ({"prompt": "no place"}, ConfigError, "has 0 placeholders {text}"),
         ({"shots": -1}, ConfigError, "shots is -1; allowed: 0 or more"),
         ({"shots": 7}, DataError, "has 6 training rows for 7 shots"),
     ],

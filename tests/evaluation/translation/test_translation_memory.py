@@ -53,7 +53,7 @@ def test_a_damaged_line_is_told(tmp_path, line):
         TranslationMemory(path)
     assert str(caught.value) == (
         f'{path}, line 2 is not a translation; allowed: {{"text": "…", "english": "…"}}; '
-        "next: delete the line or the file; what is missing is translated again"
+        "next: delete the line or the file; missing translations are redone"
     )
 
 

@@ -51,7 +51,7 @@ def _check_same(name: str, results: Sequence[Result]) -> None:
             raise ResultError(
                 f"{results[0].method} has the {name} {values[0]!r} and {other.method} "
                 f"{values[1]!r}",
-                allowed=f"one {name} a table",
+                allowed=f"one {name} per table",
                 hint=f"make one table for each {name}",
             )
 
