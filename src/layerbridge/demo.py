@@ -1,4 +1,4 @@
-"""The demo: three bridges between two real models, trained on English names, asked in 15 languages.
+"""The demo: three bridges between two real models, trained on English, tested in 15 languages.
 
 It does what `layerbridge zoo`, `train`, `evaluate`, `table` and `plot` do, but the encoder reads
 each text only once for all three bridges.

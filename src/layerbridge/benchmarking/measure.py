@@ -1,6 +1,6 @@
 """Measuring: seconds of alternating calls, peak memory of one call, and the machine.
 
-It knows nothing of what is measured.
+It knows nothing about what is measured.
 """
 
 from __future__ import annotations

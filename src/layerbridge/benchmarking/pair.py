@@ -36,7 +36,7 @@ class Pair:
     device: str | None = None
 
     def torch_device(self) -> torch.device:
-        """Returns the device."""
+        """Returns the device, for torch."""
         return torch.device(choose_device(self.device))
 
     def load_encoder(self) -> Encoder:

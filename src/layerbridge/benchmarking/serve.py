@@ -28,7 +28,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.progress import say
 
 ENGINES = ("torch", "vllm")
-# Of a GPU's memory, for each of two vLLMs beside the torch engine.
+# Of a GPU's memory, for each of two vLLMs next to the torch engine.
 GPU_SHARE = 0.35
 
 _TIMEOUT_S = 3600
@@ -44,7 +44,7 @@ found = {one.name.lower(): one.version for one in distributions()}
 print(json.dumps({"python": platform.python_version(), **found}))
 """
 
-# Measures texts at a concurrency with so many tokens of each answer.
+# Measures texts at a concurrency, with a number of tokens per answer.
 Measure = Callable[[Sequence[str], int, int], Awaitable[Round]]
 
 
@@ -122,7 +122,7 @@ def run(case: ServeCase, repeat: int = 3, progress: Progress | None = None) -> d
     Returns:
         ``engines`` by name: ``levels`` (``serve_load.summary``), ``startup_s`` and ``versions``;
         the ratios of ``serve_load.compare``; ``client``: its largest share of a core, and the
-        tokens a second that it could read with a whole one.
+        tokens per second that it could read with a whole one.
     """
     return asyncio.run(_run(case, repeat, progress or (lambda done, total, note: None)))
 
@@ -283,7 +283,7 @@ def sample_of(reply: Reply | OSError) -> Sample:
 
 
 def _client(engines: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the client's share of a core, and the tokens a second that a whole core can read."""
+    """Returns the client's share of a core, and the tokens per second that a full core can read."""
     levels = [level for name in engines if name != ALONE for level in engines[name]["levels"]]
     cpu = max(level["client_cpu"] for level in levels)
     capacity = max(level["tokens_per_second"] / level["client_cpu"] for level in levels)

@@ -71,7 +71,7 @@ async def generate(llm: Any, prompt: Tensor, tokens: int) -> Sample:
 
 
 async def main(settings: dict[str, Any], send: Callable[[Any], None]) -> None:
-    """Measures the rounds that stdin asks for, until it ends.
+    """Measures the rounds requested on stdin, until it ends.
 
     Args:
         settings: ``run``, ``dtype``, ``device`` and ``vllm_options``.

@@ -143,12 +143,12 @@ def text(words: int, seed: int) -> str:
 
 
 def is_shape(source: str) -> bool:
-    """Tells whether the name of a model is that of a shape."""
+    """Returns whether the name of a model is that of a shape."""
     return source.startswith(PREFIX)
 
 
 def is_synthetic(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Tells whether this is a shape's tokenizer, which knows no real text."""
+    """Returns whether this is a shape's tokenizer, which knows no real text."""
     return is_shape(str(tokenizer.name_or_path))
 
 

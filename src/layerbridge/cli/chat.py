@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Type a text in any language; Ctrl-C interrupts an answer.
-/options a, b, c   rank these label words too; alone: the bridge's own again
-/instruction TEXT  English prompt for the language model; alone: the bridge's own again
+/options a, b, c   also rank these label words; without words: the bridge's own
+/instruction TEXT  English prompt for the language model; without TEXT: the bridge's own
 /weights           encoder layer weights of each token of the last text
 /tokens N          maximum tokens per answer
 /help              this help

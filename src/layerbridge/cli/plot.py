@@ -82,7 +82,7 @@ def training(
     logs = [(folder.name, folder.weights) for folder in run_folders(runs) if folder.weights]
     if not logs:
         raise ResultError(
-            f"there is no {FILE} in {', '.join(map(str, runs))}",
+            f"no {FILE} in {', '.join(map(str, runs))}",
             hint="a run has one if its fusion learns weights, such as global-softmax",
         )
     names = _unique_names(name for name, _ in logs)

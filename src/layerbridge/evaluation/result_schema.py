@@ -1,4 +1,4 @@
-"""The schema of a result file, and one line for whatever does not fit it.
+"""The schema of a result file, and a one-line message for what does not fit it.
 
 An accuracy and its interval are in the file as well, for other readers; here they are computed from
 the predictions.

@@ -1,6 +1,6 @@
 """Inference: str → str, in batches of texts of similar length.
 
-A mixin of ``LayerBridge``; it knows nothing of tasks, files or commands.
+A mixin of ``LayerBridge``; it knows nothing about tasks, files or commands.
 """
 
 from __future__ import annotations

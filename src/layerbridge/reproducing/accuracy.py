@@ -106,7 +106,7 @@ class Section(NamedTuple):
         """Returns the paragraphs of ``table.md``."""
         return [
             f"## Protocol {self.protocol}\n",
-            f"{_PROTOCOLS[self.protocol]}. Accuracy in per cent.\n",
+            f"{_PROTOCOLS[self.protocol]}. Accuracy in percent.\n",
             self.table.markdown(intervals=True),
             f"### Against {AGAINST}\n",
             effect_table(self.comparisons).markdown(),

@@ -2,7 +2,7 @@
 
 ``train-en`` or ``train``, ``valid-LANGUAGE``, ``dev-LANGUAGE`` or ``validation-LANGUAGE``, and
 ``test-LANGUAGE``, each with a supported suffix. ``LANGUAGE/test``, the layout of some data sets on
-the hub, works too. Knows nothing of what the files contain.
+the hub, works too. Knows nothing about what the files contain.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _SHIPPED = resources.files("layerbridge.training") / "recipes"
 
 
 def typed(value: Any) -> Any:
-    """Converts text to the number or truth value it spells; other values stay as they are.
+    """Converts text to the number or boolean it represents; other values stay as they are.
 
     YAML reads ``1e-3`` as text, and so does a command line.
     """
@@ -62,7 +62,7 @@ def _typed_values(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: typed(value) for name, value in settings.items()}
 
 
-# Strict, because a truth value would pass for an int and a number for text.
+# Strict, because a boolean would pass as an int, and a number as text.
 Text = Annotated[str, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True), BeforeValidator(_to_integer)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(typed)]

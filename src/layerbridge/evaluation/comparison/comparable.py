@@ -13,7 +13,7 @@ def check_comparable(results: Sequence[Result]) -> None:
 
     They must be of one task and one split, and have the same rows with the same labels in each
     language. They must also have one protocol, except for baselines without a language model
-    (``classifier``), which may stand beside any protocol.
+    (``classifier``), which may appear with any protocol.
 
     Raises:
         ResultError: there are no results, or they cannot be compared; it names the difference.

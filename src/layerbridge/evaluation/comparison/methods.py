@@ -52,7 +52,7 @@ def methods(results: Sequence[Result]) -> dict[str, Method]:
     """The results by method, in order of appearance.
 
     Two results of one method and seed with the same answers count once: an untrained baseline is
-    the same beside every seed of the others.
+    the same for every seed of the others.
 
     Raises:
         ResultError: a method has two different results with one seed.
