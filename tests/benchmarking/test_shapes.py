@@ -380,15 +380,15 @@ def test_an_unknown_name():
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "told"),
+    ("make", "name", "message"),
     [
         ("encoder", "llama-3.2-1b", "is a language model, not an encoder; allowed: mt5-"),
         ("language_model", "mt5-xl", "is an encoder, not a language model; allowed: lla"),
         ("translator", "tiny-lm", "is a language model, not a translator; allowed: nllb"),
     ],
 )
-def test_a_name_of_another_kind(make, name, told):
-    with pytest.raises(BackboneError, match=f"shape '{name}' {told}"):
+def test_a_name_of_another_kind(make, name, message):
+    with pytest.raises(BackboneError, match=f"shape '{name}' {message}"):
         getattr(shapes, make)(name)
 
 

@@ -61,8 +61,8 @@ def test_serves_answers_and_drains(run):
         with httpx.Client(base_url=server.url, timeout=60) as kept:
             kept.get("/healthz")
             running.start()
-            while "layerbridge_gate_running 1.0" not in (told := kept.get("/metrics").text):
-                assert running.is_alive(), told
+            while "layerbridge_gate_running 1.0" not in (message := kept.get("/metrics").text):
+                assert running.is_alive(), message
             server.process.send_signal(signal.SIGTERM)
             while kept.get("/readyz").status_code == 200:
                 time.sleep(0.005)
@@ -94,20 +94,20 @@ def test_a_second_signal_ends_it_at_once(run):
 
 
 def test_a_run_that_is_not_there(command, tmp_path):
-    said = command("serve", tmp_path / "nothing", "--port", 0)
-    assert said.code == 2
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    (line,) = [line for line in said.err.splitlines() if line.startswith("error:")]
+    result = command("serve", tmp_path / "nothing", "--port", 0)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error:")]
     assert "nothing" in line
 
 
 def test_a_port_that_is_taken(command, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = command("serve", run, "--port", port)
-    assert said.code == 2
-    assert said.err == (
+        result = command("serve", run, "--port", port)
+    assert result.code == 2
+    assert result.err == (
         f"error: cannot listen on 127.0.0.1:{port} (Address already in use); allowed: a host of "
         "this machine and a free port; next: --port 0 takes a free one\n"
     )
@@ -128,10 +128,10 @@ def test_a_port_that_is_taken(command, run):
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_read(command, run, arguments, problem):
-    said = command("serve", run, *arguments)
-    assert said.code == 2
-    assert problem in said.err
-    assert said.out == ""
+    result = command("serve", run, *arguments)
+    assert result.code == 2
+    assert problem in result.err
+    assert result.out == ""
 
 
 def test_help_imports_no_torch():

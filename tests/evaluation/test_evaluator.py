@@ -191,11 +191,11 @@ def test_what_the_result_remembers(bridge, tmp_path):
 
 
 def test_progress_is_told_after_every_batch(bridge):
-    told = []
+    message = []
     evaluate(
-        bridge, Small(), ["en", "ar"], batch_size=4, progress=lambda *facts: told.append(facts)
+        bridge, Small(), ["en", "ar"], batch_size=4, progress=lambda *facts: message.append(facts)
     )
-    assert told == [("en", 4, 8), ("en", 6, 8), ("ar", 8, 8)]
+    assert message == [("en", 4, 8), ("en", 6, 8), ("ar", 8, 8)]
 
 
 def test_a_training_bridge_answers_without_dropout(make_bridge):

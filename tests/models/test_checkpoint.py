@@ -170,9 +170,9 @@ def test_damaged_weights(saved):
     whole = file.read_bytes()
     for damaged in (whole[:-100], whole[:5], b"", b"x" * 1000):
         file.write_bytes(damaged)
-        told = refused(saved)
-        assert told.startswith("'FOLDER/model.safetensors' is damaged or truncated (")
-        assert told.endswith("); next: train or copy it again")
+        message = refused(saved)
+        assert message.startswith("'FOLDER/model.safetensors' is damaged or truncated (")
+        assert message.endswith("); next: train or copy it again")
     file.unlink()
     assert refused(saved) == "'FOLDER' has no model.safetensors; next: train or copy it again"
 
@@ -248,13 +248,13 @@ def test_a_backbone_that_was_changed(apart, name, what):
     tensors[first].view(-1)[0] += 1
     save_file(tensors, file, metadata={"format": "pt"})
     known = json.loads((path / "config.json").read_text())[f"{what.replace(' ', '_')}_fingerprint"]
-    told = refused(path)
+    message = refused(path)
     start = f"the {what} {str(paths[name])!r} is not the one this bridge was trained with: its "
-    assert told.startswith(start + "weights are ")
-    assert told.endswith(
+    assert message.startswith(start + "weights are ")
+    assert message.endswith(
         f"; allowed: weights {known[:12]}; next: restore those weights, or train a new bridge"
     )
-    assert told.count(known[:12]) == 1
+    assert message.count(known[:12]) == 1
 
 
 def test_a_backbone_that_is_gone(apart):

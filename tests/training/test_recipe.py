@@ -97,7 +97,7 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "fusoin: last",
@@ -142,19 +142,19 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
         ),
     ],
 )
-def test_a_recipe_that_does_not_fit(tmp_path, text, told):
-    assert problem(tmp_path, text) == told
+def test_a_recipe_that_does_not_fit(tmp_path, text, message):
+    assert problem(tmp_path, text) == message
 
 
 def test_what_is_no_yaml_is_told_with_its_line(tmp_path):
-    told = problem(tmp_path, "encoder: [a\nlanguage_model: b\n")
-    assert told.startswith("the recipe FILE is not YAML: while parsing a flow sequence")
-    assert "line 2" in told
+    message = problem(tmp_path, "encoder: [a\nlanguage_model: b\n")
+    assert message.startswith("the recipe FILE is not YAML: while parsing a flow sequence")
+    assert "line 2" in message
 
 
 def test_yaml_cannot_run_code(tmp_path):
-    told = problem(tmp_path, "encoder: !!python/object/apply:os.getcwd []")
-    assert told.startswith("the recipe FILE is not YAML: could not determine a constructor")
+    message = problem(tmp_path, "encoder: !!python/object/apply:os.getcwd []")
+    assert message.startswith("the recipe FILE is not YAML: could not determine a constructor")
 
 
 def test_a_recipe_that_cannot_be_read(tmp_path):
@@ -205,7 +205,7 @@ MODELS = {"encoder": "e", "language_model": "l"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             {"language_model": "l", "task": "names"},
@@ -240,10 +240,10 @@ MODELS = {"encoder": "e", "language_model": "l"}
         ),
     ],
 )
-def test_check(settings, told):
+def test_check(settings, message):
     with pytest.raises(ConfigError) as caught:
         Recipe(**settings).check()
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_check_passes_what_can_run():

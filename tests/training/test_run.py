@@ -296,11 +296,11 @@ def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, ca
     )
     train(recipe, tmp_path / "run", device="cpu")
     assert sum(rows) == 9
-    _, read_, size, told, _ = ["", *capfd.readouterr().err.splitlines()]
+    _, read_, size, message, _ = ["", *capfd.readouterr().err.splitlines()]
     assert read_.startswith("8 English rows of ")
     assert size.startswith("states of 9 texts: ")
     assert size.endswith(f" kB in {tmp_path / 'run'}")
-    assert told == "encoding texts: 9/9"
+    assert message == "encoding texts: 9/9"
 
 
 def test_no_room_for_cached_states(make_recipe, tmp_path, monkeypatch):
@@ -372,7 +372,7 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             {"lerning_rate": 1},
@@ -392,10 +392,10 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
         ),
     ],
 )
-def test_arguments_that_do_not_fit(tmp_path, settings, told):
+def test_arguments_that_do_not_fit(tmp_path, settings, message):
     with pytest.raises((ConfigError, TrainingError)) as caught:
         training_arguments(settings, tmp_path)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_arguments_reach_the_trainer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         ({"bridge": {"fusion": "frist"}}, ConfigError, r"^unknown fusion 'frist'; allowed: last, "),
         ({"bridge": {"start": "first"}}, ConfigError, "^unknown start 'first'; allowed: uniform, "),
@@ -447,8 +447,8 @@ def test_arguments_reach_the_trainer(tmp_path):
         ({"text": "body"}, DataError, "has no column 'body'; allowed: text, label$"),
     ],
 )
-def test_nothing_is_written_when_it_cannot_start(make_recipe, tmp_path, changes, error, told):
-    with pytest.raises(error, match=told) as caught:
+def test_nothing_is_written_when_it_cannot_start(make_recipe, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message) as caught:
         train(make_recipe(**changes), tmp_path / "new" / "run", device="cpu")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

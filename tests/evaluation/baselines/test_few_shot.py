@@ -94,12 +94,12 @@ def test_the_batch_size_changes_no_prediction(load_lm):
 
 
 def test_what_the_result_remembers(load_lm, folder, tmp_path):
-    told = []
+    message = []
     result = few_shot(
         load_lm("llama"), Small(), ["si"], shots=3, seed=7, batch_size=4,
-        progress=lambda *facts: told.append(facts),
+        progress=lambda *facts: message.append(facts),
     )  # fmt: skip
-    assert told == [("si", 4, 6), ("si", 6, 6)]
+    assert message == [("si", 4, 6), ("si", 6, 6)]
     assert (result.method, result.protocol, result.seed) == ("few-shot LM (3)", "score", 7)
     assert result.settings["shots"] == [row.id for row in draw(Small(), 3, 7)]
     assert result.settings["language_model"] == folder("llama").name

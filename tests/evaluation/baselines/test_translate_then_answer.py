@@ -106,7 +106,7 @@ def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tm
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "told"),
+    ("settings", "error", "message"),
     [
         ({"languages": ["si", "xx"]}, DataError, "no test rows in 'xx'"),
         ({"languages": ["si", "gsw"]}, DataError, "does not support 'gsw'"),
@@ -116,9 +116,9 @@ def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tm
     ],
 )
 def test_mistakes_are_told_before_anything_is_translated(
-    make, load_lm, monkeypatch, settings, error, told
+    make, load_lm, monkeypatch, settings, error, message
 ):
     monkeypatch.setattr(translator, "load_weights", lambda *_: pytest.fail("read"))
     settings = {"languages": ["si"], **settings}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         translate_then_answer(make(), load_lm("llama"), Named(), **settings)

@@ -118,11 +118,11 @@ def test_the_models_positions_bound_what_is_read_and_written(generated, tmp_path
 
 
 def test_progress(make):
-    told = []
+    message = []
     one = make(batch_size=4)
     one.into_english(TEXTS[:2], "si")
-    one.into_english(TEXTS, "si", lambda *facts: told.append(facts))
-    assert told == [(6, 7), (7, 7)]
+    one.into_english(TEXTS, "si", lambda *facts: message.append(facts))
+    assert message == [(6, 7), (7, 7)]
 
 
 # --- one model a language -----------------------------------------------------------------------
