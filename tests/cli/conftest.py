@@ -19,7 +19,7 @@ EXAMPLES = {"the market": "country", "ම ශ්": "unit", "teams": "unit", "a c
 
 @dataclasses.dataclass
 class CommandResult:
-    """What a command said: its exit code, stdout and stderr."""
+    """The exit code, stdout and stderr of a command."""
 
     code: int
     out: str

@@ -68,7 +68,7 @@ def baseline(
     translations: Path | None = _translation(None, "Folder that caches translations across runs."),
     language_model: o.LanguageModel = None,
     language_model_revision: o.LanguageModelRevision = None,
-    dtype: o.Dtype = "auto",
+    dtype: str = o.models("auto", "Dtype of the models: auto, float32, bfloat16 or float16."),
     device: o.Device = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,

@@ -160,7 +160,9 @@ def serve(
     engines: str = o.option("torch,vllm", "Engines, comma-separated: torch, vllm."),
     vllm_alone: bool = o.option(True, "Also measure vLLM without the server."),
     concurrency: str = o.option("1,8,32,128", "Numbers of concurrent requests, comma-separated."),
-    requests: int | None = o.option(None, "Requests per level; 2 × concurrency if omitted.", min=1),
+    requests: int | None = o.option(
+        None, "Requests per level; 2 × concurrency, at least 8, if omitted.", min=1
+    ),
     max_new_tokens: int = o.option(32, "Tokens to generate per text, past any EOS.", min=2),
     data: Path | None = o.data(None, "Rows: .txt, JSONL, CSV, …; built-in texts if omitted."),
     template: o.Template = None,
