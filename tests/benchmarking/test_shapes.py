@@ -300,7 +300,7 @@ def test_texts_repeat_with_their_seed():
     assert shapes.text(0, 1) == ""
 
 
-def test_a_synthetic_tokenizer_is_told_from_a_real_one(load_lm):
+def test_a_synthetic_tokenizer_is_reported_from_a_real_one(load_lm):
     synthetic = shapes.tokenizer(shapes.shape("tiny-lm"))
     assert shapes.is_synthetic(synthetic)
     assert shapes.is_synthetic(pickle.loads(pickle.dumps(synthetic)))

@@ -108,7 +108,7 @@ def test_latency(command, cache):
     assert latency["over_last"]["last"] == 1
 
 
-def test_levers_are_told(command):
+def test_levers_are_reported(command):
     assert "collapsed" in command("bench", "optimizations").out
 
 

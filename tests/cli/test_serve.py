@@ -127,7 +127,7 @@ def test_a_port_that_is_taken(command, run):
         ),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_read(command, run, arguments, problem):
+def test_what_is_wrong_is_reported_before_anything_is_read(command, run, arguments, problem):
     result = command("serve", run, *arguments)
     assert result.code == 2
     assert problem in result.err

@@ -222,7 +222,7 @@ def test_hub_ids_are_pinned_online_and_off(endpoint, tmp_path):
     )
 
 
-def test_what_the_hub_refuses_is_told_apart(endpoint, tmp_path):
+def test_what_the_hub_refuses_is_reported_apart(endpoint, tmp_path):
     cases = {
         "org/gated": "model 'org/gated' is gated: its terms must be accepted first; "
         "next: accept them on the page of org/gated, then run: hf auth login",

@@ -134,7 +134,7 @@ def test_an_error_of_the_run_is_not_taken_for_one_of_the_file(encoder, tmp_path)
         raise OSError("elsewhere")
 
 
-def test_no_room_is_told_before_anything_is_read(encoder, tmp_path, disk):
+def test_no_room_is_reported_before_anything_is_read(encoder, tmp_path, disk):
     plan = ahead(encoder, tmp_path)
     disk(plan.bytes)
     ahead(encoder, tmp_path)

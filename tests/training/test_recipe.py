@@ -146,7 +146,7 @@ def test_a_recipe_that_does_not_fit(tmp_path, text, message):
     assert problem(tmp_path, text) == message
 
 
-def test_what_is_no_yaml_is_told_with_its_line(tmp_path):
+def test_what_is_no_yaml_is_reported_with_its_line(tmp_path):
     message = problem(tmp_path, "encoder: [a\nlanguage_model: b\n")
     assert message.startswith("the recipe FILE is not YAML: while parsing a flow sequence")
     assert "line 2" in message

@@ -772,7 +772,7 @@ def test_a_good_checkpoint_can_be_resumed_from(new, checkpoint):
     "name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"]
 )
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_checkpoint_is_told(new, checkpoint, name, damage):
+def test_a_damaged_checkpoint_is_reported(new, checkpoint, name, damage):
     file = checkpoint / name
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-100])
@@ -791,7 +791,7 @@ def test_a_damaged_checkpoint_is_told(new, checkpoint, name, damage):
         )
 
 
-def test_a_checkpoint_of_another_bridge_is_told(new, checkpoint):
+def test_a_checkpoint_of_another_bridge_is_reported(new, checkpoint):
     with pytest.raises(CheckpointError) as caught:
         check_resumable(new(fusion="last"), checkpoint.parent)
     assert str(caught.value) == (

@@ -204,7 +204,7 @@ def test_texts_are_cut_to_the_models_positions(load_lm, monkeypatch):
     assert len(result.languages["en"].predictions) == 2
 
 
-def test_too_many_shots_are_told(load_lm, monkeypatch):
+def test_too_many_shots_are_reported(load_lm, monkeypatch):
     lm = load_lm("gpt2")
     monkeypatch.setattr(lm, "max_tokens", 120)
     with pytest.raises(ConfigError) as caught:
@@ -225,7 +225,7 @@ def test_fewer_shots_than_none(load_lm):
         few_shot(load_lm("llama"), Small(), shots=-1)
 
 
-def test_an_unknown_language_is_told_first(load_lm):
+def test_an_unknown_language_is_reported_first(load_lm):
     with pytest.raises(DataError, match="no test rows in 'xx'"):
         few_shot(load_lm("llama"), Small(), ["en", "xx"])
 

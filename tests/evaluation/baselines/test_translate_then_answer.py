@@ -115,7 +115,7 @@ def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tm
         ({"shots": 7}, DataError, "has 6 training rows for 7 shots"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_translated(
+def test_mistakes_are_reported_before_anything_is_translated(
     make, load_lm, monkeypatch, settings, error, message
 ):
     monkeypatch.setattr(translator, "load_weights", lambda *_: pytest.fail("read"))

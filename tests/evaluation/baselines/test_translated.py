@@ -130,7 +130,7 @@ def test_progress_is_over_all_languages_and_different_texts():
 @pytest.mark.parametrize(
     ("code", "message"), [("xx", "no test rows in 'xx'"), ("sw", "no Swahili")]
 )
-def test_a_missing_language_is_told_before_anything_is_translated(code, message):
+def test_a_missing_language_is_reported_before_anything_is_translated(code, message):
     translator = Shouting()
     with pytest.raises(DataError, match=message):
         in_english(translator, Pairs(), ["si", code])

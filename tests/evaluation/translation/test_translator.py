@@ -227,7 +227,7 @@ def test_a_number_out_of_range(name):
     assert str(caught.value) == f"{name} is 0; allowed: 1 or more"
 
 
-def test_a_language_that_it_does_not_have_is_told_before_any_weights_are_read(make, monkeypatch):
+def test_an_unsupported_language_is_reported_before_any_weights_are_read(make, monkeypatch):
     monkeypatch.setattr(translator, "load_weights", lambda *_: pytest.fail("read"))
     with pytest.raises(DataError, match="does not support 'gsw'"):
         make().check(["si", "gsw"])

@@ -72,7 +72,7 @@ def test_a_long_text_loses_its_end_and_no_mark(make, family):
     assert long[marks:-1] == bare[: 8 - marks]
 
 
-def test_the_families_are_told_apart_by_their_tokenizers(make):
+def test_the_families_are_distinguished_by_their_tokenizers(make):
     assert make("nllb").source("si") == "sin_Sinh"
     assert make("m2m100").source("si") == "si"
     assert make("marian").source("si") == "si"
