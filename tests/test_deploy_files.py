@@ -136,10 +136,10 @@ def test_kubernetes():
     (server,) = pod["containers"]
     assert server["args"][0] == "serve"
     assert flags(server["args"]) <= options("serve")
-    told = dict(word.split("=") for word in server["args"] if "=" in word)
+    message = dict(word.split("=") for word in server["args"] if "=" in word)
     wait = int(server["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] >= wait + int(told["--drain"]) + 10
-    assert int(told["--drain"]) >= int(told["--timeout"])
+    assert pod["terminationGracePeriodSeconds"] >= wait + int(message["--drain"]) + 10
+    assert int(message["--drain"]) >= int(message["--timeout"])
     volumes = {volume["name"] for volume in pod["volumes"]}
     mounts = [mount for one in (server, *pod["initContainers"]) for mount in one["volumeMounts"]]
     assert {mount["name"] for mount in mounts} == volumes

@@ -12,7 +12,7 @@ def test_say_is_one_line_on_stderr(capsys):
     assert capsys.readouterr() == ("", "reading …\n")
 
 
-def test_without_a_terminal_only_the_end_is_told_at_once(capsys):
+def test_without_a_terminal_only_the_end_is_reported_at_once(capsys):
     with meter("training last") as bar:
         for done in range(1, 4):
             bar.update(done, 3, f"loss {done}")

@@ -14,19 +14,19 @@ def python(*words):
 
 
 def test_importing_it_loads_no_framework():
-    said = python(
+    result = python(
         "-c",
         "import sys, layerbridge, layerbridge.errors, layerbridge.hub.zoo\n"
         "import layerbridge.evaluation.results\n"
         "dir(layerbridge); layerbridge.__version__\n"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])",
     )
-    assert (said.returncode, said.stdout, said.stderr) == (0, "[]\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
 def test_importing_the_model_warns_of_nothing():
-    said = python("-W", "error", "-c", "import layerbridge.models.bridge")
-    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    result = python("-W", "error", "-c", "import layerbridge.models.bridge")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", layerbridge.__all__)

@@ -1,4 +1,4 @@
-"""The demo: three bridges between two real models, trained on English names, asked in 15 languages.
+"""The demo: three bridges between two real models, trained on English, tested in 15 languages.
 
 It does what `layerbridge zoo`, `train`, `evaluate`, `table` and `plot` do, but the encoder reads
 each text only once for all three bridges.
@@ -127,7 +127,7 @@ def demo(
 
     say("baseline: TF-IDF and logistic regression")
     results = [tf_idf(task)]
-    with meter("the language model alone") as bar:
+    with meter("zero-shot LM") as bar:
         results.append(zero_shot(language_model, task, progress=bar.by_language))
     _write(results, folder)
 
@@ -135,7 +135,7 @@ def demo(
     for fusion in settings.fusions:
         backbones = (encoder, language_model)
         bridge = _trained(fusion, settings, data, backbones, folder / fusion, seed=seed)
-        with meter(f"asking {fusion}") as bar:
+        with meter(f"evaluating {fusion}") as bar:
             run = str(folder / fusion)
             result = evaluate(bridge, task, seed=seed, run=run, progress=bar.by_language)
         _write([result], folder)
@@ -150,7 +150,7 @@ def demo(
     best = _best(bridges, data)
     for text, answer in zip(QUESTIONS, bridges[best].classify(list(QUESTIONS)), strict=True):
         _show(text, answer)
-    say(f"{time.monotonic() - started:.0f} s; everything is under {folder}/")
+    say(f"{time.monotonic() - started:.0f} s; all files are in {folder}/")
     say("next:")
     program = _program()
     say(f'  {program} ask {folder}/{best} "ቻይንኛ" "தாய்லாந்து"')
@@ -161,10 +161,10 @@ def demo(
 
 def _program() -> str:
     """Returns how to call the command: in an inactive virtual environment, by its path."""
-    here = Path(sys.argv[0])
-    if here.name != "layerbridge" or shutil.which("layerbridge"):
+    script = Path(sys.argv[0])
+    if script.name != "layerbridge" or shutil.which("layerbridge"):
         return "layerbridge"
-    return os.path.relpath(here)
+    return os.path.relpath(script)
 
 
 def _trained(
@@ -176,7 +176,7 @@ def _trained(
     *,
     seed: int,
 ) -> LayerBridge:
-    own = dict(settings.fusions[fusion])
+    fusion_settings = dict(settings.fusions[fusion])
     training: dict[str, Any] = {
         "max_steps": settings.steps,
         "per_device_train_batch_size": settings.batch_size,
@@ -185,7 +185,7 @@ def _trained(
         "clip_by_part": True,
         "save_strategy": "no",
         "seed": seed,
-        "fusion_learning_rate_scale": own.pop("fusion_learning_rate_scale", 1.0),
+        "fusion_learning_rate_scale": fusion_settings.pop("fusion_learning_rate_scale", 1.0),
     }
     recipe = Recipe(
         encoder=ENCODER,
@@ -195,7 +195,7 @@ def _trained(
             "fusion": fusion,
             "projection_start": settings.projection_start,
             "instruction": settings.instruction,
-            **own,
+            **fusion_settings,
         },
         training=training,
     )

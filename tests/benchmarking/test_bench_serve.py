@@ -62,11 +62,11 @@ def in_process(monkeypatch):
 
 
 def test_bench_serve(run, in_process):
-    told = []
+    message = []
     case = ServeCase(
         run, ("torch",), concurrency=(1, 3), requests=4, max_tokens=5, dtype="float32", device="cpu"
     )
-    found = serve.run(case, 2, lambda *state: told.append(state))
+    found = serve.run(case, 2, lambda *state: message.append(state))
     json.dumps(found)
     torch_engine = found["engines"]["torch"]
     assert torch_engine["versions"]["torch"] == torch.__version__
@@ -81,11 +81,11 @@ def test_bench_serve(run, in_process):
     assert found["texts"] == 3 + 2 * 8
     assert found["prompt_tokens"]["min"] > 8
     assert found["client"]["tokens_per_second"] > 0
-    assert told[-1][:2] == (5, 5)
+    assert message[-1][:2] == (5, 5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "result"),
     [
         ({"run": None}, "give RUN or --url, and not both"),
         ({"run": "r", "url": "http://x"}, "give RUN or --url, and not both"),
@@ -93,10 +93,10 @@ def test_bench_serve(run, in_process):
         ({"run": "r", "concurrency": (0,)}, "allowed: 1 or more"),
     ],
 )
-def test_errors_are_reported_before_anything_is_started(settings, said):
+def test_errors_are_reported_before_anything_is_started(settings, result):
     with pytest.raises(ConfigError) as error:
         ServeCase(**settings)
-    assert said in str(error.value)
+    assert result in str(error.value)
 
 
 def test_an_unreachable_server():

@@ -26,11 +26,13 @@ def test_seconds_are_seconds():
 
 
 def test_progress_tells_every_call():
-    told = []
+    message = []
     interleave(
-        {"a": int, "b": int}, 1, progress=lambda done, total, name: told.append((done, total, name))
+        {"a": int, "b": int},
+        1,
+        progress=lambda done, total, name: message.append((done, total, name)),
     )
-    assert told == [(1, 4, "a"), (2, 4, "b"), (3, 4, "a"), (4, 4, "b")]
+    assert message == [(1, 4, "a"), (2, 4, "b"), (3, 4, "a"), (4, 4, "b")]
 
 
 def test_ratio_pairs_the_rounds():

@@ -49,6 +49,6 @@ def test_a_shape_knows_no_text(tmp_path, synthetic):
     with pytest.raises(ConfigError) as error:
         sample.rows(synthetic, 3, file=tmp_path / "rows.jsonl")
     assert str(error.value) == (
-        "--data was given with an encoder of random weights, whose tokenizer knows no text; "
-        "allowed: the built-in lengths, or an encoder with a tokenizer of its own"
+        "--data needs an encoder with a real tokenizer, not a random one; "
+        "next: leave --data out, or choose another --encoder"
     )

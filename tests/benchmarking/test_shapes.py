@@ -300,7 +300,7 @@ def test_texts_repeat_with_their_seed():
     assert shapes.text(0, 1) == ""
 
 
-def test_a_synthetic_tokenizer_is_told_from_a_real_one(load_lm):
+def test_a_synthetic_tokenizer_is_reported_from_a_real_one(load_lm):
     synthetic = shapes.tokenizer(shapes.shape("tiny-lm"))
     assert shapes.is_synthetic(synthetic)
     assert shapes.is_synthetic(pickle.loads(pickle.dumps(synthetic)))
@@ -380,15 +380,15 @@ def test_an_unknown_name():
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "told"),
+    ("make", "name", "message"),
     [
         ("encoder", "llama-3.2-1b", "is a language model, not an encoder; allowed: mt5-"),
         ("language_model", "mt5-xl", "is an encoder, not a language model; allowed: lla"),
         ("translator", "tiny-lm", "is a language model, not a translator; allowed: nllb"),
     ],
 )
-def test_a_name_of_another_kind(make, name, told):
-    with pytest.raises(BackboneError, match=f"shape '{name}' {told}"):
+def test_a_name_of_another_kind(make, name, message):
+    with pytest.raises(BackboneError, match=f"shape '{name}' {message}"):
         getattr(shapes, make)(name)
 
 

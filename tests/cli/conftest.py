@@ -18,8 +18,8 @@ EXAMPLES = {"the market": "country", "ම ශ්": "unit", "teams": "unit", "a c
 
 
 @dataclasses.dataclass
-class Said:
-    """What a command said: its exit code, stdout and stderr."""
+class CommandResult:
+    """The exit code, stdout and stderr of a command."""
 
     code: int
     out: str
@@ -30,13 +30,13 @@ class Said:
 def command(capsys, monkeypatch):
     """Runs ``layerbridge`` with these words."""
 
-    def run(*words) -> Said:
+    def run(*words) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["layerbridge", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             main()
         out, err = capsys.readouterr()
-        return Said(left.value.code, out, err)
+        return CommandResult(left.value.code, out, err)
 
     return run
 

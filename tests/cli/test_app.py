@@ -15,41 +15,41 @@ VERBS = (
 
 
 def test_help_names_every_verb(command):
-    said = command("--help")
-    assert (said.code, said.err) == (0, "")
+    result = command("--help")
+    assert (result.code, result.err) == (0, "")
     for verb in VERBS:
-        assert f"│ {verb} " in said.out
+        assert f"│ {verb} " in result.out
 
 
 @pytest.mark.parametrize("words", [("train",), ("evaluate",), ("ask",), ("zoo", "pull"), ("plot",)])
 def test_every_verb_has_its_help(command, words):
-    said = command(*words, "--help")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.lstrip().startswith(f"Usage: layerbridge {' '.join(words)} ")
+    result = command(*words, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.lstrip().startswith(f"Usage: layerbridge {' '.join(words)} ")
 
 
 def test_python_dash_m_is_the_command():
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "layerbridge", "--version"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert said.stdout.strip() == __version__
+    assert result.stdout.strip() == __version__
 
 
 def test_version(command):
-    said = command("--version")
-    assert (said.code, said.out, said.err) == (0, f"{__version__}\n", "")
+    result = command("--version")
+    assert (result.code, result.out, result.err) == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize("words", [(), ("zoo",)])
 def test_no_verb_is_help(command, words):
-    said = command(*words)
-    assert "Usage: layerbridge" in said.out + said.err
-    assert "error:" not in said.err
+    result = command(*words)
+    assert "Usage: layerbridge" in result.out + result.err
+    assert "error:" not in result.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("trian",), "No such command 'trian'.*; next: layerbridge --help"),
         (("evaluate",), "Missing argument.*; next: layerbridge evaluate --help"),
@@ -60,12 +60,12 @@ def test_no_verb_is_help(command, words):
         (("table", "x", "--format", "html"), "Invalid value for '--format'.*'latex'"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(command, words, told):
-    said = command(*words)
-    assert (said.code, said.out) == (2, "")
-    (line,) = said.err.splitlines()
+def test_a_wrong_command_line_is_one_line(command, words, message):
+    result = command(*words)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
     assert line.startswith("error: ")
-    assert re.search(told, line), line
+    assert re.search(message, line), line
 
 
 def test_an_interrupt_is_no_traceback(command, monkeypatch):
@@ -73,9 +73,9 @@ def test_an_interrupt_is_no_traceback(command, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("layerbridge.evaluation.results.find", interrupted)
-    said = command("table", "runs")
-    assert said.code == 130
-    assert "Traceback" not in said.err
+    result = command("table", "runs")
+    assert result.code == 130
+    assert "Traceback" not in result.err
 
 
 def test_a_bug_of_our_own_is_not_hidden(monkeypatch):
@@ -103,10 +103,10 @@ except SystemExit as left:
 
 
 def test_help_loads_no_framework():
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
     ).stdout
-    assert json.loads(said.splitlines()[-1]) == [0, []]
+    assert json.loads(result.splitlines()[-1]) == [0, []]
 
 
 def test_help_takes_less_than_half_a_second():

@@ -16,19 +16,19 @@ def bridge(trained):
 
 def test_the_best_of_its_own_options(command, trained, bridge):
     texts = ["ම ශ්", "the market"]
-    said = command("ask", trained, *texts, *CPU)
-    assert (said.code, said.err) == (0, "")
+    result = command("ask", trained, *texts, *CPU)
+    assert (result.code, result.err) == (0, "")
     expected = bridge.classify(texts)
-    assert said.out == "".join(
+    assert result.out == "".join(
         f"{answer.choice}\t{answer.probabilities[answer.choice]:.3f}\t{text}\n"
         for answer, text in zip(expected, texts, strict=True)
     )
 
 
 def test_options_of_ones_own_and_json(command, trained, bridge):
-    said = command("ask", trained, "ම ශ්", "--options", "a, on ,the", "--json", *CPU)
-    assert (said.code, said.err) == (0, "")
-    (line,) = said.out.splitlines()
+    result = command("ask", trained, "ම ශ්", "--options", "a, on ,the", "--json", *CPU)
+    assert (result.code, result.err) == (0, "")
+    (line,) = result.out.splitlines()
     record = json.loads(line)
     (expected,) = bridge.classify(["ම ශ්"], ["a", "on", "the"])
     assert record["text"] == "ම ශ්"
@@ -39,17 +39,17 @@ def test_options_of_ones_own_and_json(command, trained, bridge):
 
 
 def test_an_instruction_changes_the_scores(command, trained):
-    plain, told = (
+    plain, message = (
         json.loads(command("ask", trained, "the market", "--json", *words, *CPU).out)["scores"]
         for words in ((), ("--instruction", "Answer with one word."))
     )
-    assert plain != pytest.approx(told, abs=1e-3)
+    assert plain != pytest.approx(message, abs=1e-3)
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_free_answer(command, trained, bridge, as_json):
     words = ["--json"] if as_json else []
-    said = command(
+    result = command(
         "ask",
         trained,
         "the market",
@@ -61,17 +61,17 @@ def test_a_free_answer(command, trained, bridge, as_json):
         *CPU,
     )
     (expected,) = bridge.generate_text("the market", max_new_tokens=5)
-    assert said.code == 0
+    assert result.code == 0
     if as_json:
-        assert json.loads(said.out) == {"text": "the market", "answer": expected}
+        assert json.loads(result.out) == {"text": "the market", "answer": expected}
     else:
-        assert said.out == f"{expected}\n"
+        assert result.out == f"{expected}\n"
 
 
 def test_texts_from_stdin(command, trained, bridge, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("the market\nම ශ්\n"))
-    said = command("ask", trained, "--json", *CPU)
-    answers = [json.loads(line) for line in said.out.splitlines()]
+    result = command("ask", trained, "--json", *CPU)
+    answers = [json.loads(line) for line in result.out.splitlines()]
     assert [answer["text"] for answer in answers] == ["the market", "ම ශ්"]
     expected = bridge.classify(["the market", "ම ශ්"])
     for answer, right in zip(answers, expected, strict=True):
@@ -80,20 +80,20 @@ def test_texts_from_stdin(command, trained, bridge, monkeypatch):
 
 def test_no_text_at_all(command, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    said = command("ask", trained)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    result = command("ask", trained)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
         'error: no text given; allowed: layerbridge ask RUN "text", or lines on stdin\n'
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("a,,b", "an option is empty; allowed: label words"),
         ("a,b,a", "duplicate option 'a'; allowed: each option once"),
     ],
 )
-def test_options_that_do_not_fit(command, trained, options, told):
-    said = command("ask", trained, "x", "--options", options, *CPU)
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+def test_options_that_do_not_fit(command, trained, options, message):
+    result = command("ask", trained, "x", "--options", options, *CPU)
+    assert (result.code, result.out, result.err) == (2, "", f"error: {message}\n")

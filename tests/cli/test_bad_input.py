@@ -17,11 +17,11 @@ from layerbridge.models.bridge import LayerBridge
 Usage = namedtuple("Usage", "total used free")
 
 
-def one_line(said):
+def one_line(result):
     """The one line that was said, without ``error: ``."""
-    assert said.code == 2
-    assert said.out == ""
-    (line,) = said.err.splitlines()
+    assert result.code == 2
+    assert result.out == ""
+    (line,) = result.err.splitlines()
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
 
@@ -31,9 +31,9 @@ def refused(command, train_flags, tmp_path):
     """What ``train`` says when it writes nothing; later flags win over earlier ones."""
 
     def run(*words):
-        told = one_line(command("train", *train_flags, *words, "-o", tmp_path / "new" / "run"))
+        message = one_line(command("train", *train_flags, *words, "-o", tmp_path / "new" / "run"))
         assert not (tmp_path / "new").exists()
-        return told
+        return message
 
     return run
 
@@ -51,11 +51,11 @@ def data(tmp_path):
 
 
 def test_an_unknown_task(command, folder, tmp_path):
-    said = command(
+    result = command(
         "train", "--task", "nmaes", "--encoder", folder("xlm-r"), "--language-model",
         folder("llama"), "-o", tmp_path / "run",
     )  # fmt: skip
-    assert one_line(said).startswith("unknown task 'nmaes'; allowed: names, xnli, ")
+    assert one_line(result).startswith("unknown task 'nmaes'; allowed: names, xnli, ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,8 +71,8 @@ def test_an_unknown_start(refused):
 
 def test_an_unknown_language(command, trained):
     before = sorted(trained.rglob("*"))
-    said = command("evaluate", trained, "--task", "names", "--languages", "xx")
-    assert one_line(said).startswith("the task names has no test rows in 'xx'; allowed: en, si, ")
+    result = command("evaluate", trained, "--task", "names", "--languages", "xx")
+    assert one_line(result).startswith("the task names has no test rows in 'xx'; allowed: en, si, ")
     assert sorted(trained.rglob("*")) == before
 
 
@@ -81,14 +81,14 @@ def test_a_language_of_the_task_that_babel_does_not_have(command, folder, tmp_pa
         f"encoder: {folder('xlm-r')}\nlanguage_model: {folder('llama')}\ntask: names\n"
         "task_options: {languages: [xx]}\n"
     )
-    said = command("train", "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "run")
-    assert one_line(said).startswith("the task names has no names in 'xx'; allowed: en, ")
+    result = command("train", "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "run")
+    assert one_line(result).startswith("the task names has no names in 'xx'; allowed: en, ")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("which", ["--encoder", "--language-model"])
 @pytest.mark.parametrize(
-    ("model_id", "told"),
+    ("model_id", "message"),
     [
         (
             "nobody/nothing",
@@ -105,17 +105,17 @@ def test_a_language_of_the_task_that_babel_does_not_have(command, folder, tmp_pa
         ("not an id", "'not an id' is not a valid model id; allowed: "),
     ],
 )
-def test_an_unknown_model_id(refused, which, model_id, told):
-    assert refused(which, model_id).startswith(told)
+def test_an_unknown_model_id(refused, which, model_id, message):
+    assert refused(which, model_id).startswith(message)
 
 
 def test_a_model_of_the_wrong_kind(command, train_flags, folder, tmp_path):
-    said = command(
+    result = command(
         "train", *train_flags, "--language-model", folder("xlm-r"), "-o", tmp_path / "run"
     )
-    talk, line = said.err.splitlines()
-    assert said.code == 2
-    assert talk.endswith("reading the backbones …")
+    talk, line = result.err.splitlines()
+    assert result.code == 2
+    assert talk.endswith("loading the models …")
     assert line == (
         f"error: '{folder('xlm-r')}' is a 'xlm-roberta' model, not a causal language model; "
         "allowed: any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)"
@@ -161,9 +161,9 @@ def test_a_wrong_column(refused, rows):
 
 def test_malformed_jsonl(refused, data):
     path = data('{"text": "a", "label": "b"}\n{"text": "a", \n')
-    told = refused("--data", path)
-    assert told.startswith(f"{path}, line 2 is not JSON (")
-    assert told.endswith("; allowed: one JSON object per line")
+    message = refused("--data", path)
+    assert message.startswith(f"{path}, line 2 is not JSON (")
+    assert message.endswith("; allowed: one JSON object per line")
 
 
 def test_an_empty_file(refused, data):
@@ -191,26 +191,26 @@ def test_a_validation_file_is_read_before_the_models(refused, data):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--learning-rate", "fast"), "learning_rate='fast' is not a number"),
         (("--bf16", "perhaps"), "bf16='perhaps' must be true or false"),
         (("--optim", "adam"), "invalid training arguments: adam is not a valid Optim"),
-        (("--eval-strategy", "epoch"), "eval_strategy='epoch' has no rows to evaluate on; next: "),
+        (("--eval-strategy", "epoch"), "eval_strategy='epoch' needs validation rows; next: "),
         (("--report-to", "tensorbored"), "invalid training arguments: "),
         (("--task", "names"), "the run has both a task and data; allowed: "),
         (("--dtyp", "float32"), "unknown flag: '--dtyp'; allowed: --dtype"),
         (("--recipe", "absent.yaml"), "the recipe 'absent.yaml' cannot be read ("),
     ],
 )
-def test_settings_that_do_not_fit(refused, words, told):
-    assert refused(*words).startswith(told)
+def test_settings_that_do_not_fit(refused, words, message):
+    assert refused(*words).startswith(message)
 
 
 def test_a_dtype_that_is_none(command, train_flags, tmp_path):
-    said = command("train", *train_flags, "--dtype", "int4", "-o", tmp_path / "run")
-    assert said.code == 2
-    assert said.err.splitlines()[1:] == [
+    result = command("train", *train_flags, "--dtype", "int4", "-o", tmp_path / "run")
+    assert result.code == 2
+    assert result.err.splitlines()[1:] == [
         "error: unknown dtype 'int4'; allowed: auto, float32, bfloat16, float16"
     ]
     assert not (tmp_path / "run").exists()
@@ -218,9 +218,9 @@ def test_a_dtype_that_is_none(command, train_flags, tmp_path):
 
 @pytest.mark.skipif(is_tensorboard_available(), reason="it wants a reporter that is not installed")
 def test_a_reporter_that_is_not_installed(command, train_flags, tmp_path):
-    said = command("train", *train_flags, "--report-to", "tensorboard", "-o", tmp_path / "run")
-    assert said.code == 2
-    assert said.err.splitlines()[1].startswith(
+    result = command("train", *train_flags, "--report-to", "tensorboard", "-o", tmp_path / "run")
+    assert result.code == 2
+    assert result.err.splitlines()[1].startswith(
         "error: invalid training arguments: TensorBoardCallback requires tensorboard"
     )
     assert not (tmp_path / "run").exists()
@@ -242,29 +242,29 @@ def asked(request, command, spoilt):
 
     def ask():
         before = sorted(spoilt.rglob("*"))
-        told = one_line(command(request.param, spoilt, *words, "--device", "cpu"))
+        message = one_line(command(request.param, spoilt, *words, "--device", "cpu"))
         assert sorted(spoilt.rglob("*")) == before
-        return told
+        return message
 
     return ask
 
 
 def test_no_run_there(command, tmp_path):
-    told = one_line(command("ask", tmp_path / "absent", "x"))
-    assert told == (
-        f"there is no bridge at '{tmp_path / 'absent'}': it is not a folder, nor a hub "
-        "id that can be reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
+    message = one_line(command("ask", tmp_path / "absent", "x"))
+    assert message == (
+        f"no bridge at '{tmp_path / 'absent'}': neither a folder nor a reachable hub id; "
+        "allowed: a folder that `layerbridge train` wrote, or a hub id"
     )
-    told = one_line(command("ask", tmp_path, "x"))
-    assert told.startswith(f"'{tmp_path}' has no config.json, so it is not a bridge; allowed: ")
+    message = one_line(command("ask", tmp_path, "x"))
+    assert message.startswith(f"'{tmp_path}' has no config.json, so it is not a bridge; allowed: ")
 
 
 def test_weights_cut_short(asked, spoilt):
     file = spoilt / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-50])
-    told = asked()
-    assert told.startswith(f"'{file}' is damaged or truncated (")
-    assert told.endswith("; next: train or copy it again")
+    message = asked()
+    assert message.startswith(f"'{file}' is damaged or truncated (")
+    assert message.endswith("; next: train or copy it again")
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all", b"\xff" * 400])
@@ -308,11 +308,11 @@ def test_another_backbone(asked, spoilt, folder, tmp_path):
     config = json.loads((spoilt / "config.json").read_text())
     config["encoder"] = str(moved)
     (spoilt / "config.json").write_text(json.dumps(config))
-    told = asked()
-    assert told.startswith(
+    message = asked()
+    assert message.startswith(
         f"the encoder '{moved}' is not the one this bridge was trained with: its weights are "
     )
-    assert told.endswith("; next: restore those weights, or train a new bridge")
+    assert message.endswith("; next: restore those weights, or train a new bridge")
 
 
 def test_a_backbone_that_is_gone(asked, spoilt):
@@ -327,9 +327,9 @@ def test_resuming_from_a_damaged_checkpoint(command, spoilt, name):
     (spoilt / "checkpoint-2" / name).write_bytes(b"cut")
     recipe = spoilt / "recipe.yaml"
     before = {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")}
-    said = command("train", "--recipe", recipe, "-o", spoilt, "--resume", "--device", "cpu")
-    assert said.code == 2
-    (line,) = said.err.splitlines()[1:]
+    result = command("train", "--recipe", recipe, "-o", spoilt, "--resume", "--device", "cpu")
+    assert result.code == 2
+    (line,) = result.err.splitlines()[1:]
     assert line.startswith(f"error: '{spoilt / 'checkpoint-2' / name}' is ")
     assert {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")} == before
 
@@ -339,17 +339,17 @@ def test_resuming_from_a_damaged_checkpoint(command, spoilt, name):
 
 def test_a_folder_in_use(command, train_flags, spoilt):
     before = {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")}
-    told = one_line(command("train", *train_flags, "-o", spoilt))
-    assert told == (
-        f"'{spoilt}' is not empty; next: --overwrite to replace what is in it, --resume to go on, "
-        "or another folder"
+    message = one_line(command("train", *train_flags, "-o", spoilt))
+    assert message == (
+        f"'{spoilt}' is not empty; next: --overwrite to replace what is in it, --resume to "
+        "continue, or another folder"
     )
     assert {path: path.stat().st_mtime_ns for path in spoilt.rglob("*")} == before
 
 
 def test_nothing_to_resume(command, train_flags, tmp_path):
-    told = one_line(command("train", *train_flags, "-o", tmp_path / "run", "--resume"))
-    assert told == (
+    message = one_line(command("train", *train_flags, "-o", tmp_path / "run", "--resume"))
+    assert message == (
         f"'{tmp_path / 'run'}' has no checkpoint to resume from; next: leave --resume out"
     )
     assert list(tmp_path.iterdir()) == []
@@ -357,8 +357,8 @@ def test_nothing_to_resume(command, train_flags, tmp_path):
 
 def test_a_file_where_the_folder_should_be(command, train_flags, tmp_path):
     (tmp_path / "run").write_text("mine")
-    told = one_line(command("train", *train_flags, "-o", tmp_path / "run", "--overwrite"))
-    assert told == f"'{tmp_path / 'run'}' is a file; allowed: a folder"
+    message = one_line(command("train", *train_flags, "-o", tmp_path / "run", "--overwrite"))
+    assert message == f"'{tmp_path / 'run'}' is a file; allowed: a folder"
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -373,9 +373,9 @@ def test_too_little_disk_for_the_zoo(command, train_flags, tmp_path, monkeypatch
     words = ("zoo", "pull", name)
     if verb == "train":
         words = ("train", *train_flags, "--encoder", f"zoo:{name}", "-o", tmp_path / "run")
-    told = one_line(command(*words))
+    message = one_line(command(*words))
     needed = 2 * store.entry(name).download_mb + store.entry(name).disk_mb
-    assert told == (
+    assert message == (
         f"{name} needs {needed} MB in {tmp_path / 'home' / 'zoo'}, but only 1 MB are free; next: "
         "free some space, or set LAYERBRIDGE_HOME to a folder on a larger disk"
     )
@@ -388,12 +388,12 @@ def test_too_little_disk_for_the_zoo(command, train_flags, tmp_path, monkeypatch
 
 def test_a_loss_that_is_no_number(command, train_flags, tmp_path):
     output = tmp_path / "run"
-    said = command(
+    result = command(
         "train", *train_flags, "--max-steps", "9", "--learning-rate", "1e38", "--fusion", "last",
         "--save-strategy", "steps", "--save-steps", "1", "-o", output,
     )  # fmt: skip
-    assert (said.code, said.out) == (2, "")
-    lines = said.err.splitlines()
+    assert (result.code, result.out) == (2, "")
+    lines = result.err.splitlines()
     assert [line.startswith("error: ") for line in lines] == [False] * (len(lines) - 1) + [True]
     (kept,) = output.glob("checkpoint-*")
     step = int(kept.name.removeprefix("checkpoint-")) + 1

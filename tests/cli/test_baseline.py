@@ -31,37 +31,42 @@ def _elsewhere(monkeypatch, tmp_path):
 
 
 def test_the_floor(command, few_names, tmp_path):
-    said = command("baseline", "tf-idf", "--task", "names", "--languages", "en, si", "--seed", "3")
+    outcome = command(
+        "baseline", "tf-idf", "--task", "names", "--languages", "en, si", "--seed", "3"
+    )
     path = tmp_path / "results" / "names-tf-idf.json"
-    assert said.code == 0
-    assert said.err == "names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n"
+    assert outcome.code == 0
+    assert outcome.err == "names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n"
     result = results.read(path)
-    assert said.out == accuracy_table([result]).markdown(intervals=True)
+    assert outcome.out == accuracy_table([result]).markdown(intervals=True)
     assert result.languages == tf_idf(tasks.get("names"), ["en", "si"]).languages
     assert (result.method, result.seed) == ("tf-idf", 3)
 
 
 def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
     output = tmp_path / "elsewhere" / "alone.json"
-    said = command(
+    outcome = command(
         "baseline", "zero-shot-lm", "--task", "names", "--languages", "si", *language_model,
         "--prompt", "{text} is a ", "--batch-size", "5", "--json", "-o", output,
     )  # fmt: skip
-    assert said.code == 0
-    assert said.err == f"names, zero-shot-lm: 18/18  si\nwrote {output}\n"
-    assert said.out == output.read_text(encoding="utf-8")
+    assert outcome.code == 0
+    assert outcome.err == f"names, zero-shot-lm: 18/18  si\nwrote {output}\n"
+    assert outcome.out == output.read_text(encoding="utf-8")
     assert not (tmp_path / "results").exists()
     same = zero_shot(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
     assert results.read(output).languages == same.languages
-    assert json.loads(said.out)["settings"]["prompt"] == "{text} is a "
+    assert json.loads(outcome.out)["settings"]["prompt"] == "{text} is a "
 
 
 def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
-    said = command(
+    outcome = command(
         "baseline", "few-shot-lm", "--task", "names", "--languages", "si", *language_model,
         "--shots", "3", "--seed", "2",
     )  # fmt: skip
-    assert (said.code, said.err.splitlines()[-1]) == (0, "wrote results/names-few-shot-lm-3.json")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (
+        0,
+        "wrote results/names-few-shot-lm-3.json",
+    )
     result = results.read(tmp_path / "results" / "names-few-shot-lm-3.json")
     same = few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
     assert result.languages == same.languages
@@ -69,10 +74,10 @@ def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
 
 
 def test_eight_examples_if_not_given(command, few_names, language_model, tmp_path):
-    said = command(
+    outcome = command(
         "baseline", "few-shot-lm", "--task", "names", "--languages", "en", *language_model
     )
-    assert said.code == 0
+    assert outcome.code == 0
     result = results.read(tmp_path / "results" / "names-few-shot-lm.json")
     assert result.method == "few-shot LM (8)"
 
@@ -82,9 +87,9 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
         "baseline", "translate", "--task", "names", "--languages", "en,si", *language_model,
         "--translator", nllb, "--max-new-tokens", "8", "--translations", "kept",
     )  # fmt: skip
-    said = command(*words)
-    assert said.code == 0
-    assert said.err == (
+    outcome = command(*words)
+    assert outcome.code == 0
+    assert outcome.err == (
         "names, translations: 18/18  si\nnames, translate: 36/36  si\n"
         "wrote results/names-translate.json\n"
     )
@@ -105,21 +110,23 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
 
 def test_a_tasks_options_are_passed_and_kept(command, tmp_path):
     words = ("baseline", "tf-idf", "--task", "names", "--languages", "sw")
-    said = command(*words, "--task-option", "test_per_kind=2", "--task-option", "train_per_kind=9")
-    assert said.code == 0
+    outcome = command(
+        *words, "--task-option", "test_per_kind=2", "--task-option", "train_per_kind=9"
+    )
+    assert outcome.code == 0
     result = results.read(tmp_path / "results" / "names-tf-idf.json")
     assert result.languages["sw"].n == 12
     assert result.settings["task_options"] == {"test_per_kind": 2, "train_per_kind": 9}
-    said = command(*words, "--data-dir", tmp_path)
-    assert said.code == 2
-    assert said.err.startswith("error: the task names has no option 'data_dir'; allowed: ")
+    outcome = command(*words, "--data-dir", tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: the task names has no option 'data_dir'; allowed: ")
 
 
 LM = ("--language-model", "nowhere/nothing")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("tf-idf", "--task", "names", "--languages", "en,xx"), "has no test rows in 'xx'"),
         (
@@ -150,41 +157,41 @@ LM = ("--language-model", "nowhere/nothing")
         ),
     ],
 )
-def test_a_mistake_is_one_line(command, words, told, tmp_path):
-    said = command("baseline", *words)
-    assert (said.code, said.out) == (2, "")
-    (line,) = said.err.splitlines()
+def test_a_mistake_is_one_line(command, words, message, tmp_path):
+    outcome = command("baseline", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert message in line
     assert not (tmp_path / "results").exists()
 
 
 def test_a_method_that_there_is_not(command):
-    said = command("baseline", "guess", "--task", "names")
-    assert (said.code, said.out) == (2, "")
-    (line,) = said.err.splitlines()
+    outcome = command("baseline", "guess", "--task", "names")
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
     assert "'tf-idf', 'zero-shot-lm', 'few-shot-lm', 'translate'" in line
 
 
 def test_a_language_that_the_translator_does_not_have(command, folder, tmp_path):
     translator = tiny_translators.write("m2m100", tmp_path / "m2m100")
-    said = command(
+    outcome = command(
         "baseline", "translate", "--task", "names", "--languages", "si,as", *LM,
         "--translator", translator,
     )  # fmt: skip
-    assert said.code == 2
-    assert said.err == (
-        f"error: the translator {translator} has no language 'as'; "
+    assert outcome.code == 2
+    assert outcome.err == (
+        f"error: the translator {translator} does not support 'as'; "
         "next: leave the language out, or choose another translator\n"
     )
 
 
 def test_help(command):
-    said = command("baseline", "--help")
-    assert (said.code, said.err) == (0, "")
-    assert said.out.lstrip().startswith("Usage: layerbridge baseline ")
+    outcome = command("baseline", "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.lstrip().startswith("Usage: layerbridge baseline ")
     for method in ("tf-idf", "zero-shot-lm", "few-shot-lm", "translate"):
-        assert method in said.out
+        assert method in outcome.out
 
 
 def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeypatch):
@@ -198,9 +205,9 @@ def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeyp
         return load(source, options)
 
     monkeypatch.setattr(LanguageModel, "load", spy)
-    said = command(
+    outcome = command(
         "baseline", "zero-shot-lm", "--task", "names", "--languages", "en", "--device", "cpu",
         "--language-model", folder("gpt2"), "--dtype", "float32", "--allow-pickle",
     )  # fmt: skip
-    assert said.code == 0
+    assert outcome.code == 0
     assert asked == [(str(folder("gpt2")), LoadOptions("float32", allow_pickle=True))]

@@ -108,12 +108,12 @@ def test_latency(command, cache):
     assert latency["over_last"]["last"] == 1
 
 
-def test_levers_are_told(command):
+def test_levers_are_reported(command):
     assert "collapsed" in command("bench", "optimizations").out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "outcome"),
     [
         (
             ("train", "--encoder", "shape:nothing"),
@@ -131,9 +131,9 @@ def test_levers_are_told(command):
         (("latency", "--cache", "magic"), "unknown cache 'magic'; allowed: dynamic, static"),
     ],
 )
-def test_mistakes_are_one_line(command, arguments, said):
+def test_mistakes_are_one_line(command, arguments, outcome):
     result = command("bench", *arguments)
     assert result.code == 2
     assert result.out == ""
-    assert result.err.startswith(f"error: {said}"), result.err
+    assert result.err.startswith(f"error: {outcome}"), result.err
     assert result.err.count("\n") == 1

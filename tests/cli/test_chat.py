@@ -57,39 +57,39 @@ def shown(*arguments, **settings):
     return clean(free(*arguments, **settings)).rstrip()
 
 
-def bars_in(said):
+def bars_in(result):
     """The bars; where nobody types the prompt stands before the first of them."""
-    return [line.removeprefix("> ") for line in said.err.splitlines() if " %" in line]
+    return [line.removeprefix("> ") for line in result.err.splitlines() if " %" in line]
 
 
 def test_lines_from_a_pipe(command, trained, bridge, monkeypatch):
     texts = ["the market", "", "/quit", "ම ශ්"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts)))
-    said = command("chat", trained, "--max-new-tokens", 5, *CPU)
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines() == [" ".join(free(bridge, text).split()) for text in texts]
+    result = command("chat", trained, "--max-new-tokens", 5, *CPU)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == [" ".join(free(bridge, text).split()) for text in texts]
 
 
 def test_bytes_that_are_no_text(command, trained, monkeypatch):
     stdin = io.TextIOWrapper(io.BytesIO(b"the \xff market\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", stdin)
-    said = command("chat", trained, "--max-new-tokens", 2, *CPU)
-    assert (said.code, said.err) == (0, "")
-    assert said.out.count("\n") == 1
+    result = command("chat", trained, "--max-new-tokens", 2, *CPU)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.count("\n") == 1
 
 
 def test_an_answer_and_its_options(chat, bridge):
-    said = chat("ම ශ්")
-    assert said.code == 0
+    result = chat("ම ශ්")
+    assert result.code == 0
     # The answer alone is on stdout; trailing spaces may be its own.
-    assert said.out.rstrip() == shown(bridge, "ම ශ්")
+    assert result.out.rstrip() == shown(bridge, "ම ශ්")
     (found,) = bridge.classify("ම ශ්")
     ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
-    lines = bars_in(said)
+    lines = bars_in(result)
     assert len(lines) == 3
     for line, (option, probability) in zip(lines, ranked, strict=True):
         assert re.fullmatch(rf"  {option} +{100 * probability:.1f} %( +█+)?", line), line
-    assert "options: country, unit, time zone" in said.err
+    assert "options: country, unit, time zone" in result.err
 
 
 def test_it_streams(chat, bridge, monkeypatch):
@@ -102,77 +102,77 @@ def test_it_streams(chat, bridge, monkeypatch):
             yield part
 
     monkeypatch.setattr(chat_module.Chat, "answer", answer)
-    said = chat("the market")
-    assert clean("".join(parts)).rstrip() == said.out.rstrip() == shown(bridge, "the market")
+    result = chat("the market")
+    assert clean("".join(parts)).rstrip() == result.out.rstrip() == shown(bridge, "the market")
     assert len(list(filter(None, parts))) > 1
 
 
 def test_options_and_instruction(chat, bridge):
-    told = "Answer with one word."
-    said = chat("/options a, on ,the", f"/instruction {told}", "the market", "/options")
-    (found,) = bridge.classify("the market", ["a", "on", "the"], instruction=told)
-    lines = bars_in(said)
+    message = "Answer with one word."
+    result = chat("/options a, on ,the", f"/instruction {message}", "the market", "/options")
+    (found,) = bridge.classify("the market", ["a", "on", "the"], instruction=message)
+    lines = bars_in(result)
     assert lines[0].split()[:2] == [found.choice, f"{100 * found.probabilities[found.choice]:.1f}"]
     assert len(lines) == 3
-    assert said.out.rstrip() == shown(bridge, "the market", instruction=told)
-    assert "options: a, on, the\n" in said.err
-    assert f"instruction: {told}\n" in said.err
-    assert said.err.count("options: country, unit, time zone\n") == 2
+    assert result.out.rstrip() == shown(bridge, "the market", instruction=message)
+    assert "options: a, on, the\n" in result.err
+    assert f"instruction: {message}\n" in result.err
+    assert result.err.count("options: country, unit, time zone\n") == 2
 
 
 def test_options_given_at_the_start(chat):
-    said = chat("x", words=("--options", "a,on"))
-    assert [line.split()[0] for line in bars_in(said)] in (
+    result = chat("x", words=("--options", "a,on"))
+    assert [line.split()[0] for line in bars_in(result)] in (
         ["a", "on"],
         ["on", "a"],
     )
 
 
 def test_tokens(chat, bridge):
-    said = chat("/tokens 2", "the market", "/tokens")
-    assert said.out.rstrip() == shown(bridge, "the market", 2)
-    assert said.err.count("maximum tokens per answer: 2\n") == 2
+    result = chat("/tokens 2", "the market", "/tokens")
+    assert result.out.rstrip() == shown(bridge, "the market", 2)
+    assert result.err.count("maximum tokens per answer: 2\n") == 2
 
 
 def test_weights_of_the_last_text(chat, bridge):
-    said = chat("the market", "/weights")
+    result = chat("the market", "/weights")
     (weights,) = bridge.layer_weights("the market")
-    rows = said.err[said.err.index("time zone\n") :].splitlines()
+    rows = result.err[result.err.index("time zone\n") :].splitlines()
     for token, row in zip(weights.tokens, weights.weights.tolist(), strict=True):
         figures = [f"{100 * weight:.0f}" for weight in row]
         (line,) = [line for line in rows if line.split()[:1] == [token]]
         assert line.split()[1:] == ["·" if figure == "0" else figure for figure in figures]
-    assert "\x1b" not in said.err
+    assert "\x1b" not in result.err
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("/weights", "no text yet; allowed: /weights after a text"),
-        ("/tokens 0", "/tokens 0; allowed: a whole number from 1"),
-        ("/tokens many", "/tokens many; allowed: a whole number from 1"),
+        ("/tokens 0", "/tokens 0; allowed: a positive integer"),
+        ("/tokens many", "/tokens many; allowed: a positive integer"),
         ("/options a, ,b", "an option is empty; allowed: label words"),
         ("/option a", "unknown command '/option'; allowed: /options, /instruction, /weights, "),
     ],
 )
-def test_a_mistake_does_not_end_it(chat, line, told):
-    said = chat(line, "x")
-    assert said.code == 0
-    assert f"error: {told}" in said.err
-    assert said.out != ""
+def test_a_mistake_does_not_end_it(chat, line, message):
+    result = chat(line, "x")
+    assert result.code == 0
+    assert f"error: {message}" in result.err
+    assert result.out != ""
 
 
 def test_more_than_the_language_model_can_read(chat, bridge):
-    said = chat(f"/instruction {'the market ' * bridge.language_model.max_tokens}", "x", "/help")
-    assert said.code == 0
-    assert "error: text and instruction come to" in said.err
-    assert "/instruction TEXT" in said.err
+    result = chat(f"/instruction {'the market ' * bridge.language_model.max_tokens}", "x", "/help")
+    assert result.code == 0
+    assert "error: text and instruction come to" in result.err
+    assert "/instruction TEXT" in result.err
 
 
 def test_help_and_quit(chat):
-    said = chat("/help", "", "/quit", "x")
-    assert (said.code, said.out) == (0, "")
-    assert "/weights " in said.err
+    result = chat("/help", "", "/quit", "x")
+    assert (result.code, result.out) == (0, "")
+    assert "/weights " in result.err
 
 
 def test_ctrl_c_ends_an_answer_alone(chat, bridge, monkeypatch):
@@ -186,20 +186,20 @@ def test_ctrl_c_ends_an_answer_alone(chat, bridge, monkeypatch):
         advance(self, tokens)
 
     monkeypatch.setattr(Decoding, "advance", interrupted)
-    said = chat("the market", "the market")
-    assert said.code == 0
-    assert said.err.count("(interrupted)") == 1
-    first, second = said.out.split("\n", 1)
+    result = chat("the market", "the market")
+    assert result.code == 0
+    assert result.err.count("(interrupted)") == 1
+    first, second = result.out.split("\n", 1)
     assert second.rstrip() == shown(bridge, "the market")
     assert second.startswith(first)
     assert len(first) < len(second.rstrip("\n"))
 
 
 def test_ctrl_c_at_the_prompt_does_not_end_it(chat):
-    said = chat("^C", "/tokens 3")
-    assert said.code == 0
-    assert "(/quit or Ctrl-D quits)" in said.err
-    assert "per answer: 3" in said.err
+    result = chat("^C", "/tokens 3")
+    assert result.code == 0
+    assert "(/quit or Ctrl-D quits)" in result.err
+    assert "per answer: 3" in result.err
 
 
 def test_a_bridge_without_options(trained, bridge):

@@ -27,32 +27,32 @@ def results(tmp_path):
 
 
 def test_markdown_is_what_a_pipe_gets(command, results, tmp_path):
-    said = command("compare", tmp_path / "runs")
-    assert (said.code, said.err) == (0, "")
-    assert said.out == effect_table(compare(results, "last")).markdown()
-    assert "| token-softmax | 3 | si | +60.0▲ |" in said.out
+    outcome = command("compare", tmp_path / "runs")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == effect_table(compare(results, "last")).markdown()
+    assert "| token-softmax | 3 | si | +60.0▲ |" in outcome.out
 
 
 def test_against_and_languages(command, results, tmp_path):
     words = ("--against", "token-softmax", "--languages", "si, en", "--no-seed-variance")
-    said = command("compare", tmp_path / "runs", *words, "--format", "csv")
+    outcome = command("compare", tmp_path / "runs", *words, "--format", "csv")
     found = compare(results, "token-softmax", languages=["si", "en"], other_seeds=False)
-    assert said.out == effect_table(found).csv()
-    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert outcome.out == effect_table(found).csv()
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
     assert [row["language"] for row in rows] == ["en", "si", "average_fixed"]
     assert [row["mark"] for row in rows] == ["worse"] * 3
 
 
 def test_latex_and_rich(command, results, tmp_path):
-    said = command("compare", tmp_path / "runs", "--format", "latex")
-    assert said.out.startswith("\\begin{tabular}")
-    said = command("compare", tmp_path / "runs", "--format", "rich")
-    assert "token-softmax over last, seeds: 3" in said.out
+    outcome = command("compare", tmp_path / "runs", "--format", "latex")
+    assert outcome.out.startswith("\\begin{tabular}")
+    outcome = command("compare", tmp_path / "runs", "--format", "rich")
+    assert "token-softmax over last, seeds: 3" in outcome.out
 
 
 def test_json(command, results, tmp_path):
-    said = command("compare", tmp_path / "runs", "--json")
-    document = json.loads(said.out)
+    outcome = command("compare", tmp_path / "runs", "--json")
+    document = json.loads(outcome.out)
     (found,) = document["comparisons"]
     (expected,) = compare(results, "last")
     assert (found["method"], found["against"], found["seeds"]) == (
@@ -67,7 +67,7 @@ def test_json(command, results, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ("--against", "lst"),
@@ -76,14 +76,14 @@ def test_json(command, results, tmp_path):
         (("--languages", "en,xx"), "no result has the language 'xx'; allowed: en, si, ta"),
     ],
 )
-def test_a_mistake_is_one_line(command, results, tmp_path, words, told):
-    said = command("compare", tmp_path / "runs", *words)
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+def test_a_mistake_is_one_line(command, results, tmp_path, words, message):
+    outcome = command("compare", tmp_path / "runs", *words)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"error: {message}\n")
 
 
 def test_help(command):
-    said = command("compare", "--help")
-    assert (said.code, said.err) == (0, "")
+    outcome = command("compare", "--help")
+    assert (outcome.code, outcome.err) == (0, "")
     assert "│ compare " in command("--help").out
 
 
@@ -96,5 +96,7 @@ def test_it_loads_no_model_framework(results, tmp_path):
         "heavy = {'torch', 'transformers', 'sklearn', 'matplotlib', 'datasets', 'babel'}\n"
         "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stderr == "[]\n"
+    outcome = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert outcome.stderr == "[]\n"

@@ -16,12 +16,14 @@ def run(trained, tmp_path):
 
 
 def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_names):
-    said = command("evaluate", run, "--task", "names", "--languages", "en, si", "--device", "cpu")
+    outcome = command(
+        "evaluate", run, "--task", "names", "--languages", "en, si", "--device", "cpu"
+    )
     path = run / "results" / "names-score.json"
-    assert said.code == 0
+    assert outcome.code == 0
     result = results.read(path)
-    assert said.out == accuracy_table([result]).markdown(intervals=True)
-    assert said.err == f"names, score: 36/36  si\nwrote {path}\n"
+    assert outcome.out == accuracy_table([result]).markdown(intervals=True)
+    assert outcome.err == f"names, score: 36/36  si\nwrote {path}\n"
     assert list(result.languages) == ["en", "si"]
     assert [p.id for p in result.languages["si"].predictions] == [
         row.id for row in tasks.get("names").test("si")
@@ -34,13 +36,13 @@ def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_name
 
 def test_json_is_the_file_and_nothing_else(command, run, few_names, tmp_path):
     output = tmp_path / "elsewhere" / "result.json"
-    said = command(
+    outcome = command(
         "evaluate", run, "--task", "names", "--languages", "si", "--json", "-o", output,
         "--protocol", "generate", "--training-seed", "3", "--device", "cpu", "--dtype", "float32",
     )  # fmt: skip
-    assert said.code == 0
-    assert said.out == output.read_text(encoding="utf-8")
-    document = json.loads(said.out)
+    assert outcome.code == 0
+    assert outcome.out == output.read_text(encoding="utf-8")
+    document = json.loads(outcome.out)
     assert (document["protocol"], document["seed"], list(document["languages"])) == (
         "generate",
         3,
@@ -74,15 +76,15 @@ def mine(tmp_path):
 def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, tmp_path):
     run = tmp_path / "run"
     # Without the flag for data and its file.
-    said = command("train", "--task", mine, *train_flags[2:], "--max-steps", "1", "-o", run)
-    assert said.code == 0
-    assert said.err.splitlines()[:2] == [
+    outcome = command("train", "--task", mine, *train_flags[2:], "--max-steps", "1", "-o", run)
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[:2] == [
         "rows left out: 1 of train; English validation or test has the same texts",
-        "10 English rows of mine; reading the backbones …",
+        "10 English rows of mine; loading the models …",
     ]
-    said = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
-    assert said.code == 0
-    assert said.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"
+    outcome = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"
     result = results.read(run / "results" / "mine-score.json")
     assert (result.task, list(result.languages)) == ("mine", ["en", "si"])
     assert result.settings["task_options"] == {"max_test": 3}
@@ -114,17 +116,17 @@ def test_the_runs_task_options_hold_unless_given_again(command, run, monkeypatch
 def test_rows_are_read_before_the_models(command, run, tmp_path):
     (tmp_path / "test-en.jsonl").write_text('{"text": "a", "intent": "nothing"}\n')
     (run / "model.safetensors").unlink()
-    said = command("evaluate", run, "--task", "xsid", "--data-dir", tmp_path)
-    assert said.code == 2
-    assert said.err.startswith(
+    outcome = command("evaluate", run, "--task", "xsid", "--data-dir", tmp_path)
+    assert outcome.code == 2
+    assert outcome.err.startswith(
         f"error: {tmp_path / 'test-en.jsonl'}, line 1 has the label 'nothing'; allowed: weather/f"
     )
 
 
 def test_no_task_anywhere(command, run, tmp_path):
     for place in (run, "me/mine"):
-        said = command("evaluate", place)
-        assert (said.code, said.out, said.err) == (
+        outcome = command("evaluate", place)
+        assert (outcome.code, outcome.out, outcome.err) == (
             2,
             "",
             f"error: no task given, and {str(place)!r} has no recipe.yaml that names one; "
@@ -133,7 +135,7 @@ def test_no_task_anywhere(command, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["--task", "nmaes"],
@@ -159,7 +161,7 @@ def test_no_task_anywhere(command, run, tmp_path):
         ),
     ],
 )
-def test_what_is_unknown_is_one_line(command, run, words, told):
-    said = command("evaluate", run, *words)
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+def test_what_is_unknown_is_one_line(command, run, words, message):
+    outcome = command("evaluate", run, *words)
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", f"error: {message}\n")
     assert not (run / "results").exists()

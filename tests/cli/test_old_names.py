@@ -9,7 +9,7 @@ RENAMES = [(verb, old, new) for verb, names in RENAMED.items() for old, new in n
 
 
 def note(old, new):
-    return f"note: {old} is now {new} on this verb; the old name goes away in 0.3\n"
+    return f"note: {old} is now {new} for this command; the old name will be removed in 0.3\n"
 
 
 def accepted(verb):
@@ -58,11 +58,11 @@ def test_other_words_stay(words, capsys):
 
 def test_the_command_accepts_them(command, few_names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = command("baseline", "floor", "--task", "names", "--languages", "si")
-    assert said.code == 0
-    assert said.err.startswith(note("floor", "tf-idf"))
-    said = command("evaluate", tmp_path, "--task", "names", "--normalize", "max")
-    assert said.err == (
+    result = command("baseline", "floor", "--task", "names", "--languages", "si")
+    assert result.code == 0
+    assert result.err.startswith(note("floor", "tf-idf"))
+    result = command("evaluate", tmp_path, "--task", "names", "--normalize", "max")
+    assert result.err == (
         f"{note('--normalize', '--length-normalization')}"
         "error: unknown length normalization 'max'; allowed: sum, mean\n"
     )

@@ -19,34 +19,34 @@ def test_both_pictures_and_their_paths(command, write, tmp_path):
     write("last", None)
     write("token-softmax", [0.2, 0.8])
     output = tmp_path / "plots"
-    said = command("plot", tmp_path / "runs", "-o", output)
-    assert (said.code, said.err) == (0, "")
+    result = command("plot", tmp_path / "runs", "-o", output)
+    assert (result.code, result.err) == (0, "")
     expected = [output / "accuracy-by-language.png", output / "layer-weights.png"]
-    assert said.out.splitlines() == list(map(str, expected))
+    assert result.out.splitlines() == list(map(str, expected))
     for path in expected:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_layer_weights_there_is_one_picture(command, write, tmp_path):
     write("last", None)
-    said = command("plot", tmp_path / "runs", "-o", tmp_path, "--format", "svg")
-    assert said.out == f"{tmp_path / 'accuracy-by-language.svg'}\n"
+    result = command("plot", tmp_path / "runs", "-o", tmp_path, "--format", "svg")
+    assert result.out == f"{tmp_path / 'accuracy-by-language.svg'}\n"
     assert "<svg" in (tmp_path / "accuracy-by-language.svg").read_text(encoding="utf-8")
     assert not (tmp_path / "layer-weights.svg").exists()
 
 
 def test_another_format(command, write, tmp_path):
     write("last", None)
-    said = command("plot", tmp_path / "runs", "-o", tmp_path / "plots", "--format", "gif")
-    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert said.err.startswith("error: ")
+    result = command("plot", tmp_path / "runs", "-o", tmp_path / "plots", "--format", "gif")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert result.err.startswith("error: ")
     assert not (tmp_path / "plots").exists()
 
 
 def test_no_results(command, tmp_path):
-    said = command("plot", tmp_path, "-o", tmp_path / "plots")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    result = command("plot", tmp_path, "-o", tmp_path / "plots")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
         f"error: {tmp_path} has no result files; next: create one with layerbridge evaluate\n"
     )
     assert not (tmp_path / "plots").exists()
@@ -54,39 +54,39 @@ def test_no_results(command, tmp_path):
 
 def test_the_usual_pictures_by_their_name(command, write, tmp_path):
     write("token-softmax", [0.2, 0.8])
-    said = command("plot", "results", tmp_path / "runs", "-o", tmp_path)
-    assert said.out == command("plot", tmp_path / "runs", "-o", tmp_path).out
-    assert said.out == command("plot", "-o", tmp_path, tmp_path / "runs").out
-    assert len(said.out.splitlines()) == 2
+    result = command("plot", "results", tmp_path / "runs", "-o", tmp_path)
+    assert result.out == command("plot", tmp_path / "runs", "-o", tmp_path).out
+    assert result.out == command("plot", "-o", tmp_path, tmp_path / "runs").out
+    assert len(result.out.splitlines()) == 2
 
 
 def test_nothing_to_draw_is_a_mistake(command):
-    said = command("plot")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("error: Missing argument ")
-    assert said.err.endswith("; next: layerbridge plot results --help\n")
+    result = command("plot")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: Missing argument ")
+    assert result.err.endswith("; next: layerbridge plot results --help\n")
 
 
 def test_help_names_every_picture(command):
-    said = command("plot", "--help")
+    result = command("plot", "--help")
     for name in ("results", "weights", "training", "gains", "sentence"):
-        assert f"│ {name} " in said.out
+        assert f"│ {name} " in result.out
 
 
 def test_weights(command, write, tmp_path):
     write("token-softmax", [0.2, 0.8])
     write("last", None)
-    said = command("plot", "weights", tmp_path / "runs", "-o", tmp_path, "--format", "svg")
+    result = command("plot", "weights", tmp_path / "runs", "-o", tmp_path, "--format", "svg")
     expected = [tmp_path / "layer-weights.svg", tmp_path / "layer-weights-token-softmax.svg"]
-    assert said.out.splitlines() == list(map(str, expected))
+    assert result.out.splitlines() == list(map(str, expected))
     assert all("<svg" in path.read_text(encoding="utf-8") for path in expected)
 
 
 def test_no_weights(command, write, tmp_path):
     write("last", None)
-    said = command("plot", "weights", tmp_path / "runs", "-o", tmp_path / "plots")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("error: no result has layer weights; next: evaluate a bridge")
+    result = command("plot", "weights", tmp_path / "runs", "-o", tmp_path / "plots")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: no result has layer weights; next: evaluate a bridge")
 
 
 def test_training(command, tmp_path):
@@ -95,16 +95,16 @@ def test_training(command, tmp_path):
         path.parent.mkdir(parents=True)
         append(path, 0, [0.5, 0.5])
         append(path, 1, [0.4, 0.6])
-    said = command("plot", "training", tmp_path, "-o", tmp_path / "plots")
+    result = command("plot", "training", tmp_path, "-o", tmp_path / "plots")
     names = ("layer-weights-in-training-run.png", "layer-weights-in-training-run-2.png")
-    assert said.out.splitlines() == [str(tmp_path / "plots" / name) for name in names]
+    assert result.out.splitlines() == [str(tmp_path / "plots" / name) for name in names]
 
 
 def test_training_without_a_log(command, tmp_path):
-    said = command("plot", "training", tmp_path)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
-        f"error: there is no layer-weights.jsonl in {tmp_path}; next: a run has one if its fusion "
+    result = command("plot", "training", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"error: no layer-weights.jsonl in {tmp_path}; next: a run has one if its fusion "
         "learns weights, such as global-softmax\n"
     )
 
@@ -112,25 +112,25 @@ def test_training_without_a_log(command, tmp_path):
 def test_gains(command, write, tmp_path):
     write("last", None)
     write("token-softmax", [0.2, 0.8])
-    said = command("plot", "gains", tmp_path / "runs", "-o", tmp_path, "--by", "share")
-    assert said.out == f"{tmp_path / 'gain-by-share.png'}\n"
-    said = command("plot", "gains", tmp_path / "runs", "--against", "uniform")
-    assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert "uniform" in said.err
+    result = command("plot", "gains", tmp_path / "runs", "-o", tmp_path, "--by", "share")
+    assert result.out == f"{tmp_path / 'gain-by-share.png'}\n"
+    result = command("plot", "gains", tmp_path / "runs", "--against", "uniform")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "uniform" in result.err
 
 
 def test_one_text(command, trained, tmp_path):
     words = ["plot", "sentence", trained, "the market", "ම ශ්", "-o", tmp_path]
-    said = command(*words, "--dtype", "float32")
-    assert said.out.splitlines() == [str(tmp_path / f"tokens-{n}.png") for n in (1, 2)]
-    said = command(*words, "--dtype", "float32", "--format", "html")
-    assert (said.out, said.err) == (f"{tmp_path / 'tokens.html'}\n", "")
+    result = command(*words, "--dtype", "float32")
+    assert result.out.splitlines() == [str(tmp_path / f"tokens-{n}.png") for n in (1, 2)]
+    result = command(*words, "--dtype", "float32", "--format", "html")
+    assert (result.out, result.err) == (f"{tmp_path / 'tokens.html'}\n", "")
     text = (tmp_path / "tokens.html").read_text(encoding="utf-8")
     assert text.count('<table class="tokens">') == 2
     assert "ම ශ්</bdi>" in text
 
 
 def test_one_text_in_no_format(command, trained, tmp_path):
-    said = command("plot", "sentence", trained, "x", "-o", tmp_path, "--format", "gif")
-    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert said.err.startswith("error: cannot write a figure to")
+    result = command("plot", "sentence", trained, "x", "-o", tmp_path, "--format", "gif")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert result.err.startswith("error: cannot write a figure to")

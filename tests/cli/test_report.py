@@ -26,8 +26,8 @@ def undrawn(monkeypatch):
 
 def test_a_report_and_its_path(command, results, tmp_path):
     output = tmp_path / "new" / "report.html"
-    said = command("report", results, "-o", output, "--title", "A & B", "--against", "last")
-    assert (said.code, said.out, said.err) == (0, f"{output}\n", "")
+    result = command("report", results, "-o", output, "--title", "A & B", "--against", "last")
+    assert (result.code, result.out, result.err) == (0, f"{output}\n", "")
     text = output.read_text(encoding="utf-8")
     assert "<h1>A &amp; B</h1>" in text
     assert f"layerbridge report {results} -o {output} --title &#39;A &amp; B&#39;" in text
@@ -36,8 +36,8 @@ def test_a_report_and_its_path(command, results, tmp_path):
 def test_sentences_are_read_by_the_bridge(command, trained, results, tmp_path):
     output = tmp_path / "report.html"
     words = ["--sentence", "ම ශ්", "--sentence", "teams", "--bridge", trained]
-    said = command("report", results, "-o", output, *words, "--dtype", "float32")
-    assert (said.code, said.out) == (0, f"{output}\n")
+    result = command("report", results, "-o", output, *words, "--dtype", "float32")
+    assert (result.code, result.out) == (0, f"{output}\n")
     text = output.read_text(encoding="utf-8")
     assert text.count('<table class="tokens">') == 2
     assert f"--sentence teams --bridge {trained}" in text
@@ -45,19 +45,21 @@ def test_sentences_are_read_by_the_bridge(command, trained, results, tmp_path):
 
 def test_several_runs_and_no_bridge(command, results, tmp_path):
     files = sorted(results.iterdir())
-    said = command("report", *files, "-o", tmp_path / "r.html", "--sentence", "teams")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == ("error: several runs could read the sentences; next: --bridge RUN\n")
+    result = command("report", *files, "-o", tmp_path / "r.html", "--sentence", "teams")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "error: --sentence needs one run, several were given; next: --bridge RUN\n"
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("absent",), "cannot be read"),
         (("RUNS", "-o", "r.pdf"), "cannot write a page to r.pdf; allowed: .html, .htm"),
     ],
 )
-def test_mistakes_are_one_line(command, results, words, told):
-    said = command("report", *(results if word == "RUNS" else word for word in words))
-    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert told in said.err
+def test_mistakes_are_one_line(command, results, words, message):
+    result = command("report", *(results if word == "RUNS" else word for word in words))
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert message in result.err

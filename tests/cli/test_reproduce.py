@@ -34,14 +34,14 @@ def test_paths_on_stdout_and_the_table_on_stderr(command, flags, tmp_path, monke
     monkeypatch.setattr(accuracy, "_report", lambda request, found, path: path)
     monkeypatch.setattr(accuracy, "compare", partial(accuracy.compare, draws=50))
     monkeypatch.setattr("gc.collect", lambda *_: 0)
-    said = command("reproduce", "table3", *flags)
-    assert said.code == 0, said.err
-    paths = said.out.splitlines()
+    result = command("reproduce", "table3", *flags)
+    assert result.code == 0, result.err
+    paths = result.out.splitlines()
     out = tmp_path / "out" / "table3" / "demo"
     assert paths[0] == f"{out}/tf-idf/seed-0/results/sinhala-news-classifier.json"
     assert paths[-2:] == [f"{out}/table.md", f"{out}/report.html"]
-    assert "[6/6] token-softmax, seed 0" in said.err
-    assert "71.66" in said.err
+    assert "[6/6] token-softmax, seed 0" in result.err
+    assert "71.66" in result.err
 
     again = command("reproduce", "table3", *flags, "--json")
     assert again.code == 0
@@ -52,9 +52,9 @@ def test_paths_on_stdout_and_the_table_on_stderr(command, flags, tmp_path, monke
 
 
 def test_a_dry_run(command, flags, tmp_path):
-    said = command("reproduce", "table3", *flags, "--dry-run")
-    assert (said.code, said.err) == (0, "")
-    assert "token-softmax" in said.out
+    result = command("reproduce", "table3", *flags, "--dry-run")
+    assert (result.code, result.err) == (0, "")
+    assert "token-softmax" in result.out
     assert not (tmp_path / "out").exists()
     document = json.loads(command("reproduce", "table3", *flags, "--dry-run", "--json").out)
     assert document["dry_run"]
@@ -62,25 +62,25 @@ def test_a_dry_run(command, flags, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["table9"], "unknown experiment 'table9'; allowed: table1, table2, table3, table4, "
          "table5, figure2, xsid, sib200"),
         (["xsid", "--preset", "big"], "unknown preset 'big'; allowed: paper, small, demo"),
         (["xsid", "--seeds", "0,a"], "--seeds '0,a' is not a list of numbers; allowed: "
-         "comma-separated whole numbers, such as 0,1,2"),
-        (["xsid", "--seeds", ""], "seeds are []; allowed: whole numbers from 0"),
+         "comma-separated integers, such as 0,1,2"),
+        (["xsid", "--seeds", ""], "seeds are []; allowed: non-negative integers"),
         (["xsid", "--data-dir", "nowhere"], "the folder nowhere does not exist; next: "
          "check data_dir"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_line(command, words, told, tmp_path, monkeypatch):
+def test_mistakes_are_one_line(command, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = command("reproduce", *words)
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+    result = command("reproduce", *words)
+    assert (result.code, result.out, result.err) == (2, "", f"error: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_seeds_with_blanks(command, flags):
-    said = command("reproduce", "table3", *flags, "--seeds", "0 2", "--dry-run", "--json")
-    assert json.loads(said.out)["seeds"] == [0, 2]
+    result = command("reproduce", "table3", *flags, "--seeds", "0 2", "--dry-run", "--json")
+    assert json.loads(result.out)["seeds"] == [0, 2]

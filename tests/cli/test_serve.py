@@ -90,20 +90,20 @@ def test_serves_answers_and_drains_until_a_second_signal(run):
 
 
 def test_a_run_that_is_not_there(command, tmp_path):
-    said = command("serve", tmp_path / "nothing", "--port", 0)
-    assert said.code == 2
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    (line,) = [line for line in said.err.splitlines() if line.startswith("error:")]
+    result = command("serve", tmp_path / "nothing", "--port", 0)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    (line,) = [line for line in result.err.splitlines() if line.startswith("error:")]
     assert "nothing" in line
 
 
 def test_a_port_that_is_taken(command, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = command("serve", run, "--port", port)
-    assert said.code == 2
-    assert said.err == (
+        result = command("serve", run, "--port", port)
+    assert result.code == 2
+    assert result.err == (
         f"error: cannot listen on 127.0.0.1:{port} (Address already in use); allowed: a host of "
         "this machine and a free port; next: use --port 0 for a free one\n"
     )
@@ -126,11 +126,11 @@ def test_a_port_that_is_taken(command, run):
         ),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_read(command, run, arguments, problem):
-    said = command("serve", run, *arguments)
-    assert said.code == 2
-    assert problem in said.err
-    assert said.out == ""
+def test_what_is_wrong_is_reported_before_anything_is_read(command, run, arguments, problem):
+    result = command("serve", run, *arguments)
+    assert result.code == 2
+    assert problem in result.err
+    assert result.out == ""
 
 
 def test_help_imports_no_torch():

@@ -24,38 +24,38 @@ def results(tmp_path):
 
 
 def test_markdown_is_what_a_pipe_gets(command, results, tmp_path):
-    said = command("table", tmp_path / "runs")
-    assert (said.code, said.err) == (0, "")
-    assert said.out == accuracy_table(results).markdown()
+    result = command("table", tmp_path / "runs")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == accuracy_table(results).markdown()
     again = command("table", *sorted((tmp_path / "runs").iterdir()), "--format", "markdown")
-    assert again.out == said.out
+    assert again.out == result.out
 
 
 def test_intervals(command, results, tmp_path):
-    said = command("table", tmp_path / "runs", "--intervals")
-    assert said.out == accuracy_table(results).markdown(intervals=True)
-    assert said.out != accuracy_table(results).markdown()
+    result = command("table", tmp_path / "runs", "--intervals")
+    assert result.out == accuracy_table(results).markdown(intervals=True)
+    assert result.out != accuracy_table(results).markdown()
 
 
 def test_csv(command, results, tmp_path):
-    said = command("table", tmp_path / "runs", "--format", "csv")
-    assert said.out == accuracy_table(results).csv()
-    assert [row["method"] for row in csv.DictReader(io.StringIO(said.out))] == [
+    result = command("table", tmp_path / "runs", "--format", "csv")
+    assert result.out == accuracy_table(results).csv()
+    assert [row["method"] for row in csv.DictReader(io.StringIO(result.out))] == [
         "last",
         "token-softmax",
     ]
 
 
 def test_latex(command, results, tmp_path):
-    said = command("table", tmp_path / "runs", "--format", "latex", "--intervals")
-    assert said.out == accuracy_table(results).latex(intervals=True)
-    assert said.out.startswith("\\begin{tabular}")
+    result = command("table", tmp_path / "runs", "--format", "latex", "--intervals")
+    assert result.out == accuracy_table(results).latex(intervals=True)
+    assert result.out.startswith("\\begin{tabular}")
 
 
 def test_rich(command, results, tmp_path):
-    said = command("table", tmp_path / "runs", "--format", "rich")
-    assert "token-softmax" in said.out
-    assert "70.0" in said.out
+    result = command("table", tmp_path / "runs", "--format", "rich")
+    assert "token-softmax" in result.out
+    assert "70.0" in result.out
 
 
 @pytest.fixture
@@ -71,42 +71,42 @@ def seeds(tmp_path):
 
 
 def test_seeds_are_one_row_unless_taken_apart(command, seeds, tmp_path):
-    said = command("table", tmp_path / "seeds")
-    assert said.out == accuracy_table(seeds).markdown()
-    assert "| token-softmax | 3 | 76.7 |" in said.out
-    said = command("table", tmp_path / "seeds", "--by-seed")
-    assert said.out == accuracy_table(seeds, by_seed=True).markdown()
-    assert "| token-softmax | 2 | 85.0 |" in said.out
+    result = command("table", tmp_path / "seeds")
+    assert result.out == accuracy_table(seeds).markdown()
+    assert "| token-softmax | 3 | 76.7 |" in result.out
+    result = command("table", tmp_path / "seeds", "--by-seed")
+    assert result.out == accuracy_table(seeds, by_seed=True).markdown()
+    assert "| token-softmax | 2 | 85.0 |" in result.out
 
 
 def test_marks(command, seeds, tmp_path):
-    said = command("table", tmp_path / "seeds", "--against", "last", "--intervals")
+    result = command("table", tmp_path / "seeds", "--against", "last", "--intervals")
     expected = accuracy_table(seeds, comparisons=compare(seeds, "last"))
-    assert said.out == expected.markdown(intervals=True)
-    assert "| token-softmax | 3 | 76.7▲ (" in said.out
-    assert "▲ better, ▼ worse than last" in said.out
+    assert result.out == expected.markdown(intervals=True)
+    assert "| token-softmax | 3 | 76.7▲ (" in result.out
+    assert "▲ better, ▼ worse than last" in result.out
 
 
 def test_marks_against_a_method_that_is_not_there(command, seeds, tmp_path):
-    said = command("table", tmp_path / "seeds", "--against", "lst")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == ("error: no result of the method 'lst'; allowed: last, token-softmax\n")
+    result = command("table", tmp_path / "seeds", "--against", "lst")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == ("error: no result of the method 'lst'; allowed: last, token-softmax\n")
 
 
 def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):
-    said = command("table", tmp_path / "seeds", "--against", "last", "--by-seed")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    result = command("table", tmp_path / "seeds", "--against", "last", "--by-seed")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
         "error: --against compares methods across seeds, --by-seed shows each seed; next: drop one "
         "of them\n"
     )
 
 
 def test_no_results(command, tmp_path):
-    said = command("table", tmp_path)
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    result = command("table", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
         f"error: {tmp_path} has no result files; next: create one with layerbridge evaluate\n"
     )
-    said = command("table", tmp_path / "absent")
-    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    result = command("table", tmp_path / "absent")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)

@@ -28,9 +28,9 @@ def xsid(tmp_path):
 
 
 def test_the_list_is_on_stdout_a_line_a_task(command):
-    said = command("tasks")
-    assert (said.code, said.err) == (0, "")
-    head, *lines = [line.split("\t") for line in said.out.splitlines()]
+    result = command("tasks")
+    assert (result.code, result.err) == (0, "")
+    head, *lines = [line.split("\t") for line in result.out.splitlines()]
     assert head == [
         "task", "languages", "labels", "train", "validation", "test", "data", "license"
     ]  # fmt: skip
@@ -70,9 +70,9 @@ def test_a_folder_of_folders(command, xsid):
 
 
 def test_one_task(command, xsid):
-    said = command("tasks", "xsid", "--data-dir", xsid)
-    assert (said.code, said.err) == (0, "")
-    lines = dict(line.split("\t") for line in said.out.splitlines())
+    result = command("tasks", "xsid", "--data-dir", xsid)
+    assert (result.code, result.err) == (0, "")
+    lines = dict(line.split("\t") for line in result.out.splitlines())
     assert lines["test"] == "en 2, ja 2"
     assert lines["left out"] == "1 train (same text in English validation or test)"
     assert lines["template"] == "'Request: {text} Intent: '"
@@ -85,7 +85,7 @@ def test_one_task(command, xsid):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["nmaes"], "unknown task 'nmaes'; allowed: names, xnli, "),
         (["names", "--data-dir", "here"], "the task names has no option 'data_dir'; allowed: lang"),
@@ -96,11 +96,11 @@ def test_one_task(command, xsid):
         (["mine.yaml"], "cannot read the task file mine.yaml (No such file or directory)"),
     ],
 )
-def test_what_is_unknown_is_one_line(command, words, told):
-    said = command("tasks", *words)
-    assert (said.code, said.out) == (2, "")
-    (line,) = said.err.splitlines()
-    assert line.startswith(f"error: {told}")
+def test_what_is_unknown_is_one_line(command, words, message):
+    result = command("tasks", *words)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"error: {message}")
 
 
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "matplotlib", "scipy", "sklearn", "numpy")
@@ -119,12 +119,12 @@ def test_it_loads_no_framework_and_asks_no_network(xsid, tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HUB_OFFLINE": "0"}
     environment["HF_HOME"] = str(tmp_path / "hf")
     for words in ([], ["xsid", "--data-dir", str(xsid)], ["sib200"]):
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", PROBE, *words],
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         )
-        assert json.loads(said.stdout.splitlines()[-1]) == [0, []], words
-        assert said.stderr == ""
+        assert json.loads(result.stdout.splitlines()[-1]) == [0, []], words
+        assert result.stderr == ""

@@ -24,13 +24,13 @@ def seen(monkeypatch):
 
 def test_train_from_flags(command, train_flags, tmp_path):
     output = tmp_path / "run"
-    said = command(
+    result = command(
         "train", *train_flags, "--options", "country, unit", "--fusion", "global-softmax",
         "--learning-rate", "1e-2", "--fusion-learning-rate-scale=0.1", "--bf16", "false",
         "--logging-steps", "1", "-o", output,
     )  # fmt: skip
-    assert (said.code, said.out) == (0, f"{output}\n")
-    assert [line.split(";")[0].split(":")[0] for line in said.err.splitlines()] == [
+    assert (result.code, result.out) == (0, f"{output}\n")
+    assert [line.split(";")[0].split(":")[0] for line in result.err.splitlines()] == [
         f"4 English rows of {train_flags[1]}",
         "training global-softmax",
     ]
@@ -140,7 +140,7 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["--task", "names", "--data-dir", "rows"],
@@ -149,7 +149,7 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
         ),
         (
             ["--data", "rows.jsonl", "--data-dir", "rows"],
-            "the task option 'data_dir' goes with a task, not with data",
+            "the task option 'data_dir' works only with --task, not with --data",
         ),
         (
             ["--task", "xnli", "--data-dir", "no/such/folder"],
@@ -162,25 +162,25 @@ def test_the_recipes_task_options_stay(command, seen, tmp_path):
         ),
     ],
 )
-def test_a_folder_that_does_not_fit(command, folder, tmp_path, words, told):
-    said = command(
+def test_a_folder_that_does_not_fit(command, folder, tmp_path, words, message):
+    result = command(
         "train", *words, "--encoder", folder("xlm-r"), "--language-model", folder("llama"),
         "-o", tmp_path / "run",
     )  # fmt: skip
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+    assert (result.code, result.out, result.err) == (2, "", f"error: {message}\n")
     assert not (tmp_path / "run").exists()
 
 
 def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
     output = tmp_path / "run"
-    said = command(
+    result = command(
         "train", *train_flags, "--tokens-per-batch", "40", "--cache-states", "-o", output
     )  # fmt: skip
-    assert said.code == 0
-    assert [line.split(":")[0] for line in said.err.splitlines()] == [
-        f"4 English rows of {train_flags[1]}; reading the backbones …",
+    assert result.code == 0
+    assert [line.split(":")[0] for line in result.err.splitlines()] == [
+        f"4 English rows of {train_flags[1]}; loading the models …",
         "states of 4 texts",
-        "reading texts",
+        "encoding texts",
         "training token-softmax",
     ]
     written = yaml.safe_load((output / "recipe.yaml").read_text())
@@ -190,13 +190,13 @@ def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
 
 @pytest.mark.parametrize("tokens", ["0", "many", "1.5"])
 def test_a_budget_that_is_no_number_of_tokens(command, train_flags, tmp_path, tokens):
-    said = command("train", *train_flags, "--tokens-per-batch", tokens, "-o", tmp_path / "run")
+    result = command("train", *train_flags, "--tokens-per-batch", tokens, "-o", tmp_path / "run")
     given = tokens if tokens != "many" else "'many'"
-    assert (said.code, said.out, said.err) == (
+    assert (result.code, result.out, result.err) == (
         2,
         "",
-        f"error: tokens_per_batch={given} is not a number of tokens; allowed: a whole number "
-        "from 1; next: --tokens-per-batch 4096, for example\n",
+        f"error: tokens_per_batch={given} is not a number of tokens; allowed: a positive "
+        "integer; next: for example --tokens-per-batch 4096\n",
     )
 
 
@@ -224,7 +224,7 @@ def test_a_stray_word(words):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (
             ["--learning-rat", "1"],
@@ -236,7 +236,7 @@ def test_a_stray_word(words):
         (["--zzzzzz"], "unknown flag: '--zzzzzz'; next: layerbridge train --help"),
     ],
 )
-def test_an_unknown_flag(command, seen, train_flags, words, told):
-    said = command("train", *train_flags, *words, "-o", "run")
-    assert (said.code, said.out, said.err) == (2, "", f"error: {told}\n")
+def test_an_unknown_flag(command, seen, train_flags, words, message):
+    result = command("train", *train_flags, *words, "-o", "run")
+    assert (result.code, result.out, result.err) == (2, "", f"error: {message}\n")
     assert seen == []

@@ -15,9 +15,9 @@ def home(tmp_path, monkeypatch):
 
 
 def test_list_json(command, home):
-    said = command("zoo", "list", "--json")
-    assert (said.code, said.err) == (0, "")
-    listed = json.loads(said.out)
+    result = command("zoo", "list", "--json")
+    assert (result.code, result.err) == (0, "")
+    listed = json.loads(result.out)
     assert [row["name"] for row in listed] == NAMES
     assert [row["present"] for row in listed] == [False] * 3
     assert {row["kind"] for row in listed} == {zoo.entry(name).kind for name in NAMES}
@@ -33,9 +33,9 @@ def test_list(command, home):
 
 @pytest.mark.parametrize("prefix", ["", "zoo:"])
 def test_path_of_an_absent_model(command, home, prefix):
-    said = command("zoo", "path", f"{prefix}{NAMES[0]}")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == (
+    result = command("zoo", "path", f"{prefix}{NAMES[0]}")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
         f"error: zoo model {NAMES[0]}: not in {home / 'zoo'}; next: layerbridge zoo pull "
         f"{NAMES[0]}\n"
     )
@@ -48,15 +48,15 @@ def test_path_and_pull_of_a_model_that_is_here(command, monkeypatch):
         zoo, "pull", lambda name, *, force: asked.append((name, force)) or Path("/zoo") / name
     )
     assert command("zoo", "path", f"zoo:{NAMES[0]}").out == f"/zoo/{NAMES[0]}\n"
-    said = command("zoo", "pull", NAMES[0], f"zoo:{NAMES[1]}", "--force")
-    assert said.out.splitlines() == [f"/zoo/{name}" for name in NAMES[:2]]
+    result = command("zoo", "pull", NAMES[0], f"zoo:{NAMES[1]}", "--force")
+    assert result.out.splitlines() == [f"/zoo/{name}" for name in NAMES[:2]]
     assert asked == [(NAMES[0], True), (NAMES[1], True)]
 
 
 def test_a_misspelt_name_stops_before_the_first_pull(command, home, monkeypatch):
     monkeypatch.setattr(zoo, "pull", lambda *_, **__: pytest.fail("pulled"))
-    said = command("zoo", "pull", NAMES[0], "smollm3")
-    assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert "'smollm3'" in said.err
-    assert ", ".join(NAMES) in said.err
+    result = command("zoo", "pull", NAMES[0], "smollm3")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert "'smollm3'" in result.err
+    assert ", ".join(NAMES) in result.err
     assert not home.exists()

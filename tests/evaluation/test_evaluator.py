@@ -190,12 +190,12 @@ def test_what_the_result_remembers(bridge, tmp_path):
     assert evaluate(bridge, Small(), ["ar"], method="mine").method == "mine"
 
 
-def test_progress_is_told_after_every_batch(bridge):
-    told = []
+def test_progress_is_reported_after_every_batch(bridge):
+    message = []
     evaluate(
-        bridge, Small(), ["en", "ar"], batch_size=4, progress=lambda *facts: told.append(facts)
+        bridge, Small(), ["en", "ar"], batch_size=4, progress=lambda *facts: message.append(facts)
     )
-    assert told == [("en", 4, 8), ("en", 6, 8), ("ar", 8, 8)]
+    assert message == [("en", 4, 8), ("en", 6, 8), ("ar", 8, 8)]
 
 
 def test_a_training_bridge_answers_without_dropout(make_bridge):
@@ -215,7 +215,7 @@ def test_an_unknown_length_normalization(bridge):
     assert str(caught.value) == "unknown length normalization 'max'; allowed: sum, mean"
 
 
-def test_an_unknown_language_is_told_before_the_first_row_is_read(bridge, monkeypatch):
+def test_an_unknown_language_is_reported_before_the_first_row_is_read(bridge, monkeypatch):
     monkeypatch.setattr(type(bridge), "encode", lambda *_: pytest.fail("a row was read"))
     with pytest.raises(DataError) as caught:
         evaluate(bridge, Small(), ["en", "xx"])

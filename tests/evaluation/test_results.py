@@ -126,8 +126,8 @@ def test_other_schema(tmp_path, schema, given):
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (["seed"], "0", 'seed is "0"; allowed: a whole number'),
-        (["seed"], True, "seed is true; allowed: a whole number"),
+        (["seed"], "0", 'seed is "0"; allowed: an integer'),
+        (["seed"], True, "seed is true; allowed: an integer"),
         (["method"], None, "method is null; allowed: text"),
         (["languages"], [], "languages is []; allowed: an object"),
         (["run"], 3, "run is 3; allowed: text or null"),
@@ -198,8 +198,8 @@ def test_invalid_unicode(tmp_path, content, problem):
     path.write_bytes(content)
     with pytest.raises(ResultError) as error:
         read(path)
-    told = f"{path} is damaged ({problem}); next: run layerbridge evaluate again"
-    assert str(error.value) == told
+    shown = f"{path} is damaged ({problem}); next: run layerbridge evaluate again"
+    assert str(error.value) == shown
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_former_names_of_methods(tmp_path, former, current):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")]
+    ("code", "shown"), [("s\x1b[31m", "'s\\x1b[31m'"), ("s\uffff", "'s\\uffff'")]
 )
-def test_a_language_that_is_not_text(tmp_path, code, told):
+def test_a_language_that_is_not_text(tmp_path, code, shown):
     path = result().write(tmp_path / "a.json")
     document = json.loads(path.read_text("utf-8"))
     document["languages"][code] = document["languages"].pop("si")
@@ -229,7 +229,7 @@ def test_a_language_that_is_not_text(tmp_path, code, told):
     with pytest.raises(ResultError) as error:
         read(path)
     assert str(error.value) == (
-        f"the result of 'last' has a language {told}; allowed: codes of printable characters"
+        f"the result of 'last' has a language {shown}; allowed: codes of printable characters"
     )
 
 

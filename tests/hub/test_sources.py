@@ -29,7 +29,7 @@ def model(tmp_path, monkeypatch):
     return folder
 
 
-def told(model_id, **options):
+def message(model_id, **options):
     with pytest.raises((BackboneError, ZooError)) as caught:
         sources.resolve(model_id, **options)
     assert caught.value.__cause__ is None
@@ -42,7 +42,7 @@ def test_an_existing_folder_wins_over_a_hub_id_and_the_zoo(model, tmp_path):
     assert found == sources.Source(given="org/name", kind="folder", path="org/name", revision=None)
     assert sources.resolve(str(model)).fingerprint() == found.fingerprint()
     (tmp_path / "smollm2-135m-instruct").mkdir()
-    assert told("smollm2-135m-instruct") == (
+    assert message("smollm2-135m-instruct") == (
         "the folder 'smollm2-135m-instruct' has no config.json; allowed: a folder written by "
         "save_pretrained; next: zoo:smollm2-135m-instruct for the model of the zoo"
     )
@@ -85,11 +85,11 @@ def test_zoo_names_are_pulled_if_absent(model, monkeypatch):
 
 def test_zoo_offline_and_unknown(model, monkeypatch):
     monkeypatch.setattr(zoo, "pull", None)
-    assert told("zoo:multilingual-e5-small", offline=True).endswith(
+    assert message("zoo:multilingual-e5-small", offline=True).endswith(
         "next: layerbridge zoo pull multilingual-e5-small"
     )
     monkeypatch.undo()
-    assert told("zoo:mt5") == (
+    assert message("zoo:mt5") == (
         "the zoo has no model 'mt5'; allowed: multilingual-e5-small, smollm2-135m-instruct, "
         "gemma-3-270m; next: layerbridge zoo list"
     )
@@ -105,13 +105,15 @@ def test_a_zoo_model_has_the_fingerprint_of_its_folder(model, monkeypatch):
 
 
 def test_ids_that_can_be_nothing(model):
-    assert told(" ") == f"the model id is empty; {ACCEPTED}"
-    assert told("org/name/config.json") == f"'org/name/config.json' is a file; {ACCEPTED}"
+    assert message(" ") == f"the model id is empty; {ACCEPTED}"
+    assert message("org/name/config.json") == f"'org/name/config.json' is a file; {ACCEPTED}"
     for path in ("./here", "/no/such", "~/no", "a/b/c", "C:\\models"):
-        assert told(path) == f"the folder {path!r} does not exist; {ACCEPTED}"
+        assert message(path) == f"the folder {path!r} does not exist; {ACCEPTED}"
     for bad in ("two words", "x--y", "-a/b", "a/b?"):
-        assert told(bad) == f"{bad!r} is not a valid model id; {ACCEPTED}"
-    assert told("org/name", revision="main").startswith("revision 'main' was given for 'org/name'")
+        assert message(bad) == f"{bad!r} is not a valid model id; {ACCEPTED}"
+    assert message("org/name", revision="main").startswith(
+        "revision 'main' was given for the local model 'org/name'"
+    )
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -186,7 +188,7 @@ def asked(cases, cache, endpoint, **settings):
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert max(seconds for _, seconds in answers) < 10
-    return [said for said, _ in answers]
+    return [result for result, _ in answers]
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def test_hub_ids_are_pinned_online_and_off(endpoint, tmp_path):
     )
 
 
-def test_what_the_hub_refuses_is_told_apart(endpoint, tmp_path):
+def test_what_the_hub_refuses_is_reported_apart(endpoint, tmp_path):
     cases = {
         "org/gated": "model 'org/gated' is gated: its terms must be accepted first; "
         "next: accept them on the page of org/gated, then run: hf auth login",
@@ -244,7 +246,7 @@ def test_what_the_hub_refuses_is_told_apart(endpoint, tmp_path):
 
 def test_without_a_network_the_answer_is_quick(tmp_path):
     start = time.monotonic()
-    (said,) = asked([["google/mt5-small", {}]], tmp_path, "http://127.0.0.1:9")
-    assert said.startswith("BackboneError: model 'google/mt5-small' is not on this machine and")
-    assert "it cannot be reached" in said
+    (result,) = asked([["google/mt5-small", {}]], tmp_path, "http://127.0.0.1:9")
+    assert result.startswith("BackboneError: model 'google/mt5-small' is not on this machine and")
+    assert "it cannot be reached" in result
     assert time.monotonic() - start < 10

@@ -144,9 +144,9 @@ def test_slow_tokenizers_are_refused(make_bridge, monkeypatch, room):
     before = bridge.projection.linear.weight.clone()
     with pytest.raises(ConfigError) as caught:
         align(bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model, TEXTS)
-    told = {"encoder": "encoder", "language_model": "LM"}[room]
+    message = {"encoder": "encoder", "language_model": "LM"}[room]
     assert str(caught.value) == (
-        f"projection_start 'aligned' needs a fast tokenizer, and the {told}'s is not; "
+        f"projection_start 'aligned' needs a fast tokenizer, and the {message}'s is not; "
         "allowed: projection_start random or scaled"
     )
     assert torch.equal(bridge.projection.linear.weight, before)

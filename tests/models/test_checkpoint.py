@@ -170,9 +170,9 @@ def test_damaged_weights(saved):
     whole = file.read_bytes()
     for damaged in (whole[:-100], whole[:5], b"", b"x" * 1000):
         file.write_bytes(damaged)
-        told = refused(saved)
-        assert told.startswith("'FOLDER/model.safetensors' is damaged or truncated (")
-        assert told.endswith("); next: train or copy it again")
+        message = refused(saved)
+        assert message.startswith("'FOLDER/model.safetensors' is damaged or truncated (")
+        assert message.endswith("); next: train or copy it again")
     file.unlink()
     assert refused(saved) == "'FOLDER' has no model.safetensors; next: train or copy it again"
 
@@ -216,14 +216,14 @@ def test_a_setting_that_does_not_fit(saved):
     assert refused(saved).startswith("'FOLDER/config.json' has an invalid setting: ")
     for what in ("encoder", "language_model"):
         (saved / "config.json").write_text(json.dumps({**config, what: None}))
-        assert refused(saved) == f"'FOLDER/config.json' names no {what}; allowed: a model id"
+        assert refused(saved) == f"'FOLDER/config.json' has no {what}; allowed: a model id"
 
 
 def test_no_such_bridge(tmp_path):
     for path in (tmp_path / "nowhere", Path("org/no-such-bridge")):
         assert refused(path) == (
-            "there is no bridge at 'FOLDER': it is not a folder, nor a hub id that can be "
-            "reached; allowed: a folder that `layerbridge train` wrote, or a hub id"
+            "no bridge at 'FOLDER': neither a folder nor a reachable hub id; "
+            "allowed: a folder that `layerbridge train` wrote, or a hub id"
         )
 
 
@@ -248,13 +248,13 @@ def test_a_backbone_that_was_changed(apart, name, what):
     tensors[first].view(-1)[0] += 1
     save_file(tensors, file, metadata={"format": "pt"})
     known = json.loads((path / "config.json").read_text())[f"{what.replace(' ', '_')}_fingerprint"]
-    told = refused(path)
+    message = refused(path)
     start = f"the {what} {str(paths[name])!r} is not the one this bridge was trained with: its "
-    assert told.startswith(start + "weights are ")
-    assert told.endswith(
+    assert message.startswith(start + "weights are ")
+    assert message.endswith(
         f"; allowed: weights {known[:12]}; next: restore those weights, or train a new bridge"
     )
-    assert told.count(known[:12]) == 1
+    assert message.count(known[:12]) == 1
 
 
 def test_a_backbone_that_is_gone(apart):

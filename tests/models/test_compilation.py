@@ -73,12 +73,12 @@ def test_without_a_compiler_it_says_so(monkeypatch, load_lm):
     with pytest.raises(BackboneError) as error:
         compile_layers(load_lm("llama").model)
     assert str(error.value) == (
-        "layers cannot be compiled: there is no C++ compiler; next: install g++, or do not compile"
+        "cannot compile layers: no C++ compiler found; next: install g++, or turn compilation off"
     )
 
 
 def test_a_model_without_known_layers_is_refused(load_lm):
     model = copy.deepcopy(load_lm("llama").model)
     model.config.num_hidden_layers = 99
-    with pytest.raises(BackboneError, match=r"the layers of a 'llama' model are not found"):
+    with pytest.raises(BackboneError, match=r"cannot find the layers of a 'llama' model"):
         compile_layers(model, backend="aot_eager")

@@ -71,7 +71,7 @@ def test_what_options_cannot_be(make_bridge):
     assert refused(bridge, TEXTS) == no_options
     assert refused(bridge, TEXTS, []) == no_options
     assert refused(bridge, TEXTS, "yes") == (
-        "options is one string, 'yes'; allowed: a list of strings"
+        "options is a string, 'yes'; allowed: a list of strings"
     )
     assert refused(bridge, TEXTS, ["a", " "]) == "an option is empty; allowed: label words"
     assert refused(bridge, TEXTS, ["a", "b", "a"]) == (

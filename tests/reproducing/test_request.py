@@ -18,9 +18,9 @@ from layerbridge.reproducing.jobs import jobs
             "unknown experiment 'table6'; allowed: table1, table2, table3, table4, table5, "
             "figure2, xsid, sib200",
         ),
-        ("xsid", {"seeds": ()}, "seeds are []; allowed: whole numbers from 0"),
-        ("xsid", {"seeds": (0, -1)}, "seeds are [0, -1]; allowed: whole numbers from 0"),
-        ("xsid", {"max_rows": 0}, "max_rows is 0; allowed: a whole number from 1"),
+        ("xsid", {"seeds": ()}, "seeds are []; allowed: non-negative integers"),
+        ("xsid", {"seeds": (0, -1)}, "seeds are [0, -1]; allowed: non-negative integers"),
+        ("xsid", {"max_rows": 0}, "max_rows is 0; allowed: a positive integer"),
         (
             "xsid",
             {"methods": ["last", "first"]},
@@ -43,7 +43,7 @@ from layerbridge.reproducing.jobs import jobs
             {"methods": ["last"]},
             "figure2 has no methods; next: leave --methods out",
         ),
-        ("xsid", {"max_test": -1}, "max_test is -1; allowed: a whole number from 1"),
+        ("xsid", {"max_test": -1}, "max_test is -1; allowed: a positive integer"),
         (
             "xsid",
             {"dtype": "int8"},

@@ -172,7 +172,7 @@ def test_a_folder_without_the_task(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"data_dir": 3}, "an option of the task xnli has the wrong type ("),
         ({"languages": 3}, "an option of the task xnli has the wrong type ("),
@@ -184,8 +184,8 @@ def test_a_folder_without_the_task(tmp_path):
         ),
     ],
 )
-def test_options_that_do_not_fit(options, told):
-    assert problem("xnli", **options).startswith(told)
+def test_options_that_do_not_fit(options, message):
+    assert problem("xnli", **options).startswith(message)
 
 
 def test_training_rows_that_are_test_rows(folder, write):

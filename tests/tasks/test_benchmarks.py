@@ -243,7 +243,7 @@ def test_xsid_with_an_intent_that_is_not_in_the_training_data(write, tmp_path):
 
 
 def test_xsid_without_a_folder():
-    told = (
+    message = (
         "the task xsid is not on the hub; allowed: files train-en, valid-en, "
         "test-LANGUAGE with columns text, intent; next: give the folder that has them with "
         "--data-dir (data_dir in Python)"
@@ -252,7 +252,7 @@ def test_xsid_without_a_folder():
     for ask in (task.train, task.validation, lambda: task.check_language("ja")):
         with pytest.raises(DataError) as caught:
             ask()
-        assert str(caught.value) == told
+        assert str(caught.value) == message
     assert task.dataset_info().place == "not yet, local files only"
 
 
@@ -281,7 +281,7 @@ def test_sib200_in_any_language_of_flores(hub):
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("sin_Sinh", "the task sib200 has 'sin_Sinh' under another code; allowed: si"),
         ("eng_Latn", "the task sib200 has 'eng_Latn' under another code; allowed: en"),
@@ -289,10 +289,10 @@ def test_sib200_in_any_language_of_flores(hub):
         ("Sinhala", "the task sib200 has no test rows in 'Sinhala'; allowed: en, si, "),
     ],
 )
-def test_sib200_languages_that_are_refused(code, told):
+def test_sib200_languages_that_are_refused(code, message):
     with pytest.raises(DataError) as caught:
         tasks.get("sib200").test(code)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
     with pytest.raises(DataError) as caught:
         tasks.get("sib200", languages=[code])
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)

@@ -78,9 +78,7 @@ def test_missing_folders(tmp_path):
     assert (
         str(caught.value) == f"the folder {tmp_path / 'none'} does not exist; next: check data_dir"
     )
-    with pytest.raises(
-        DataError, match=r"^data_dir names no folder; allowed: one or more folders$"
-    ):
+    with pytest.raises(DataError, match=r"^data_dir is empty; allowed: one or more folders$"):
         Folders.of([], [])
 
 

@@ -36,7 +36,7 @@ def test_complaints_name_the_data_set_and_not_the_cache(write, hub):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         (
             FILE,
@@ -55,10 +55,10 @@ def test_complaints_name_the_data_set_and_not_the_cache(write, hub):
         ),
     ],
 )
-def test_what_cannot_be_had(hub, source, told):
+def test_what_cannot_be_had(hub, source, message):
     with pytest.raises(DataError) as caught:
         read_rows(source)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_a_cached_file_is_one_for_the_hubs_own_client_too(tmp_path, monkeypatch):

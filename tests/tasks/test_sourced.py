@@ -200,7 +200,7 @@ def test_numbers_out_of_range(files, name, number):
     assert str(caught.value) == f"{name} is {number!r}; allowed: a positive integer, or None"
 
 
-def test_a_wrong_label_is_told_with_its_line(files, write):
+def test_a_wrong_label_is_reported_with_its_line(files, write):
     files["test", "si"] = str(
         write("s.jsonl", [{"body": "a", "label": "P"}, {"body": "b", "label": "x"}])
     )

@@ -139,7 +139,7 @@ KEYS = "name, description, template, labels, columns, files, parallel, licence"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"nmae": "x"}, f": unknown key 'nmae'; allowed: {KEYS}"),
         ({"name": None}, " has no name; next: add a line name: …"),
@@ -212,16 +212,16 @@ KEYS = "name, description, template, labels, columns, files, parallel, licence"
         ),
     ],
 )
-def test_what_does_not_fit(make, changes, told):
+def test_what_does_not_fit(make, changes, message):
     path = make(**changes)
     with pytest.raises(DataError) as caught:
         tasks.get(path)
-    said = str(caught.value)
-    assert "\n" not in said
-    if "is used for both" in told:
-        assert told in said
+    result = str(caught.value)
+    assert "\n" not in result
+    if "is used for both" in message:
+        assert message in result
     else:
-        assert said.startswith(f"{path}{told}")
+        assert result.startswith(f"{path}{message}")
 
 
 def test_a_key_that_is_not_text(make):
@@ -251,18 +251,18 @@ def test_a_file_of_another_format_is_no_hub_id(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: [a\nlabels: b", "is not YAML: while parsing a flow sequence"),
         ("- a", "has no keys; allowed: name, description, "),
         ("a: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
     ],
 )
-def test_what_is_no_task_file(make, text, told):
+def test_what_is_no_task_file(make, text, message):
     path = make(text=text)
     with pytest.raises(DataError) as caught:
         tasks.get(path)
-    assert str(caught.value).startswith(f"the task file {path} {told}")
+    assert str(caught.value).startswith(f"the task file {path} {message}")
     assert "\n" not in str(caught.value)
 
 

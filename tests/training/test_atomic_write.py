@@ -27,13 +27,13 @@ def test_a_file_that_is_there_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError("full"), "full"),
     ],
 )
-def test_it_is_written_whole_or_not_at_all(tmp_path, monkeypatch, error, told):
+def test_it_is_written_whole_or_not_at_all(tmp_path, monkeypatch, error, message):
     path = tmp_path / "a.txt"
     path.write_text("before")
 
@@ -43,7 +43,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path, monkeypatch, error, told):
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OutputError) as caught:
         atomic_write("after", path)
-    assert str(caught.value) == f"{path} cannot be written ({told}); next: choose another folder"
+    assert str(caught.value) == f"{path} cannot be written ({message}); next: choose another folder"
     with pytest.raises(OutputError, match=r"; next: free some disk$"):
         atomic_write("after", path, hint="free some disk")
     assert path.read_text() == "before"

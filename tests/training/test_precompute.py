@@ -71,7 +71,7 @@ def test_every_text_is_read_once_and_before_it_is_asked_for(encoder, tmp_path, c
     )
     assert capfd.readouterr() == (
         "",
-        f"states of 5 texts: {decimal(plan.bytes)} in {tmp_path}\nreading texts: 5/5\n",
+        f"states of 5 texts: {decimal(plan.bytes)} in {tmp_path}\nencoding texts: 5/5\n",
     )
 
 
@@ -134,7 +134,7 @@ def test_an_error_of_the_run_is_not_taken_for_one_of_the_file(encoder, tmp_path)
         raise OSError("elsewhere")
 
 
-def test_no_room_is_told_before_anything_is_read(encoder, tmp_path, disk):
+def test_no_room_is_reported_before_anything_is_read(encoder, tmp_path, disk):
     plan = ahead(encoder, tmp_path)
     disk(plan.bytes)
     ahead(encoder, tmp_path)

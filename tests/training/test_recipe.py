@@ -97,7 +97,7 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "fusoin: last",
@@ -114,15 +114,15 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
             "backbones: {dtyp: float32}",
             "unknown backbones setting of the recipe FILE: 'dtyp'; allowed: dtype",
         ),
-        ("", "the recipe FILE holds no settings; allowed: lines of name: value"),
-        ("- a\n- b", "the recipe FILE holds no settings; allowed: lines of name: value"),
+        ("", "the recipe FILE contains no settings; allowed: lines of name: value"),
+        ("- a\n- b", "the recipe FILE contains no settings; allowed: lines of name: value"),
         ("training: fast", "training of the recipe FILE is 'fast'; allowed: lines of name: value"),
         ("options: a, b", "options of the recipe FILE is 'a, b'; allowed: a list of texts"),
         ("options: [1, 2]", "options of the recipe FILE is [1, 2]; allowed: a list of texts"),
-        ("max_rows: many", "max_rows of the recipe FILE is 'many'; allowed: a whole number"),
-        ("max_rows: 1.5", "max_rows of the recipe FILE is 1.5; allowed: a whole number"),
-        ("max_rows: true", "max_rows of the recipe FILE is True; allowed: a whole number"),
-        ("max_rows: -5", "max_rows of the recipe FILE is -5; allowed: a whole number from 1"),
+        ("max_rows: many", "max_rows of the recipe FILE is 'many'; allowed: an integer"),
+        ("max_rows: 1.5", "max_rows of the recipe FILE is 1.5; allowed: an integer"),
+        ("max_rows: true", "max_rows of the recipe FILE is True; allowed: an integer"),
+        ("max_rows: -5", "max_rows of the recipe FILE is -5; allowed: a positive integer"),
         (
             "cache_states: maybe",
             "cache_states of the recipe FILE is 'maybe'; allowed: true or false",
@@ -142,19 +142,19 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
         ),
     ],
 )
-def test_a_recipe_that_does_not_fit(tmp_path, text, told):
-    assert problem(tmp_path, text) == told
+def test_a_recipe_that_does_not_fit(tmp_path, text, message):
+    assert problem(tmp_path, text) == message
 
 
-def test_what_is_no_yaml_is_told_with_its_line(tmp_path):
-    told = problem(tmp_path, "encoder: [a\nlanguage_model: b\n")
-    assert told.startswith("the recipe FILE is not YAML: while parsing a flow sequence")
-    assert "line 2" in told
+def test_what_is_no_yaml_is_reported_with_its_line(tmp_path):
+    message = problem(tmp_path, "encoder: [a\nlanguage_model: b\n")
+    assert message.startswith("the recipe FILE is not YAML: while parsing a flow sequence")
+    assert "line 2" in message
 
 
 def test_yaml_cannot_run_code(tmp_path):
-    told = problem(tmp_path, "encoder: !!python/object/apply:os.getcwd []")
-    assert told.startswith("the recipe FILE is not YAML: could not determine a constructor")
+    message = problem(tmp_path, "encoder: !!python/object/apply:os.getcwd []")
+    assert message.startswith("the recipe FILE is not YAML: could not determine a constructor")
 
 
 def test_a_recipe_that_cannot_be_read(tmp_path):
@@ -205,7 +205,7 @@ MODELS = {"encoder": "e", "language_model": "l"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             {"language_model": "l", "task": "names"},
@@ -228,22 +228,22 @@ MODELS = {"encoder": "e", "language_model": "l"}
         ),
         (
             {**MODELS, "task": "names", "validation_data": "rows.jsonl"},
-            "--validation-data goes with --data; the task 'names' has its own",
+            "--validation-data works only with --data; the task 'names' has its own",
         ),
         (
             {**MODELS, "task": "names", "options": ["a"]},
-            "--options goes with --data; the task 'names' has its own",
+            "--options works only with --data; the task 'names' has its own",
         ),
         (
             {**MODELS, "data": "rows.jsonl", "task_options": {"data_dir": ["rows"]}},
-            "the task option 'data_dir' goes with a task, not with data",
+            "the task option 'data_dir' works only with --task, not with --data",
         ),
     ],
 )
-def test_check(settings, told):
+def test_check(settings, message):
     with pytest.raises(ConfigError) as caught:
         Recipe(**settings).check()
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_check_passes_what_can_run():

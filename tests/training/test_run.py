@@ -158,7 +158,7 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
         assert torch.equal(tensor, resumed.trained_state_dict()[name]), name
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
-    with pytest.raises(CheckpointError, match="is a bridge of fusion 'token-softmax'"):
+    with pytest.raises(CheckpointError, match="has the fusion 'token-softmax'"):
         train(make_recipe(bridge={"fusion": "last"}), tmp_path / "run", resume=True, device="cpu")
     # A new run in the same folder must not be taken for a part of the old one.
     train(make_recipe(training={"max_steps": 1}), tmp_path / "run", overwrite=True, device="cpu")
@@ -176,7 +176,7 @@ def test_progress_ends_with_the_last_loss(make_recipe, tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     start, end = err.splitlines()
-    assert start == f"8 English rows of {make_recipe().data}; reading the backbones …"
+    assert start == f"8 English rows of {make_recipe().data}; loading the models …"
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     last = [line["loss"] for line in log if "loss" in line][-1]
     assert end == f"training global-softmax: 4/4  loss {last:.3f}"
@@ -296,11 +296,11 @@ def test_the_encoder_reads_each_text_once(make_recipe, tmp_path, monkeypatch, ca
     )
     train(recipe, tmp_path / "run", device="cpu")
     assert sum(rows) == 9
-    _, read_, size, told, _ = ["", *capfd.readouterr().err.splitlines()]
+    _, read_, size, message, _ = ["", *capfd.readouterr().err.splitlines()]
     assert read_.startswith("8 English rows of ")
     assert size.startswith("states of 9 texts: ")
     assert size.endswith(f" kB in {tmp_path / 'run'}")
-    assert told == "reading texts: 9/9"
+    assert message == "encoding texts: 9/9"
 
 
 def test_no_room_for_cached_states(make_recipe, tmp_path, monkeypatch):
@@ -315,7 +315,9 @@ def test_cached_states_and_loader_workers(make_recipe, tmp_path):
     recipe = make_recipe(cache_states=True, training={"dataloader_num_workers": 2})
     # Before the backbones are looked for.
     recipe = dataclasses.replace(recipe, encoder="/absent/model")
-    with pytest.raises(TrainingError, match=r"^dataloader_num_workers=2 does not go with cached"):
+    with pytest.raises(
+        TrainingError, match=r"^dataloader_num_workers=2 cannot be combined with cached"
+    ):
         train(recipe, tmp_path / "run", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
@@ -370,7 +372,7 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             {"lerning_rate": 1},
@@ -390,10 +392,10 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
         ),
     ],
 )
-def test_arguments_that_do_not_fit(tmp_path, settings, told):
+def test_arguments_that_do_not_fit(tmp_path, settings, message):
     with pytest.raises((ConfigError, TrainingError)) as caught:
         training_arguments(settings, tmp_path)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_arguments_reach_the_trainer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "told"),
+    ("changes", "error", "message"),
     [
         ({"bridge": {"fusion": "frist"}}, ConfigError, r"^unknown fusion 'frist'; allowed: last, "),
         ({"bridge": {"start": "first"}}, ConfigError, "^unknown start 'first'; allowed: uniform, "),
@@ -433,7 +435,7 @@ def test_arguments_reach_the_trainer(tmp_path):
         (
             {"training": {"eval_strategy": "epoch"}},
             ConfigError,
-            r"^eval_strategy='epoch' has no rows to evaluate on; next: --validation-data FILE, or "
+            r"^eval_strategy='epoch' needs validation rows; next: --validation-data FILE, or "
             r"leave it out$",
         ),
         (
@@ -445,8 +447,8 @@ def test_arguments_reach_the_trainer(tmp_path):
         ({"text": "body"}, DataError, "has no column 'body'; allowed: text, label$"),
     ],
 )
-def test_nothing_is_written_when_it_cannot_start(make_recipe, tmp_path, changes, error, told):
-    with pytest.raises(error, match=told) as caught:
+def test_nothing_is_written_when_it_cannot_start(make_recipe, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message) as caught:
         train(make_recipe(**changes), tmp_path / "new" / "run", device="cpu")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

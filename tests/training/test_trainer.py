@@ -96,15 +96,15 @@ class Watch(TrainerCallback):
     def __init__(self, before=None, after=None, epoch_end=None):
         self.before, self.after, self.epoch_end = before, after, epoch_end
 
-    def on_step_begin(self, args, state, control, **told):
+    def on_step_begin(self, args, state, control, **message):
         if self.before:
-            self.before(state, **told)
+            self.before(state, **message)
 
-    def on_step_end(self, args, state, control, **told):
+    def on_step_end(self, args, state, control, **message):
         if self.after:
-            self.after(state, **told)
+            self.after(state, **message)
 
-    def on_epoch_end(self, args, state, control, **told):
+    def on_epoch_end(self, args, state, control, **message):
         if self.epoch_end:
             self.epoch_end(state, control)
 
@@ -143,13 +143,13 @@ def test_a_negative_scale_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         *(
             (
                 {"tokens_per_batch": tokens},
-                f"tokens_per_batch={tokens!r} is not a number of tokens; allowed: a whole number "
-                "from 1; next: --tokens-per-batch 4096, for example",
+                f"tokens_per_batch={tokens!r} is not a number of tokens; allowed: a positive "
+                "integer; next: for example --tokens-per-batch 4096",
             )
             for tokens in (0, -5, 1.5, True, "many")
         ),
@@ -160,14 +160,15 @@ def test_a_negative_scale_is_refused(tmp_path):
         ),
         (
             {"tokens_per_batch": 9, "auto_find_batch_size": True},
-            "tokens_per_batch=9 does not go with auto_find_batch_size; next: leave one of them out",
+            "tokens_per_batch=9 cannot be combined with auto_find_batch_size; next: leave one "
+            "of them out",
         ),
     ],
 )
-def test_a_budget_that_does_not_fit_is_refused(tmp_path, settings, told):
+def test_a_budget_that_does_not_fit_is_refused(tmp_path, settings, message):
     with pytest.raises(TrainingError) as caught:
         BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_a_budget_is_for_one_process(tmp_path, monkeypatch):
@@ -175,8 +176,8 @@ def test_a_budget_is_for_one_process(tmp_path, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, tokens_per_batch=9)
     assert str(caught.value) == (
-        "tokens_per_batch=9 is for one process, but there are 4; next: leave it out, or train in "
-        "one process"
+        "tokens_per_batch=9 supports only one process, but there are 4; next: "
+        "leave it out, or train in one process"
     )
 
 
@@ -187,7 +188,7 @@ def test_cached_states_go_to_one_device(tmp_path, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         arguments.check_cached()
     assert str(caught.value) == (
-        "cached states are for one device, but there are 4; next: choose one, such as "
+        "cached states support only one device, but there are 4; next: choose one, such as "
         "CUDA_VISIBLE_DEVICES=0, or leave the cache out"
     )
 
@@ -198,7 +199,7 @@ def test_cached_states_and_loader_workers(new, trainer, monkeypatch):
     with pytest.raises(TrainingError) as caught:
         trainer(bridge, dataloader_num_workers=2)
     assert str(caught.value) == (
-        "dataloader_num_workers=2 does not go with cached states: workers have nothing to "
+        "dataloader_num_workers=2 cannot be combined with cached states: workers have nothing to "
         "tokenize and cannot fill the cache; next: leave --dataloader-num-workers or the cache out"
     )
 
@@ -553,12 +554,12 @@ def test_eval_strategy_watches_the_validation_rows(new, trainer):
     validation = [Row(str(n), text, "Sports", "en") for n, text in enumerate(WORDS)]
     made = trainer(bridge, validation=validation, eval_strategy="epoch", num_train_epochs=1)
     made.train()
-    told = [line["eval_loss"] for line in made.state.log_history if "eval_loss" in line]
+    message = [line["eval_loss"] for line in made.state.log_history if "eval_loss" in line]
     bridge.eval()
     dataset = RowDataset(validation, bridge)
     with torch.no_grad():
         naive = [bridge(**Collator(bridge)([dataset[n]])).loss.item() for n in range(len(dataset))]
-    assert told == [pytest.approx(statistics.mean(naive), rel=1e-4)]
+    assert message == [pytest.approx(statistics.mean(naive), rel=1e-4)]
 
 
 def test_the_loss_of_validation_rows_is_that_of_cached_states(new, trainer, monkeypatch):
@@ -728,14 +729,14 @@ def test_overwrite_removes_old_checkpoints_and_nothing_else(tmp_path):
 
 
 def test_resume_wants_a_checkpoint(tmp_path):
-    told = f"{str(tmp_path)!r} has no checkpoint to resume from; next: leave --resume out"
+    message = f"{str(tmp_path)!r} has no checkpoint to resume from; next: leave --resume out"
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(OutputError, match="has no checkpoint to resume from") as caught:
             prepare_output(folder, resume=True)
     (tmp_path / "notes").touch()
     with pytest.raises(OutputError) as caught:
         prepare_output(tmp_path, resume=True)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
     (tmp_path / "checkpoint-3").mkdir()
     assert prepare_output(tmp_path, resume=True) == tmp_path
     assert prepare_output(tmp_path, resume=True, overwrite=True) == tmp_path
@@ -771,7 +772,7 @@ def test_a_good_checkpoint_can_be_resumed_from(new, checkpoint):
     "name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"]
 )
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_checkpoint_is_told(new, checkpoint, name, damage):
+def test_a_damaged_checkpoint_is_reported(new, checkpoint, name, damage):
     file = checkpoint / name
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-100])
@@ -779,22 +780,22 @@ def test_a_damaged_checkpoint_is_told(new, checkpoint, name, damage):
         file.unlink()
     with pytest.raises(CheckpointError) as caught:
         check_resumable(new(), checkpoint.parent)
-    told = str(caught.value)
+    message = str(caught.value)
     if name == "model.safetensors":
-        assert told.endswith("; next: train or copy it again")
-        assert str(checkpoint) in told
+        assert message.endswith("; next: train or copy it again")
+        assert str(checkpoint) in message
     else:
-        assert told == (
+        assert message == (
             f"{str(file)!r} is missing or truncated; next: remove {checkpoint} and resume from the "
             "one before it, or train again"
         )
 
 
-def test_a_checkpoint_of_another_bridge_is_told(new, checkpoint):
+def test_a_checkpoint_of_another_bridge_is_reported(new, checkpoint):
     with pytest.raises(CheckpointError) as caught:
         check_resumable(new(fusion="last"), checkpoint.parent)
     assert str(caught.value) == (
-        f"{str(checkpoint)!r} is a bridge of fusion 'token-softmax'; allowed: last"
+        f"{str(checkpoint)!r} has the fusion 'token-softmax'; allowed: last"
     )
     with pytest.raises(CheckpointError, match=r"was trained with another encoder: its weights are"):
         check_resumable(new(encoder="mt5"), checkpoint.parent)

@@ -147,8 +147,7 @@ def test_a_full_disk_does_not_end_the_run(make_bridge, tmp_path, monkeypatch, ca
         watch.on_step_end(None, state, None)
     watch.on_train_end(None, state, None)
     assert capfd.readouterr().err == (
-        f"{tmp_path / FILE} cannot be written (No space left on device): "
-        "no layer weights are kept\n"
+        f"cannot write {tmp_path / FILE} (No space left on device): layer weights are not logged\n"
     )
 
 

@@ -99,7 +99,7 @@ def run(case: EvaluateCase, repeat: int = 3, progress: Progress | None = None) -
     timings = interleave(
         {name: partial(call, name) for name in ways},
         repeat,
-        device=case.pair.place(),
+        device=case.pair.torch_device(),
         progress=progress,
     )
     generated = answers["reference"]
@@ -158,7 +158,7 @@ def _load(case: EvaluateCase) -> tuple[list[str], list[Row], LayerBridge]:
     """Returns options, rows and a bridge."""
     bridge = None
     if case.run is not None:
-        device = case.pair.place()
+        device = case.pair.torch_device()
         bridge = LayerBridge.from_pretrained(case.run, dtype=case.pair.dtype, device=device)
     if case.rows is not None:
         bridge = bridge or case.pair.bridge("token-softmax")

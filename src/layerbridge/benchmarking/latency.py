@@ -74,7 +74,7 @@ def run(case: LatencyCase, repeat: int = 3, progress: Progress | None = None) ->
         ``ms_per_token`` and ``ms_to_first_token`` by candidate, ``over_last`` (each one's time over
         that of ``last``), ``peak_bytes`` (a GPU's; None on a CPU).
     """
-    device = case.pair.place()
+    device = case.pair.torch_device()
     encoder, language_model = backbones = case.pair.load()
     texts = [sample.text_of(encoder, case.tokens, seed) for seed in range(case.texts)]
     candidates: dict[str, Callable[[int], None]] = {}
@@ -86,7 +86,7 @@ def run(case: LatencyCase, repeat: int = 3, progress: Progress | None = None) ->
         candidates[TRANSLATE] = partial(
             _translate_and_answer, case, translator, ids, language_model
         )
-    whole, first = (
+    full, first = (
         interleave(
             {name: partial(call, new_tokens) for name, call in candidates.items()},
             repeat,
@@ -96,7 +96,7 @@ def run(case: LatencyCase, repeat: int = 3, progress: Progress | None = None) ->
         for new_tokens in (case.new_tokens, 1)
     )
     tokens = case.texts * case.new_tokens
-    per_token = {name: 1e3 * timing.median / tokens for name, timing in whole.items()}
+    per_token = {name: 1e3 * timing.median / tokens for name, timing in full.items()}
     base = per_token.get("last")
     peaks = None
     if device.type == "cuda":
@@ -109,7 +109,7 @@ def run(case: LatencyCase, repeat: int = 3, progress: Progress | None = None) ->
         "ms_to_first_token": {n: 1e3 * t.median / case.texts for n, t in first.items()},
         "over_last": {n: value / base for n, value in per_token.items()} if base else None,
         "peak_bytes": peaks,
-        "round_s": to_dicts(whole),
+        "round_s": to_dicts(full),
         "texts": case.texts,
         "tokens": case.tokens,
         "new_tokens": case.new_tokens,
@@ -159,7 +159,7 @@ def _load_translator(case: LatencyCase) -> tuple[PreTrainedModel, torch.Tensor]:
         config = load_config("translator", source, options)
         arguments = options.for_transformers(source)
         model = load_weights("translator", source, AutoModelForSeq2SeqLM, config, arguments)
-        model = model.to(case.pair.place()).eval()
+        model = model.to(case.pair.torch_device()).eval()
         tokenizer = load_tokenizer("translator", source, options)
         text = "the news of today " * case.tokens
     ids = tokenizer(text, return_tensors="pt").input_ids[:, : case.tokens]

@@ -1,6 +1,6 @@
 """Measuring: seconds of alternating calls, peak memory of one call, and the machine.
 
-It knows nothing of what is measured.
+It knows nothing about what is measured.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _process_bytes(name: str) -> int:
 
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Returns the hardware, threads and versions that figures depend on."""
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -145,12 +145,12 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
         "layerbridge": __version__,
     }
     if torch.device(device).type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            facts[package] = importlib.metadata.version(package)
+    return facts
 
 
 def _cpu_name() -> str:

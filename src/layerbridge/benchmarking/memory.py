@@ -21,15 +21,21 @@ def run(case: TrainCase) -> dict[str, Any]:
     """
     # Both run the encoder in the step: what a cache of states takes is the user's choice.
     case = replace(case, optimizations=case.optimizations - {"cached"})
-    own, theirs = (in_fresh_process(peak_of_step, case, is_ours) for is_ours in (True, False))
-    exact = theirs
+    ours_peak, reference_peak = (
+        in_fresh_process(peak_of_step, case, is_ours) for is_ours in (True, False)
+    )
+    exact = reference_peak
     if resolve_dtype(case.pair.dtype) != torch.float32:
         full = replace(case, pair=replace(case.pair, dtype="float32"))
         exact = in_fresh_process(peak_of_step, full, False)
     return {
-        "ratio": own / exact,
-        "ratio_same_dtype": own / theirs,
-        "peak_bytes": {"layerbridge": own, "reference": theirs, "reference, float32": exact},
+        "ratio": ours_peak / exact,
+        "ratio_same_dtype": ours_peak / reference_peak,
+        "peak_bytes": {
+            "layerbridge": ours_peak,
+            "reference": reference_peak,
+            "reference, float32": exact,
+        },
         "batch": case.batch,
     }
 
@@ -38,5 +44,5 @@ def peak_of_step(case: TrainCase, is_ours: bool) -> int:
     """Returns the peak bytes of the step with the longest text."""
     loop = (ours if is_ours else reference)(case, case.pair.load())
     heaviest = max(loop.dataset, key=lambda rows: max(len(row.text) for row in rows))
-    _, peak = peak_bytes(lambda: loop.step(heaviest), case.pair.place())
+    _, peak = peak_bytes(lambda: loop.step(heaviest), case.pair.torch_device())
     return peak

@@ -1,4 +1,4 @@
-"""The optimizations of training speed, each of which can be turned off to see its worth.
+"""The optimizations of training speed, each of which can be turned off to measure its effect.
 
 All are exact. Without any, layerbridge does the reference's work in its own code; with all of them
 it is what ``layerbridge train`` does.

@@ -35,8 +35,8 @@ class Pair:
     dtype: str = "auto"
     device: str | None = None
 
-    def place(self) -> torch.device:
-        """Returns the device."""
+    def torch_device(self) -> torch.device:
+        """Returns the device, for torch."""
         return torch.device(choose_device(self.device))
 
     def load_encoder(self) -> Encoder:
@@ -47,14 +47,14 @@ class Pair:
         """
         if shapes.is_shape(self.encoder):
             return shapes.encoder(self.encoder, **self.build_options())
-        return Encoder.load(resolve(self.encoder), LoadOptions(self.dtype)).to(self.place())
+        return Encoder.load(resolve(self.encoder), LoadOptions(self.dtype)).to(self.torch_device())
 
     def load_language_model(self) -> LanguageModel:
         """Returns the language model on the device; errors as of ``load_encoder``."""
         if shapes.is_shape(self.language_model):
             return shapes.language_model(self.language_model, **self.build_options())
         source = resolve(self.language_model)
-        return LanguageModel.load(source, LoadOptions(self.dtype)).to(self.place())
+        return LanguageModel.load(source, LoadOptions(self.dtype)).to(self.torch_device())
 
     def load(self) -> Backbones:
         """Returns both."""
@@ -62,7 +62,7 @@ class Pair:
 
     def build_options(self) -> dict[str, Any]:
         """Returns the arguments of ``shapes.build``."""
-        return {"dtype": self.dtype, "device": str(self.place())}
+        return {"dtype": self.dtype, "device": str(self.torch_device())}
 
     def bridge(
         self,

@@ -43,11 +43,11 @@ def rows(
     if file is not None:
         if shapes.is_synthetic(encoder.tokenizer):
             raise ConfigError(
-                "--data was given with an encoder of random weights, whose tokenizer knows no text",
-                allowed="the built-in lengths, or an encoder with a tokenizer of its own",
+                "--data needs an encoder with a real tokenizer, not a random one",
+                hint="leave --data out, or choose another --encoder",
             )
-        own = read_rows(file, template=template)
-        return [own[index % len(own)] for index in range(count)]
+        file_rows = read_rows(file, template=template)
+        return [file_rows[index % len(file_rows)] for index in range(count)]
     lengths = real_lengths()
     return [
         Row(
@@ -75,16 +75,16 @@ def real_lengths() -> list[int]:
 
 def text_of(encoder: Encoder, tokens: int, seed: int = 0) -> str:
     """Returns a text of ``tokens`` tokens, special ones included; another for another seed."""
-    wanted = max(tokens - encoder.tokenizer.num_special_tokens_to_add(), 1)
+    count = max(tokens - encoder.tokenizer.num_special_tokens_to_add(), 1)
     if shapes.is_synthetic(encoder.tokenizer):
-        return shapes.text(wanted, seed)
+        return shapes.text(count, seed)
     names = _names()
     start = seed * 7 % len(names)
-    words = " ".join((names[start:] + names[:start]) * (1 + wanted // len(names)))
+    words = " ".join((names[start:] + names[:start]) * (1 + count // len(names)))
     spans = encoder.tokenizer(
         words, add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
-    return words[: spans["offset_mapping"][wanted - 1][1]]
+    return words[: spans["offset_mapping"][count - 1][1]]
 
 
 @cache

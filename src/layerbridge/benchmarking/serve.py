@@ -28,7 +28,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.progress import say
 
 ENGINES = ("torch", "vllm")
-# Of a GPU's memory, for each of two vLLMs beside the torch engine.
+# Of a GPU's memory, for each of two vLLMs next to the torch engine.
 GPU_SHARE = 0.35
 
 _TIMEOUT_S = 3600
@@ -44,7 +44,7 @@ found = {one.name.lower(): one.version for one in distributions()}
 print(json.dumps({"python": platform.python_version(), **found}))
 """
 
-# Measures texts at a concurrency with so many tokens of each answer.
+# Measures texts at a concurrency, with a number of tokens per answer.
 Measure = Callable[[Sequence[str], int, int], Awaitable[Round]]
 
 
@@ -122,7 +122,7 @@ def run(case: ServeCase, repeat: int = 3, progress: Progress | None = None) -> d
     Returns:
         ``engines`` by name: ``levels`` (``serve_load.summary``), ``startup_s`` and ``versions``;
         the ratios of ``serve_load.compare``; ``client``: its largest share of a core, and the
-        tokens a second that it could read with a whole one.
+        tokens per second that it could read with a whole one.
     """
     return asyncio.run(_run(case, repeat, progress or (lambda done, total, note: None)))
 
@@ -196,8 +196,8 @@ async def _start(
 
 def _versions(python: str) -> dict[str, str]:
     command = [python, "-c", _VERSIONS]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return {name: found[name] for name in ("python", *_PACKAGES) if name in found}
+    versions = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {name: versions[name] for name in ("python", *_PACKAGES) if name in versions}
 
 
 async def _model(url: str) -> str:
@@ -241,9 +241,9 @@ async def _measure_alone(
 ) -> Round:
     message = {"texts": list(texts), "concurrency": concurrency, "tokens": tokens}
     await child.write(json.dumps(message))
-    found = json.loads(await child.line())
-    samples = tuple(Sample(**sample) for sample in found.pop("samples"))
-    return Round(samples=samples, **found)
+    measured = json.loads(await child.line())
+    samples = tuple(Sample(**sample) for sample in measured.pop("samples"))
+    return Round(samples=samples, **measured)
 
 
 def request(model: str, text: str, tokens: int) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def sample_of(reply: Reply | OSError) -> Sample:
 
 
 def _client(engines: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the client's share of a core, and the tokens a second that a whole core can read."""
+    """Returns the client's share of a core, and the tokens per second that a full core can read."""
     levels = [level for name in engines if name != ALONE for level in engines[name]["levels"]]
     cpu = max(level["client_cpu"] for level in levels)
     capacity = max(level["tokens_per_second"] / level["client_cpu"] for level in levels)

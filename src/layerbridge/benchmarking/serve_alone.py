@@ -35,17 +35,17 @@ async def measure(
 ) -> Round:
     """Measures one round."""
     name = next(iter(bridges))
-    asks = [Prompt(name, text) for text in texts]
+    prompts = [Prompt(name, text) for text in texts]
     started = time.perf_counter()
-    prompts: list[Tensor] = []
-    for start in range(0, len(asks), MAX_TEXTS):
-        prompts += [row.cpu() for row in bridges.embeds(asks[start : start + MAX_TEXTS])]
+    embeddings: list[Tensor] = []
+    for start in range(0, len(prompts), MAX_TEXTS):
+        embeddings += [row.cpu() for row in bridges.embeds(prompts[start : start + MAX_TEXTS])]
     embedding_s = time.perf_counter() - started
 
-    async def client(prompt: Tensor) -> Sample:
-        return await generate(llm, prompt, tokens)
+    async def client(embedding: Tensor) -> Sample:
+        return await generate(llm, embedding, tokens)
 
-    result = await load([client] * concurrency, prompts, lambda sample: sample)
+    result = await load([client] * concurrency, embeddings, lambda sample: sample)
     return replace(result, before_s=embedding_s)
 
 
@@ -71,7 +71,7 @@ async def generate(llm: Any, prompt: Tensor, tokens: int) -> Sample:
 
 
 async def main(settings: dict[str, Any], send: Callable[[Any], None]) -> None:
-    """Measures the rounds that stdin asks for, until it ends.
+    """Measures the rounds requested on stdin, until it ends.
 
     Args:
         settings: ``run``, ``dtype``, ``device`` and ``vllm_options``.
@@ -100,5 +100,5 @@ if __name__ == "__main__":
         loop_factory = None
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(
-            main(json.loads(sys.argv[1]), lambda found: print(json.dumps(found), file=output))
+            main(json.loads(sys.argv[1]), lambda document: print(json.dumps(document), file=output))
         )

@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def is_whole(self) -> bool:
-        """Tells whether a stream was received to its end."""
+        """Returns whether a stream was received to its end."""
         return bool(self.events) and self.events[-1][1] == DONE
 
     def json(self) -> Any:

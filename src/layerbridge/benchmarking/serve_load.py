@@ -128,7 +128,7 @@ def compare(rounds: Mapping[str, Levels]) -> dict[str, Any]:
     """Compares the servers: medians of the ratios of rounds that were measured in turn.
 
     Returns:
-        ``speedup_vllm_32``, vLLM's tokens a second over torch's at concurrency 32;
+        ``speedup_vllm_32``, vLLM's tokens per second over torch's at concurrency 32;
         ``gateway_overhead``, those of vLLM alone over the server's, less 1;
         ``gateway_overhead_beyond_embedding``, the same with the time to embed its texts added to
         vLLM alone; each ``…_by_concurrency`` too, and None where it was not measured;
@@ -154,7 +154,7 @@ def compare(rounds: Mapping[str, Levels]) -> dict[str, Any]:
 
 
 def _ratios(numerators: Levels, denominators: Levels) -> dict[int, float]:
-    """Returns the median ratio of tokens a second by concurrency."""
+    """Returns the median ratio of tokens per second by concurrency."""
     ratios = {}
     for level in numerators.keys() & denominators.keys():
         pairs = zip(numerators[level], denominators[level], strict=False)

@@ -35,12 +35,12 @@ def texts(count: int, *, file: str | None = None, template: str | None = None) -
             lines = Path(file).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} cannot be read ({error})") from None
-        found = [line for line in lines if line.strip()]
+        loaded = [line for line in lines if line.strip()]
     else:
-        found = [row.text for row in read_rows(file, template=template)]
-    if not found:
+        loaded = [row.text for row in read_rows(file, template=template)]
+    if not loaded:
         raise DataError(f"{file} has no text")
-    return [found[index % len(found)] for index in range(count)]
+    return [loaded[index % len(loaded)] for index in range(count)]
 
 
 def _synthetic(count: int) -> list[str]:
@@ -49,14 +49,14 @@ def _synthetic(count: int) -> list[str]:
     result = []
     for number in range(count):
         turn, index = divmod(number, len(LANGUAGES))
-        own = names[LANGUAGES[index]]
+        language_names = names[LANGUAGES[index]]
         # All first names are used with one step between names before the step grows.
-        first, step = turn % len(own), 1 + turn // len(own)
-        wanted = lengths[number % len(lengths)] * _CHARACTERS_PER_TOKEN
+        first, step = turn % len(language_names), 1 + turn // len(language_names)
+        length = lengths[number % len(lengths)] * _CHARACTERS_PER_TOKEN
         words: list[str] = []
         size = 0
-        while size < wanted:
-            words.append(own[(first + len(words) * step) % len(own)])
+        while size < length:
+            words.append(language_names[(first + len(words) * step) % len(language_names)])
             size += len(words[-1]) + 2
         result.append(", ".join(words))
     return result

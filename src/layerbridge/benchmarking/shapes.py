@@ -143,12 +143,12 @@ def text(words: int, seed: int) -> str:
 
 
 def is_shape(source: str) -> bool:
-    """Tells whether the name of a model is that of a shape."""
+    """Returns whether the name of a model is that of a shape."""
     return source.startswith(PREFIX)
 
 
 def is_synthetic(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Tells whether this is a shape's tokenizer, which knows no real text."""
+    """Returns whether this is a shape's tokenizer, which knows no real text."""
     return is_shape(str(tokenizer.name_or_path))
 
 
@@ -165,9 +165,9 @@ def build(
     """
     config = shape.config()
     config.name_or_path = PREFIX + shape.name
-    precision, place = resolve_dtype(dtype), torch.device(device)
+    precision, torch_device = resolve_dtype(dtype), torch.device(device)
     extra = {"add_pooling_layer": False} if config.model_type in _POOLING else {}
-    with torch.random.fork_rng([place] if place.type == "cuda" else []), place:
+    with torch.random.fork_rng([torch_device] if torch_device.type == "cuda" else []), torch_device:
         torch.manual_seed(0)
         model = _AUTO_CLASSES[shape.kind].from_config(
             config, dtype=precision, attn_implementation=attn_implementation, **extra

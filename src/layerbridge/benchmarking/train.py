@@ -186,7 +186,9 @@ def run(
     if case.compiled:
         loops["layerbridge"]()  # compiles
     caching = {name: loop.cache_states() for name, loop in loops.items()}
-    timings = interleave(loops, repeat, device=case.pair.place(), warm_up=False, progress=progress)
+    timings = interleave(
+        loops, repeat, device=case.pair.torch_device(), warm_up=False, progress=progress
+    )
     encoder = backbones[0]
     lengths = _lengths(encoder, [row.text for row in case.rows(encoder)])
     mean = sum(lengths) / len(lengths)
@@ -226,7 +228,7 @@ def _matrix_share(
     passes = 1 / case.epochs if "cached" in case.optimizations else 1
     flop = 2 * matrix_parameters(encoder.model) * mean * passes
     flop += 4 * matrix_parameters(language_model.model) * (mean + 3)
-    machine = matrix_rate(case.pair.place(), language_model.dtype)
+    machine = matrix_rate(case.pair.torch_device(), language_model.dtype)
     return {
         "flop_per_row": flop,
         "matrix_rate": machine,
@@ -240,16 +242,16 @@ def loss_difference(
     """Returns the largest difference of the loss curves on the same batches, without dropout."""
     options = {"dropout": 0.0} if case.fusion == "token-softmax" else {}
     bridge, copied = (case.bridge(backbones, **options).train() for _ in range(2))
-    theirs = ReferenceBridge(copied).train()
+    reference_bridge = ReferenceBridge(copied).train()
     rows = [
         replace(row, text=sample.text_of(backbones[0], 8 + index % 5, index))
         for index, row in enumerate(sample.rows(backbones[0], steps * batch))
     ]
     dataset = sample.batches(rows, batch)
     step = OptimizedStep(bridge, case.optimizations)
-    own = TrainingLoop(step.loss, trained_parameters(bridge), dataset)()
-    other = TrainingLoop(theirs.loss, theirs.trained(), dataset)()
-    return max(abs(a - b) for a, b in zip(own, other, strict=True))
+    losses = TrainingLoop(step.loss, trained_parameters(bridge), dataset)()
+    reference_losses = TrainingLoop(reference_bridge.loss, reference_bridge.trained(), dataset)()
+    return max(abs(a - b) for a, b in zip(losses, reference_losses, strict=True))
 
 
 def _lengths(encoder: Encoder, texts: list[str]) -> list[int]:

@@ -32,7 +32,7 @@ from layerbridge.version import __version__
 USER_ERROR = 2
 INTERRUPTED = 130
 
-# Any fault of a command line; typer takes this class from click or from its own copy of click.
+# Any usage error; typer takes this class from click or from its own copy of click.
 _USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(

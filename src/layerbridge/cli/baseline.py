@@ -1,4 +1,4 @@
-"""``layerbridge baseline``: a method to beat on a task's test rows, per language."""
+"""``layerbridge baseline``: a baseline on a task's test rows, per language."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def baseline(
     translations: Path | None = _translation(None, "Folder that caches translations across runs."),
     language_model: o.LanguageModel = None,
     language_model_revision: o.LanguageModelRevision = None,
-    dtype: o.Dtype = "auto",
+    dtype: str = o.models("auto", "Dtype of the models: auto, float32, bfloat16 or float16."),
     device: o.Device = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
     output: o.ResultFile = None,
     as_json: o.Json = False,
 ) -> None:
-    """Evaluate a method to beat and write a result file.
+    """Evaluate a baseline and write a result file.
 
     tf-idf: character n-grams and a linear classifier. zero-shot-lm: the language model reads the
     text itself. few-shot-lm: the same after labeled English examples. translate: a translation
@@ -118,12 +118,12 @@ def _check_flags(context: typer.Context, method: Method) -> None:
     for name, methods in _USED_BY.items():
         flag = f"--{name.replace('_', '-')}"
         source = context.get_parameter_source(name)
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and method not in methods:
+        on_command_line = source is not None and source.name == "COMMANDLINE"
+        if on_command_line and method not in methods:
             raise ConfigError(
                 f"{method} does not use {flag}", allowed=f"{flag} with {', '.join(methods)}"
             )
-        if not given and name in _REQUIRED and method in methods:
+        if not on_command_line and name in _REQUIRED and method in methods:
             raise ConfigError(
                 f"{method} needs {flag}",
                 allowed="a folder, zoo:NAME or a hub ID",

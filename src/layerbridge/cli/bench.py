@@ -22,11 +22,11 @@ app = typer.Typer(
     help="Measure speed and memory: a table on stderr, one JSON document on stdout.",
 )
 
-_FORMS = "zoo:NAME, hub ID, folder or shape:NAME."
+_FORMS = "folder, zoo:NAME, hub ID or shape:NAME."
 Encoder = Annotated[str, o.models(..., f"Encoder: {_FORMS}")]
 LanguageModel = Annotated[str, o.models(..., f"Language model: {_FORMS}")]
 ENCODER, LANGUAGE_MODEL = "zoo:multilingual-e5-small", "zoo:smollm2-135m-instruct"
-Repeat = Annotated[int, o.option(..., "Rounds; the contestants take turns in each.", min=1)]
+Repeat = Annotated[int, o.option(..., "Rounds; the candidates alternate in each.", min=1)]
 Fusion = Annotated[str, o.fusion(..., "last, global-softmax or token-softmax.")]
 Rows = Annotated[Path | None, o.data(..., "Rows: JSONL, CSV, …; built-in text lengths if omitted.")]
 
@@ -36,11 +36,13 @@ def fusion(
     layers: int = o.option(24, "Encoder layers.", min=1),
     width: int = o.option(1024, "Encoder width.", min=4),
     tokens: int = o.option(2048, "Encoder tokens.", min=1),
-    dtype: str = o.option("float32", "Dtype of the encoder states."),
+    dtype: str = o.option(
+        "float32", "Dtype of the encoder states: auto, float32, bfloat16 or float16."
+    ),
     device: o.Device = None,
     repeat: Repeat = 5,
 ) -> None:
-    """token-softmax: collapsed to a weighted sum, compared with the full block over all layers."""
+    """Measure token-softmax: its collapsed form, compared with the full Transformer block."""
     from layerbridge.benchmarking.fusion import FusionCase, run
     from layerbridge.models.backbone import choose_device
 
@@ -64,7 +66,7 @@ def train(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Training rows per second, and whether the loss curves agree."""
+    """Measure training rows per second, and whether the loss curves agree."""
     from layerbridge.benchmarking.train import TrainCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
@@ -78,7 +80,7 @@ def train(
         optimizations=_optimizations(optimizations),
         compiled=compiled,
     )
-    _report({"train": partial(run, case, repeat, ablate=ablate)}, str(pair.place()))
+    _report({"train": partial(run, case, repeat, ablate=ablate)}, str(pair.torch_device()))
 
 
 @app.command("evaluate")
@@ -87,18 +89,20 @@ def evaluate(
     encoder: Encoder = ENCODER,
     language_model: LanguageModel = LANGUAGE_MODEL,
     task: str = o.data("names", "Name of a built-in task."),
-    rows: int | None = o.data(None, "Use N rows of realistic length and three options.", min=1),
+    rows: int | None = o.data(
+        None, "Use N synthetic rows with three options instead of the task.", min=1
+    ),
     batch_size: o.BatchSize = 32,
     repeat: Repeat = 3,
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Test rows per second: option scoring compared with greedy generation."""
+    """Measure test rows per second: option scoring compared with greedy generation."""
     from layerbridge.benchmarking.evaluate import EvaluateCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
     case = EvaluateCase(pair, run_folder, task, batch_size, rows=rows)
-    _report({"evaluate": partial(run, case, repeat)}, str(pair.place()))
+    _report({"evaluate": partial(run, case, repeat)}, str(pair.torch_device()))
 
 
 @app.command("memory")
@@ -107,26 +111,30 @@ def memory(
     language_model: LanguageModel = LANGUAGE_MODEL,
     fusion: Fusion = "token-softmax",
     batch_size: o.BatchSize = 32,
-    steps: int = o.option(4, "Batches; the one that needs the most memory counts.", min=1),
+    steps: int = o.option(
+        4, "Batches to choose from; the one with the longest text is measured.", min=1
+    ),
     data: Rows = None,
     template: o.Template = None,
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Peak memory of one training step."""
+    """Measure the peak memory of one training step."""
     from layerbridge.benchmarking.memory import run
     from layerbridge.benchmarking.train import TrainCase
 
     pair = _pair(encoder, language_model, dtype, device)
     case = TrainCase(pair, fusion, batch_size, steps, file=_path(data), template=template)
-    _report({"memory": lambda progress: run(case)}, str(pair.place()))
+    _report({"memory": lambda progress: run(case)}, str(pair.torch_device()))
 
 
 @app.command("latency")
 def latency(
     encoder: Encoder = ENCODER,
     language_model: LanguageModel = LANGUAGE_MODEL,
-    translator: str | None = o.models(None, "Adds translation: a seq2seq model or shape:NAME."),
+    translator: str | None = o.models(
+        None, "Also measure translate-then-answer: a seq2seq model or shape:NAME."
+    ),
     texts: int = o.option(4, "Texts per round, one at a time.", min=1),
     tokens: int = o.option(20, "Encoder tokens per text.", min=3),
     max_new_tokens: int = o.option(32, "Tokens to generate per text, past any EOS.", min=1),
@@ -135,14 +143,14 @@ def latency(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Milliseconds per generated token (the paper's Table V)."""
+    """Measure milliseconds per generated token (the paper's Table V)."""
     from layerbridge.benchmarking.latency import LatencyCase, run
 
     if cache not in ("dynamic", "static"):
         raise ConfigError(f"unknown cache {cache!r}", allowed=("dynamic", "static"))
     pair = _pair(encoder, language_model, dtype, device)
     case = LatencyCase(pair, texts, tokens, max_new_tokens, translator, cache)
-    _report({"latency": partial(run, case, repeat)}, str(pair.place()))
+    _report({"latency": partial(run, case, repeat)}, str(pair.torch_device()))
 
 
 @app.command("serve")
@@ -152,20 +160,24 @@ def serve(
     engines: str = o.option("torch,vllm", "Engines, comma-separated: torch, vllm."),
     vllm_alone: bool = o.option(True, "Also measure vLLM without the server."),
     concurrency: str = o.option("1,8,32,128", "Numbers of concurrent requests, comma-separated."),
-    requests: int | None = o.option(None, "Per level; by default 2 × concurrency.", min=1),
+    requests: int | None = o.option(
+        None, "Requests per level; 2 × concurrency, at least 8, if omitted.", min=1
+    ),
     max_new_tokens: int = o.option(32, "Tokens to generate per text, past any EOS.", min=2),
     data: Path | None = o.data(None, "Rows: .txt, JSONL, CSV, …; built-in texts if omitted."),
     template: o.Template = None,
     repeat: Repeat = 3,
     torch_python: str | None = o.option(None, "Python interpreter for the torch engine."),
     vllm_python: str | None = o.option(None, "Python interpreter with vLLM."),
-    vllm_option: list[str] | None = o.option(None, "vLLM engine argument (repeatable)."),
+    vllm_option: list[str] | None = o.option(
+        None, "vLLM engine argument (repeatable).", metavar="NAME=VALUE"
+    ),
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Servers under load: time to first token, tokens per second, latency.
+    """Measure servers under load: time to first token, tokens per second, latency.
 
-    Every server gets the same requests, in turn, and so does vLLM alone, as embeddings.
+    All engines get the same requests in turn; vLLM alone gets them as precomputed embeddings.
     """
     from layerbridge.benchmarking.serve import ServeCase, run
     from layerbridge.cli.bench_tables import show_levels
@@ -173,7 +185,7 @@ def serve(
     from layerbridge.models.backbone import choose_device
 
     pythons = {"torch": torch_python, "vllm": vllm_python}
-    place = str(choose_device(device))
+    device = str(choose_device(device))
     case = ServeCase(
         run=run_folder,
         engines=tuple(split(engines) or ()),
@@ -184,12 +196,12 @@ def serve(
         pythons={engine: python for engine, python in pythons.items() if python is not None},
         alone=vllm_alone,
         dtype=dtype,
-        device=place,
+        device=device,
         vllm_options=vllm_options(vllm_option),
         file=_path(data),
         template=template,
     )
-    show_levels(_report({"serve": partial(run, case, repeat)}, place)["serve"])
+    show_levels(_report({"serve": partial(run, case, repeat)}, device)["serve"])
 
 
 @app.command("all")
@@ -200,20 +212,20 @@ def all_(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """All of them except serve, with their defaults."""
+    """Run all of these except serve, with their defaults."""
     from layerbridge.benchmarking import evaluate, fusion, latency, memory, train
 
     pair = _pair(encoder, language_model, dtype, device)
-    place = str(pair.place())
+    device = str(pair.torch_device())
     training = train.TrainCase(pair)
     runs: dict[str, Callable[..., dict[str, Any]]] = {
-        "fusion": partial(fusion.run, fusion.FusionCase(dtype=dtype, device=place), repeat),
+        "fusion": partial(fusion.run, fusion.FusionCase(dtype=dtype, device=device), repeat),
         "train": partial(train.run, training, repeat),
         "evaluate": partial(evaluate.run, evaluate.EvaluateCase(pair), repeat),
         "memory": lambda progress: memory.run(training),
         "latency": partial(latency.run, latency.LatencyCase(pair), repeat),
     }
-    _report(runs, place)
+    _report(runs, device)
 
 
 @app.command("optimizations")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Type a text in any language; Ctrl-C interrupts an answer.
-/options a, b, c   rank these label words too; alone: the bridge's own again
-/instruction TEXT  English prompt for the language model; alone: the bridge's own again
+/options a, b, c   also rank these label words; without words: the bridge's own
+/instruction TEXT  English prompt for the language model; without TEXT: the bridge's own
 /weights           encoder layer weights of each token of the last text
 /tokens N          maximum tokens per answer
 /help              this help
@@ -58,10 +58,10 @@ def chat(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     load_options = LoadOptions(**fields_of(LoadOptions, context.params))
-    place = choose_device(device)
+    chosen_device = choose_device(device)
     if sys.stdin.isatty():
         say("loading the models …")
-    session = Chat(Bridges.load([run], load_options, device=place), max_new_tokens)
+    session = Chat(Bridges.load([run], load_options, device=chosen_device), max_new_tokens)
     if labels is not None:
         session.set_options(labels)
     if instruction is not None:
@@ -201,7 +201,7 @@ class Chat:
     def _set_tokens(self, rest: str) -> None:
         if rest:
             if not (rest.isascii() and rest.isdigit() and int(rest)):
-                raise DataError(f"/tokens {_printable(rest)}", allowed="a whole number from 1")
+                raise DataError(f"/tokens {_printable(rest)}", allowed="a positive integer")
             self.max_tokens = int(rest)
         say(f"maximum tokens per answer: {self.max_tokens}")
 

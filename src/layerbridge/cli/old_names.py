@@ -67,7 +67,10 @@ def _replaced(words: Sequence[str], renamed: Mapping[str, str]) -> Iterator[str]
         if new is None or (not name.startswith("-") and previous.startswith("-")):
             yield word
         else:
-            say(f"note: {name} is now {new} on this verb; the old name goes away in {REMOVED_IN}")
+            say(
+                f"note: {name} is now {new} for this command; "
+                f"the old name will be removed in {REMOVED_IN}"
+            )
             if new != "RUN":
                 yield from new.split() if not equals else [f"{new}={value}"]
             elif equals:

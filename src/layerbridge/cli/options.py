@@ -33,13 +33,15 @@ output = partial(option, panel="Output")
 
 RunFolder = Annotated[str, argument(..., "RUN", "Trained bridge: its folder or hub ID.")]
 ResultFiles = Annotated[
-    list[Path], argument(..., "RUN", "Result files, or folders that contain some.")
+    list[Path], argument(..., "RUN", "Result files, or folders with result files.")
 ]
 
 _TASK = data(..., "Name (see `layerbridge tasks`) or YAML file of the task.")
 TaskName = Annotated[str, _TASK]
 OptionalTaskName = Annotated[str | None, _TASK]
-DataDir = Annotated[list[Path] | None, data(..., "Folder with the task's rows (repeatable).")]
+DataDir = Annotated[
+    list[Path] | None, data(..., "Folder with the task's rows (repeatable).", metavar="FOLDER")
+]
 TaskOption = Annotated[
     list[str] | None, data(..., "Option of the task (repeatable).", metavar="NAME=VALUE")
 ]
@@ -64,7 +66,7 @@ Dtype = Annotated[str, _DTYPE]
 OptionalDtype = Annotated[str | None, _DTYPE]
 Device = Annotated[str | None, models(..., "cpu, cuda, …; the best available if omitted.")]
 TrustRemoteCode = Annotated[
-    bool, models(..., "Run code that a model ships.", "--trust-remote-code")
+    bool, models(..., "Run code that comes with a model.", "--trust-remote-code")
 ]
 AllowPickle = Annotated[
     bool, models(..., "Also load weights that are not safetensors.", "--allow-pickle")

@@ -32,7 +32,7 @@ class _DefaultToResults(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_DefaultToResults, help="Draw figures: results if only RUN is given, or one of those below."
+    cls=_DefaultToResults, help="Draw figures; `plot RUN` is short for `plot results RUN`."
 )
 
 
@@ -82,7 +82,7 @@ def training(
     logs = [(folder.name, folder.weights) for folder in run_folders(runs) if folder.weights]
     if not logs:
         raise ResultError(
-            f"there is no {FILE} in {', '.join(map(str, runs))}",
+            f"no {FILE} in {', '.join(map(str, runs))}",
             hint="a run has one if its fusion learns weights, such as global-softmax",
         )
     names = _unique_names(name for name, _ in logs)

@@ -35,7 +35,7 @@ def report(
         from layerbridge.errors import ConfigError
 
         if bridge is None and len(runs) > 1:
-            raise ConfigError("several runs could read the sentences", hint="--bridge RUN")
+            raise ConfigError("--sentence needs one run, several were given", hint="--bridge RUN")
         token_maps = token_weights(bridge or str(runs[0]), sentence, context.params)
     line = report_command(
         runs, output, against=against, title=title, sentences=sentence, bridge=bridge

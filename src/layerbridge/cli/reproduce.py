@@ -17,20 +17,26 @@ def reproduce(
         ..., "EXPERIMENT", "table1, table2, table3, table4, table5, figure2, xsid or sib200."
     ),
     preset: str = o.option("small", "paper, small (two CPU cores) or demo (minutes)."),
-    seeds: str | None = o.option(None, "Random seeds of training, instead of the preset's."),
+    seeds: str | None = o.option(
+        None, "Random seeds of training, comma-separated; the preset's if omitted."
+    ),
     methods: str | None = o.option(
         None,
         "Comma-separated: tf-idf, zero-shot-lm, few-shot-lm, translate, last, uniform, "
         "global-softmax, token-softmax; all but uniform if omitted.",
     ),
-    instruction: str | None = o.option(None, "Instead of the task's; '' for none."),
+    instruction: str | None = o.option(None, "English prompt, instead of the task's; '' for none."),
     overwrite: bool = o.option(False, "Redo runs made with other settings.", "--overwrite"),
     dry_run: bool = o.option(False, "Print the plan: runs, downloads, files, time.", "--dry-run"),
     data_dir: o.DataDir = None,
     max_rows: o.MaxRows = None,
     max_test: int | None = o.data(None, "Maximum test rows per language.", min=1),
-    encoder: str | None = o.models(None, "Encoder, instead of the preset's."),
-    language_model: str | None = o.models(None, "Language model, instead of the preset's."),
+    encoder: str | None = o.models(
+        None, "Encoder: folder, zoo:NAME or hub ID; the preset's if omitted."
+    ),
+    language_model: str | None = o.models(
+        None, "Language model: folder, zoo:NAME or hub ID; the preset's if omitted."
+    ),
     translator: str | None = o.models(
         None, "Adds translate-then-answer: NLLB, M2M100 or Marian; folder or hub ID."
     ),
@@ -44,7 +50,7 @@ def reproduce(
     output_dir: o.OutputFolder = Path("runs/reproduce"),
     as_json: o.Json = False,
 ) -> None:
-    """Train, evaluate and compare all methods of a table with the paper's numbers beside them.
+    """Reproduce a table: train and evaluate all its methods, and compare with the paper.
 
     Finished runs are not repeated: after an interruption, give the same command again. The paths
     of the files are printed on stdout, the table on stderr. See docs/reproduce.md.

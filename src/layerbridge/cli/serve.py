@@ -40,7 +40,7 @@ def serve(
     max_tokens: int = _limit(1024, "Upper limit for max_tokens.", min=1),
     max_text_chars: int = _limit(20000, "Maximum characters per text.", min=1),
     max_options: int = _limit(256, "Maximum options per classification request.", min=1),
-    max_body_bytes: int = _limit(1024 * 1024, "Maximum size of a request.", min=1),
+    max_body_bytes: int = _limit(1024 * 1024, "Maximum bytes of a request body.", min=1),
     concurrency: int = _limit(64, "Maximum requests processed at once.", min=1),
     queue: int = _limit(256, "Maximum queued requests; further ones get 429.", min=0),
     timeout: float = _limit(120.0, "Maximum seconds per request.", min=0.1),

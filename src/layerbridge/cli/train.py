@@ -21,11 +21,11 @@ def train(
     data_dir: o.DataDir = None,
     task_option: o.TaskOption = None,
     data: str | None = o.data(None, "Your own rows: JSONL, CSV, TSV, Parquet or a hub ID."),
-    text: str | None = o.data(None, "Column the encoder reads."),
+    text: str | None = o.data(None, "Column with the text for the encoder."),
     target: str | None = o.data(None, "Column with the answer."),
     template: o.Template = None,
     labels: o.Labels = None,
-    validation_data: str | None = o.data(None, "Validation rows, in the form of --data."),
+    validation_data: str | None = o.data(None, "Validation rows, in the same form as --data."),
     max_rows: o.MaxRows = None,
     encoder: o.Encoder = None,
     encoder_revision: o.EncoderRevision = None,
@@ -34,7 +34,9 @@ def train(
     instruction: o.Instruction = None,
     max_text_tokens: int | None = o.models(None, "Truncate longer texts.", min=1),
     dtype: o.OptionalDtype = None,
-    attn_implementation: str | None = o.models(None, "Attention, as in transformers."),
+    attn_implementation: str | None = o.models(
+        None, "Attention implementation, as in transformers."
+    ),
     device: o.Device = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
@@ -50,7 +52,7 @@ def train(
     ),
     resume: bool = o.training(False, "Continue from the last checkpoint.", "--resume"),
     output_dir: o.OutputFolder,
-    overwrite: bool = o.output(False, "Replace what is in the folder.", "--overwrite"),
+    overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
 ) -> None:
     """Train a bridge on English rows.
 
@@ -75,8 +77,8 @@ def train(
         "training": training_flags(context.args),
     }
     if settings["training"]:
-        own = {name for parameter in context.command.params for name in parameter.opts}
-        reject_unknown_flags(settings["training"], own)
+        own_flags = {name for parameter in context.command.params for name in parameter.opts}
+        reject_unknown_flags(settings["training"], own_flags)
     merged = override(read(recipe) if recipe is not None else Recipe(), settings)
     merged.check()
 
@@ -86,12 +88,12 @@ def train(
     print(output_dir)
 
 
-def reject_unknown_flags(names: Iterable[str], own: set[str]) -> None:
+def reject_unknown_flags(names: Iterable[str], own_flags: set[str]) -> None:
     """Rejects names that are not training arguments, and suggests the nearest flags.
 
     Args:
         names: of training arguments, as ``training_flags`` returns them.
-        own: the flags of the verb itself; a misspelled one looks like a training argument.
+        own_flags: the flags of the verb itself; a misspelled one looks like a training argument.
 
     Raises:
         ConfigError: a name is unknown.
@@ -102,12 +104,12 @@ def reject_unknown_flags(names: Iterable[str], own: set[str]) -> None:
     from layerbridge.training.recipe import reject_unknown
 
     fields = [item.name for item in dataclasses.fields(BridgeTrainingArguments)]
-    flags = [*own, *(f"--{name.replace('_', '-')}" for name in fields)]
+    flags = [*own_flags, *(f"--{name.replace('_', '-')}" for name in fields)]
     for name in names:
         if name not in fields:
             flag = f"--{name.replace('_', '-')}"
-            # The verb does not know its own flags with underscores.
-            reject_unknown("flag", f"--{name}" if flag in own else flag, flags)
+            # The verb does not know its own_flags flags with underscores.
+            reject_unknown("flag", f"--{name}" if flag in own_flags else flag, flags)
 
 
 def training_flags(words: Sequence[str]) -> dict[str, Any]:

@@ -23,14 +23,14 @@ def numbers(flag: str, words: str) -> list[int]:
     """``"0,1,2"`` or ``"0 1 2"`` → ``[0, 1, 2]``.
 
     Raises:
-        ConfigError: a word is not a whole number.
+        ConfigError: a word is not an integer.
     """
     try:
         return [int(word) for word in words.replace(",", " ").split()]
     except ValueError:
         raise ConfigError(
             f"{flag} {words!r} is not a list of numbers",
-            allowed="comma-separated whole numbers, such as 0,1,2",
+            allowed="comma-separated integers, such as 0,1,2",
         ) from None
 
 

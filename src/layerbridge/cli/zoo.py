@@ -8,7 +8,7 @@ import typer
 
 from layerbridge.cli import options as o
 
-app = typer.Typer(help="Small open models for first steps: list, pull, path.", no_args_is_help=True)
+app = typer.Typer(help="List, download and locate small open models.", no_args_is_help=True)
 
 
 @app.command("list")

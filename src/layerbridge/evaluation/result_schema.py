@@ -1,4 +1,4 @@
-"""The schema of a result file, and one line for whatever does not fit it.
+"""The schema of a result file, and a one-line message for what does not fit it.
 
 An accuracy and its interval are in the file as well, for other readers; here they are computed from
 the predictions.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ALLOWED = {
     "string_type": "text",
-    "int_type": "a whole number",
+    "int_type": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "tuple_type": "a list",
@@ -79,8 +79,8 @@ def _one_line(error: ErrorDetails, path: Path) -> ResultError:
     if kind == "json_invalid":
         return ResultError(f"{path} is damaged ({error['ctx']['error']})", hint=again)
     if key in ("", "schema"):
-        given = f"the schema {value!r}" if kind == "literal_error" else "no schema"
-        return ResultError(f"{path} has {given}", allowed=SCHEMA)
+        actual = f"the schema {value!r}" if kind == "literal_error" else "no schema"
+        return ResultError(f"{path} has {actual}", allowed=SCHEMA)
     if kind == "missing":
         return ResultError(f"{path} has no {key}", hint=again)
     text = json.dumps(value, ensure_ascii=False)

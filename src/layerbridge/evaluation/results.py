@@ -1,7 +1,7 @@
 """Results: what was evaluated, how, and every single answer; as objects and as JSON files.
 
 A file holds each prediction, so that tables, plots and tests need no model, and the rows behind a
-number can be inspected. Knows nothing of models or of a task's rows.
+number can be inspected. Knows nothing about models or of a task's rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from layerbridge.version import __version__
 SCHEMA = "layerbridge/result/1"
 
 # The protocol of a baseline without a language model: it picks an option, which is the only way to
-# query it. Its results may stand beside those of any one protocol.
+# query it. Its results may appear with those of any one protocol.
 CLASSIFIER = "classifier"
 
 _FAMILY = b"layerbridge/result/"
@@ -161,8 +161,8 @@ class Result:
         Raises:
             ResultError: an unknown language, or none but English.
         """
-        wanted = self.languages if languages is None else tuple(languages)
-        chosen = tuple(language for language in wanted if language != "en")
+        requested = self.languages if languages is None else tuple(languages)
+        chosen = tuple(language for language in requested if language != "en")
         unknown = [language for language in chosen if language not in self.languages]
         if unknown:
             raise ResultError(

@@ -79,8 +79,8 @@ def resolve(model_id: str, *, revision: str | None = None, offline: bool = False
         return _hub(model_id, revision=revision, offline=offline)
     if revision is not None:
         raise BackboneError(
-            f"revision {revision!r} was given for {model_id!r}, which is on this machine",
-            allowed="a revision for hub ids only",
+            f"revision {revision!r} was given for the local model {model_id!r}",
+            allowed="revisions of hub ids only",
             hint="omit the revision",
         )
     return source

@@ -230,9 +230,9 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             **arguments: ``state_dict``, tensors to write instead of the bridge's; ``repo_id``
                 (by default the folder's name) and others of ``push_to_hub``.
         """
-        tensors = own = self.trained_state_dict()
+        tensors = trained = self.trained_state_dict()
         if (state := arguments.pop("state_dict", None)) is not None:
-            tensors = {name: state[name] for name in own}
+            tensors = {name: state[name] for name in trained}
         for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
             arguments.pop(unused, None)
         write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)

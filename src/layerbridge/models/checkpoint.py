@@ -92,7 +92,7 @@ def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig
         )
     for backbone in ("encoder", "language_model"):
         if not settings.get(backbone):
-            raise CheckpointError(f"{str(file)!r} names no {backbone}", allowed="a model id")
+            raise CheckpointError(f"{str(file)!r} has no {backbone}", allowed="a model id")
     try:
         return BridgeConfig.from_dict(settings), folder
     except LayerBridgeError:
@@ -147,6 +147,6 @@ def _download(path: str, revision: str | None) -> Path:
         return Path(snapshot_download(path, revision=revision, allow_patterns=files))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
         raise CheckpointError(
-            f"there is no bridge at {path!r}: it is not a folder, nor a hub id that can be reached",
+            f"no bridge at {path!r}: neither a folder nor a reachable hub id",
             allowed="a folder that `layerbridge train` wrote, or a hub id",
         ) from None

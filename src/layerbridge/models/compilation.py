@@ -37,14 +37,14 @@ def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
     has_compiler = any(map(which, ("g++", "clang++", "c++")))
     if model.device.type == "cpu" and by_inductor and not has_compiler:
         raise BackboneError(
-            "layers cannot be compiled: there is no C++ compiler",
-            hint="install g++, or do not compile",
+            "cannot compile layers: no C++ compiler found",
+            hint="install g++, or turn compilation off",
         )
     path_and_list = layer_list(model)
     if path_and_list is None:
         raise BackboneError(
-            f"the layers of a {model.config.model_type!r} model are not found",
-            hint="do not compile",
+            f"cannot find the layers of a {model.config.model_type!r} model",
+            hint="turn compilation off",
         )
     _, layers = path_and_list
     for layer in layers:

@@ -1,6 +1,6 @@
 """Inference: str → str, in batches of texts of similar length.
 
-A mixin of ``LayerBridge``; it knows nothing of tasks, files or commands.
+A mixin of ``LayerBridge``; it knows nothing about tasks, files or commands.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Answering:
                 allowed="options=[…], or a bridge trained with label words",
             )
         if isinstance(options, str):
-            raise DataError(f"options is one string, {options!r}", allowed="a list of strings")
+            raise DataError(f"options is a string, {options!r}", allowed="a list of strings")
         for option in options:
             if not option.strip():
                 raise DataError("an option is empty", allowed="label words")

@@ -2,7 +2,7 @@
 
     LM input = [BOS] · soft prompt · boundary · instruction · target
 
-It knows nothing of encoders, fusion or tasks.
+It knows nothing about encoders, fusion or tasks.
 Legend: B batch, S encoder tokens, T LM tokens, D LM width, V vocabulary, n labels.
 """
 

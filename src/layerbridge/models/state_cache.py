@@ -114,8 +114,8 @@ class MappedStateCache:
             self._file.flush()
             # A shared mapping, mmap's default: a private writable one counts as memory, and would
             # be refused if larger than that.
-            whole = mmap.mmap(self._file.fileno(), self.bytes)
-            self._elements = torch.frombuffer(whole, dtype=self._dtype)
+            mapping = mmap.mmap(self._file.fileno(), self.bytes)
+            self._elements = torch.frombuffer(mapping, dtype=self._dtype)
         shape = torch.Size([len(self.layers), tokens, self._shape[1]])
         return self._elements[start : start + shape.numel()].view(shape)
 

@@ -1,6 +1,6 @@
 """The report: results and runs as one self-contained HTML page.
 
-Reads result files and what runs left beside them, never a model. All text from them is escaped: a
+Reads result files and what runs left next to them, never a model. All text from them is escaped: a
 result file may come from anywhere.
 """
 

@@ -1,4 +1,4 @@
-"""What runs leave in their folders beside result files: the recipe and the weight log."""
+"""What runs leave in their folders besides result files: the recipe and the weight log."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _Section:
     def markdown(self) -> list[str]:
         return [
             f"## Protocol {self.protocol}\n",
-            f"{_PROTOCOLS[self.protocol]}. Accuracy in per cent.\n",
+            f"{_PROTOCOLS[self.protocol]}. Accuracy in percent.\n",
             self.table.markdown(intervals=True),
             f"### Against {AGAINST}\n",
             effect_table(self.comparisons).markdown(),

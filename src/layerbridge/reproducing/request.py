@@ -92,10 +92,10 @@ class Request:
             preset = catalog.preset(preset)
         for name, number in (("max_rows", max_rows), ("max_test", max_test)):
             if number is not None and number < 1:
-                raise ConfigError(f"{name} is {number}", allowed="a whole number from 1")
+                raise ConfigError(f"{name} is {number}", allowed="a positive integer")
         self.seeds = tuple(dict.fromkeys(preset.seeds if seeds is None else seeds))
         if not self.seeds or min(self.seeds) < 0:
-            raise ConfigError(f"seeds are {list(self.seeds)}", allowed="whole numbers from 0")
+            raise ConfigError(f"seeds are {list(self.seeds)}", allowed="non-negative integers")
         if experiment.kind == "latency" and instruction is not None:
             raise ConfigError(
                 f"{experiment.name} has no instruction", hint="leave --instruction out"

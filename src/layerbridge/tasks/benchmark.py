@@ -115,7 +115,7 @@ class Benchmark(SourcedTask):
 
     @cached_property
     def _local_version(self) -> str:
-        # Cached: it reads every file, and every result asks for it.
+        # Cached: it reads every file, and every result needs it.
         digest = hashlib.sha256()
         for language in self.languages:
             file = self.source("test", language)

@@ -128,12 +128,12 @@ class Names(Task):
     def _rows(
         self, language: str, codes: Mapping[str, Sequence[str]], most: int | None
     ) -> list[Row]:
-        named = _usable(language)
+        names_by_kind = _usable(language)
         rows = []
         for kind in KINDS:
-            chosen = [code for code in codes[kind] if code in named[kind]][:most]
+            chosen = [code for code in codes[kind] if code in names_by_kind[kind]][:most]
             for code in chosen:
-                fields = {"name": named[kind][code], "kind": kind, "code": code}
+                fields = {"name": names_by_kind[kind][code], "kind": kind, "code": code}
                 text = render(self.template, fields)
                 rows.append(Row(f"{language}/{kind}/{code}", text, kind, language, fields))
         # Mixed, so that the first N rows have all kinds. Not by the hash of the split: large kinds,
@@ -160,7 +160,7 @@ def _split(seed: int) -> _Split:
     own_script = [language for language in LANGUAGES if _has_own_script(language)]
     train, validation, test = {}, {}, {}
     for kind in KINDS:
-        order = sorted(_kept(kind), key=lambda code: _hash(seed, kind, code))
+        order = sorted(_unique_codes(kind), key=lambda code: _hash(seed, kind, code))
         coverage = Counter(code for language in own_script for code in usable[language][kind])
         lacking = dict.fromkeys(LANGUAGES, TEST_PER_KIND)
         chosen = []
@@ -194,7 +194,7 @@ def _usable(language: str) -> Table:
         for code, name in sorted(cldr[kind].items()):
             key = _key(name)
             fair = (
-                code in _kept(kind)
+                code in _unique_codes(kind)
                 and key not in seen
                 and len(kinds_of[key]) == 1
                 and (language == "en" or key not in _english_keys())
@@ -208,7 +208,7 @@ def _usable(language: str) -> Table:
 
 
 @cache
-def _kept(kind: str) -> frozenset[str]:
+def _unique_codes(kind: str) -> frozenset[str]:
     """The codes of a kind; of those with the same English name, only the first."""
     first: dict[str, str] = {}
     for code, name in sorted(_cldr("en")[kind].items()):

@@ -2,7 +2,7 @@
 
 ``train-en`` or ``train``, ``valid-LANGUAGE``, ``dev-LANGUAGE`` or ``validation-LANGUAGE``, and
 ``test-LANGUAGE``, each with a supported suffix. ``LANGUAGE/test``, the layout of some data sets on
-the hub, works too. Knows nothing of what the files contain.
+the hub, works too. Knows nothing about what the files contain.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Folders:
         """
         folders = [data_dir] if isinstance(data_dir, (str, Path)) else data_dir
         if not folders:
-            raise DataError("data_dir names no folder", allowed="one or more folders")
+            raise DataError("data_dir is empty", allowed="one or more folders")
         paths: list[Path] = []
         for folder in map(Path, folders):
             if not folder.is_dir():

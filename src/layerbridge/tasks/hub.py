@@ -3,7 +3,7 @@
 There are two kinds of names: ``id``, ``id:config`` or ``id:config:split`` for what ``datasets``
 loads, and ``hf://datasets/OWNER/NAME[@REVISION]/PATH`` for one file. The second is for data sets
 with a loading script, which ``datasets`` 4 and later refuse although their files are ordinary.
-Knows nothing of columns and labels.
+Knows nothing about columns and labels.
 """
 
 from __future__ import annotations

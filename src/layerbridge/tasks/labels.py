@@ -1,7 +1,7 @@
 """The labels of a data set and the word that stands for each of them in front of an LLM.
 
 A raw label is recognized as the data writes it, by its word, in any letter case, and by its index
-where the data set numbers its classes. Knows nothing of rows.
+where the data set numbers its classes. Knows nothing about rows.
 """
 
 from __future__ import annotations

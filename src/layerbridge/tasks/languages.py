@@ -1,7 +1,7 @@
 """Languages: their English names, their scripts, and their shares of pretraining corpora.
 
 Names and scripts come from the CLDR, as packaged by Babel. Corpus sizes are in ``languages.json``,
-each with its paper; what no paper states is unknown. Knows nothing of models or results.
+each with its paper; what no paper states is unknown. Knows nothing about models or results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads the records of a source: JSONL, CSV, TSV, Parquet, or the Hugging Face Hub.
 
 Every error names the file and the line or row. Rows are numbered from 1; line numbers are those of
-the file, header included. Knows nothing of texts, labels and languages.
+the file, header included. Knows nothing about texts, labels and languages.
 """
 
 from __future__ import annotations

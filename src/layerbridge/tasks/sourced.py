@@ -66,8 +66,8 @@ class SourcedTask(Task):
 
     def __init__(self, train_per_label: int | None = None, max_test: int | None = None) -> None:
         for name, number in (("train_per_label", train_per_label), ("max_test", max_test)):
-            whole = isinstance(number, int) and not isinstance(number, bool)
-            if number is not None and not (whole and number >= 1):
+            is_integer = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (is_integer and number >= 1):
                 raise DataError(f"{name} is {number!r}", allowed="a positive integer, or None")
         self.train_per_label = train_per_label
         self.max_test = max_test
@@ -189,15 +189,17 @@ class SourcedTask(Task):
         return DataError(f"the task {self.name} has no {split} rows in {language!r}")
 
     def _place(self, sources: Sequence[str | None]) -> str:
-        places = [
+        locations = [
             "local" if records.is_local(source) else "hub cache"
             for source in sources
             if source is not None and (records.is_local(source) or hub.is_cached(source))
         ]
-        if not places:
+        if not locations:
             return "not yet"
-        part = "" if len(places) == len(sources) else f", {len(places)} of {len(sources)} files"
-        return " and ".join(dict.fromkeys(places)) + part
+        part = (
+            "" if len(locations) == len(sources) else f", {len(locations)} of {len(sources)} files"
+        )
+        return " and ".join(dict.fromkeys(locations)) + part
 
 
 class _Split(NamedTuple):

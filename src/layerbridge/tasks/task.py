@@ -1,6 +1,6 @@
 """A task: rows with a text for the encoder and a target word for the language model.
 
-This module knows nothing of tokenizers, models or metrics. The split is part of the interface:
+This module knows nothing about tokenizers, models or metrics. The split is part of the interface:
 ``train`` and ``validation`` take no language and return English rows only, so a choice made on them
 (a learning rate, a step, a seed) cannot depend on a test row or on another language.
 """
@@ -43,8 +43,8 @@ class DatasetInfo:
         place: ``built in``, ``local``, ``hub cache`` or ``not yet``; if only part of the data is
             available, how much.
         train: number of rows in the source; None if it is not known before reading.
-        validation: the same.
-        test: the same, by language.
+        validation: the same for validation rows.
+        test: the same for test rows, by language.
     """
 
     place: str

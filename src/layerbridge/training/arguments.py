@@ -68,20 +68,20 @@ class BridgeTrainingArguments(TrainingArguments):
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
             raise TrainingError(
                 f"{setting} is not a number of tokens",
-                allowed="a whole number from 1",
-                hint="--tokens-per-batch 4096, for example",
+                allowed="a positive integer",
+                hint="for example --tokens-per-batch 4096",
             )
         conflict = None
         if self.train_sampling_strategy != "group_by_length":
             strategy = str(self.train_sampling_strategy)
             conflict = f"groups rows by length, but train_sampling_strategy is {strategy!r}"
         elif self.auto_find_batch_size:
-            conflict = "does not go with auto_find_batch_size"
+            conflict = "cannot be combined with auto_find_batch_size"
         if conflict:
             raise TrainingError(f"{setting} {conflict}", hint="leave one of them out")
         if self.world_size > 1:
             raise TrainingError(
-                f"{setting} is for one process, but there are {self.world_size}",
+                f"{setting} supports only one process, but there are {self.world_size}",
                 hint="leave it out, or train in one process",
             )
 
@@ -94,13 +94,13 @@ class BridgeTrainingArguments(TrainingArguments):
         if self.dataloader_num_workers:
             # A forked worker can neither use CUDA tensors nor fill the main process's cache.
             raise TrainingError(
-                f"dataloader_num_workers={self.dataloader_num_workers} does not go with cached "
-                "states: workers have nothing to tokenize and cannot fill the cache",
+                f"dataloader_num_workers={self.dataloader_num_workers} cannot be combined with "
+                "cached states: workers have nothing to tokenize and cannot fill the cache",
                 hint="leave --dataloader-num-workers or the cache out",
             )
         devices = max(self.world_size, self.n_gpu)
         if devices > 1:
             raise TrainingError(
-                f"cached states are for one device, but there are {devices}",
+                f"cached states support only one device, but there are {devices}",
                 hint="choose one, such as CUDA_VISIBLE_DEVICES=0, or leave the cache out",
             )

@@ -46,7 +46,7 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
     elif filled and not overwrite:
         raise OutputError(
             f"{str(folder)!r} is not empty",
-            hint="--overwrite to replace what is in it, --resume to go on, or another folder",
+            hint="--overwrite to replace what is in it, --resume to continue, or another folder",
         )
     return folder
 
@@ -87,17 +87,17 @@ def check_resumable(bridge: LayerBridge, folder: Path) -> None:
     config, _ = read_config(str(last))
     for backbone in ("encoder", "language_model"):
         name = f"{backbone}_fingerprint"
-        saved, own = getattr(config, name), getattr(bridge.config, name)
-        if None not in (saved, own) and saved != own:
+        saved, current = getattr(config, name), getattr(bridge.config, name)
+        if None not in (saved, current) and saved != current:
             raise CheckpointError(
                 f"{str(last)!r} was trained with another {backbone.replace('_', ' ')}: its "
                 f"weights are {saved[:12]}",
-                allowed=f"weights {own[:12]}",
+                allowed=f"weights {current[:12]}",
                 hint="resume with the models it was trained with",
             )
     if config.fusion != bridge.config.fusion:
         raise CheckpointError(
-            f"{str(last)!r} is a bridge of fusion {config.fusion!r}", allowed=bridge.config.fusion
+            f"{str(last)!r} has the fusion {config.fusion!r}", allowed=bridge.config.fusion
         )
     bridge.load_trained(read_checkpoint(last), where=str(last))
     for name, is_complete in _STATE_FILES.items():

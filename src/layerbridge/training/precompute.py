@@ -86,7 +86,7 @@ class StatePrecomputer:
     def _read(self) -> None:
         longest_first = sorted(range(len(self.texts)), key=lambda index: -self.lengths[index])
         done = 0
-        with meter("reading texts") as bar:
+        with meter("encoding texts") as bar:
             for batch in cut(longest_first, self.lengths, TOKENS_PER_BATCH):
                 self.encoder.remember([self.texts[index] for index in batch])
                 done += len(batch)

@@ -37,7 +37,7 @@ _SHIPPED = resources.files("layerbridge.training") / "recipes"
 
 
 def typed(value: Any) -> Any:
-    """Converts text to the number or truth value it spells; other values stay as they are.
+    """Converts text to the number or boolean it represents; other values stay as they are.
 
     YAML reads ``1e-3`` as text, and so does a command line.
     """
@@ -53,7 +53,7 @@ def typed(value: Any) -> Any:
     return value
 
 
-def _whole(value: Any) -> Any:
+def _to_integer(value: Any) -> Any:
     value = typed(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -62,9 +62,9 @@ def _typed_values(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: typed(value) for name, value in settings.items()}
 
 
-# Strict, because a truth value would pass for an int and a number for text.
+# Strict, because a boolean would pass as an int, and a number as text.
 Text = Annotated[str, Field(strict=True)]
-Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Integer = Annotated[int, Field(strict=True), BeforeValidator(_to_integer)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(typed)]
 Values = Annotated[dict[str, Any], AfterValidator(_typed_values)]
 
@@ -81,7 +81,7 @@ class _Bridge(TypedDict, total=False):
     projection_start: Text | None
     boundary: Flag | None
     instruction: Text | None
-    max_text_tokens: Whole | None
+    max_text_tokens: Integer | None
 
 
 class _Backbones(TypedDict, total=False):
@@ -138,7 +138,7 @@ class Recipe:
     template: Text | None = None
     options: list[Text] | None = None
     validation_data: Text | None = None
-    max_rows: Annotated[Whole, Field(ge=1)] | None = None
+    max_rows: Annotated[Integer, Field(ge=1)] | None = None
     cache_states: Flag = False
     task_options: Values = field(default_factory=dict)
     bridge: Annotated[dict[str, Any], _section(_Bridge)] = field(default_factory=dict)
@@ -158,21 +158,22 @@ class Recipe:
                     hint=f"pass --{name.replace('_', '-')} FOLDER, zoo:NAME or a hub id",
                 )
         if (self.task is None) == (self.data is None):
-            given = "neither a task nor data" if self.task is None else "both a task and data"
+            problem = "neither a task nor data" if self.task is None else "both a task and data"
             raise ConfigError(
-                f"the run has {given}",
+                f"the run has {problem}",
                 allowed="--task NAME, or --data FILE with --text and --target",
             )
         if self.task is not None:
             for name in ("text", "target", "template", "options", "validation_data"):
                 if getattr(self, name):
                     raise ConfigError(
-                        f"--{name.replace('_', '-')} goes with --data; the task {self.task!r} has "
-                        "its own"
+                        f"--{name.replace('_', '-')} works only with --data; the task "
+                        f"{self.task!r} has its own"
                     )
         elif self.task_options:
             raise ConfigError(
-                f"the task option {next(iter(self.task_options))!r} goes with a task, not with data"
+                f"the task option {next(iter(self.task_options))!r} works only with --task, "
+                "not with --data"
             )
 
     def write(self, folder: Path) -> None:
@@ -215,7 +216,7 @@ def read(source: str | Path) -> Recipe:
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"{where} holds no settings", allowed="lines of name: value")
+        raise ConfigError(f"{where} contains no settings", allowed="lines of name: value")
     for name in settings:
         reject_unknown(
             f"setting of {where}", name, [item.name for item in dataclasses.fields(Recipe)]
@@ -229,8 +230,8 @@ def read(source: str | Path) -> Recipe:
 
 _ALLOWED = {
     "string_type": "text",
-    "int_type": "a whole number",
-    "greater_than_equal": "a whole number from 1",
+    "int_type": "an integer",
+    "greater_than_equal": "a positive integer",
     "bool_type": "true or false",
     "list_type": "a list of texts",
     "dict_type": "lines of name: value",

@@ -201,7 +201,7 @@ def train(
         arguments.check_cached()
     if arguments.eval_strategy != "no" and not data.validation:
         raise ConfigError(
-            f"eval_strategy={str(arguments.eval_strategy.value)!r} has no rows to evaluate on",
+            f"eval_strategy={str(arguments.eval_strategy.value)!r} needs validation rows",
             hint="--validation-data FILE, or leave it out",
         )
     folder = check_output(output_dir, overwrite=overwrite, resume=resume)
@@ -209,7 +209,7 @@ def train(
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report_dropped()
-    say(f"{len(data.train)} English rows of {data.name}; reading the backbones …")
+    say(f"{len(data.train)} English rows of {data.name}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
     bridge = new_bridge(recipe, data, device)

@@ -31,7 +31,7 @@ class BridgeTrainer(Trainer):
         **arguments: passed on to ``Trainer``.
 
     Raises:
-        TrainingError: there are no rows, or the arguments do not go with the encoder's cache.
+        TrainingError: there are no rows, or the arguments do not allow cached states.
     """
 
     model: LayerBridge

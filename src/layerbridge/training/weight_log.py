@@ -23,7 +23,7 @@ class WeightLog:
     """A run's weights over its steps.
 
     Attributes:
-        steps: in rising order, one or more.
+        steps: in ascending order, one or more.
         weights: for each step, the weight of each encoder layer, lowest first.
         first_layer: number of the lowest layer: 1, or 0 with the embedding layer.
     """

@@ -86,7 +86,7 @@ class WeightWatch(TrainerCallback):
 
     def _give_up(self, error: OSError) -> None:
         # A plot is not worth a run.
-        say(f"{self.path} cannot be written ({error.strerror or error}): no layer weights are kept")
+        say(f"cannot write {self.path} ({error.strerror or error}): layer weights are not logged")
         self.states = None
 
 

@@ -94,12 +94,12 @@ def test_the_batch_size_changes_no_prediction(load_lm):
 
 
 def test_what_the_result_remembers(load_lm, folder, tmp_path):
-    told = []
+    message = []
     result = few_shot(
         load_lm("llama"), Small(), ["si"], shots=3, seed=7, batch_size=4,
-        progress=lambda *facts: told.append(facts),
+        progress=lambda *facts: message.append(facts),
     )  # fmt: skip
-    assert told == [("si", 4, 6), ("si", 6, 6)]
+    assert message == [("si", 4, 6), ("si", 6, 6)]
     assert (result.method, result.protocol, result.seed) == ("few-shot LM (3)", "score", 7)
     assert result.settings["shots"] == [row.id for row in draw(Small(), 3, 7)]
     assert result.settings["language_model"] == folder("llama").name
@@ -204,13 +204,13 @@ def test_texts_are_cut_to_the_models_positions(load_lm, monkeypatch):
     assert len(result.languages["en"].predictions) == 2
 
 
-def test_too_many_shots_are_told(load_lm, monkeypatch):
+def test_too_many_shots_are_reported(load_lm, monkeypatch):
     lm = load_lm("gpt2")
     monkeypatch.setattr(lm, "max_tokens", 120)
     with pytest.raises(ConfigError) as caught:
         few_shot(lm, Small(), ["en"], shots=12)
     assert str(caught.value) == (
-        "12 shots do not fit the language model's 120 positions; next: fewer shots"
+        "12 shots exceed the language model's context of 120 tokens; next: fewer shots"
     )
 
 
@@ -225,7 +225,7 @@ def test_fewer_shots_than_none(load_lm):
         few_shot(load_lm("llama"), Small(), shots=-1)
 
 
-def test_an_unknown_language_is_told_first(load_lm):
+def test_an_unknown_language_is_reported_first(load_lm):
     with pytest.raises(DataError, match="no test rows in 'xx'"):
         few_shot(load_lm("llama"), Small(), ["en", "xx"])
 

@@ -12,18 +12,18 @@ def test_the_words_around_the_text():
     assert (prompt.before, prompt.after) == ("One of a, the market: ", " -> ")
 
 
-def test_an_option_with_braces_is_no_place_for_the_text():
+def test_an_option_with_braces_is_not_a_placeholder():
     prompt = Prompt.of("{options}|{text}", ("{text}", "b"))
     assert (prompt.before, prompt.after) == ("{text}, b|", "")
 
 
-@pytest.mark.parametrize(("words", "places"), [("", 0), ("text", 0), ("{text} {text}", 2)])
-def test_one_place_for_the_text(words, places):
+@pytest.mark.parametrize(("words", "count"), [("", 0), ("text", 0), ("{text} {text}", 2)])
+def test_exactly_one_placeholder(words, count):
     with pytest.raises(ConfigError) as caught:
         Prompt.of(words, OPTIONS)
     assert str(caught.value) == (
-        f"the prompt {words!r} has {places} places for the text; "
-        "allowed: one {text}, and {options} for the label words"
+        f"the prompt {words!r} has {count} placeholders {{text}}; "
+        "allowed: one {text}, and optionally {options} for the label words"
     )
 
 

@@ -51,7 +51,7 @@ def test_it_learns_from_the_training_rows_alone():
     )
 
 
-def test_an_unknown_language_is_told_before_the_fit():
+def test_an_unknown_language_is_reported_before_the_fit():
     task = Spying()
     with pytest.raises(DataError, match="no test rows in 'xx'"):
         tf_idf(task, ["xx"])

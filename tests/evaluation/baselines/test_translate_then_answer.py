@@ -106,19 +106,19 @@ def test_with_and_without_examples_translate_once(make, load_lm, monkeypatch, tm
 
 
 @pytest.mark.parametrize(
-    ("settings", "error", "told"),
+    ("settings", "error", "message"),
     [
         ({"languages": ["si", "xx"]}, DataError, "no test rows in 'xx'"),
-        ({"languages": ["si", "gsw"]}, DataError, "has no language 'gsw'"),
-        ({"prompt": "no place"}, ConfigError, "has 0 places for the text"),
+        ({"languages": ["si", "gsw"]}, DataError, "does not support 'gsw'"),
+        ({"prompt": "no place"}, ConfigError, "has 0 placeholders {text}"),
         ({"shots": -1}, ConfigError, "shots is -1; allowed: 0 or more"),
         ({"shots": 7}, DataError, "has 6 training rows for 7 shots"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_translated(
-    make, load_lm, monkeypatch, settings, error, told
+def test_mistakes_are_reported_before_anything_is_translated(
+    make, load_lm, monkeypatch, settings, error, message
 ):
     monkeypatch.setattr(translator, "load_weights", lambda *_: pytest.fail("read"))
     settings = {"languages": ["si"], **settings}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         translate_then_answer(make(), load_lm("llama"), Named(), **settings)

@@ -122,14 +122,16 @@ def test_a_users_task_with_other_names_in_its_files(tmp_path):
 
 
 def test_progress_is_over_all_languages_and_different_texts():
-    told = []
-    in_english(Shouting(), Pairs(), ["ta", "en", "si"], lambda *facts: told.append(facts))
-    assert told == [("ta", 1, 6), ("ta", 3, 6), ("si", 4, 6), ("si", 6, 6)]
+    message = []
+    in_english(Shouting(), Pairs(), ["ta", "en", "si"], lambda *facts: message.append(facts))
+    assert message == [("ta", 1, 6), ("ta", 3, 6), ("si", 4, 6), ("si", 6, 6)]
 
 
-@pytest.mark.parametrize(("code", "told"), [("xx", "no test rows in 'xx'"), ("sw", "no Swahili")])
-def test_a_missing_language_is_told_before_anything_is_translated(code, told):
+@pytest.mark.parametrize(
+    ("code", "message"), [("xx", "no test rows in 'xx'"), ("sw", "no Swahili")]
+)
+def test_a_missing_language_is_reported_before_anything_is_translated(code, message):
     translator = Shouting()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         in_english(translator, Pairs(), ["si", code])
     assert translator.asked == []

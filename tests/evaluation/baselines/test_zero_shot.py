@@ -83,11 +83,15 @@ def test_the_batch_size_changes_no_prediction(load_lm):
 
 
 def test_what_the_result_remembers(load_lm, folder, tmp_path):
-    told = []
+    message = []
     result = zero_shot(
-        load_lm("llama"), Small(), ["si"], batch_size=4, progress=lambda *facts: told.append(facts)
+        load_lm("llama"),
+        Small(),
+        ["si"],
+        batch_size=4,
+        progress=lambda *facts: message.append(facts),
     )
-    assert told == [("si", 4, 6), ("si", 6, 6)]
+    assert message == [("si", 4, 6), ("si", 6, 6)]
     assert (result.method, result.task, result.protocol, result.run) == (
         "zero-shot LM",
         "small",
@@ -102,7 +106,7 @@ def test_what_the_result_remembers(load_lm, folder, tmp_path):
     assert read(result.write(tmp_path / "alone.json")) == result
 
 
-def test_an_unknown_language_is_told_first(load_lm):
+def test_an_unknown_language_is_reported_first(load_lm):
     with pytest.raises(DataError) as caught:
         zero_shot(load_lm("llama"), Small(), ["en", "xx"], progress=lambda *_: pytest.fail("read"))
     assert str(caught.value) == "the task small has no test rows in 'xx'; allowed: en, si"

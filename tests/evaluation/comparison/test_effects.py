@@ -188,7 +188,7 @@ def test_english_alone_has_no_average():
 
 
 @pytest.mark.parametrize(
-    ("given", "options", "told"),
+    ("given", "options", "message"),
     [
         (
             ONE_SEED,
@@ -209,10 +209,10 @@ def test_english_alone_has_no_average():
         ([], {}, "there are no results to compare; allowed: one or more"),
     ],
 )
-def test_what_cannot_be_compared(given, options, told):
+def test_what_cannot_be_compared(given, options, message):
     with pytest.raises(ResultError) as error:
         compare(given, **options)
-    assert str(error.value) == told
+    assert str(error.value) == message
 
 
 def test_other_rows_are_refused():

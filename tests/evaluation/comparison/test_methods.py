@@ -56,7 +56,7 @@ def test_two_different_results_of_one_seed(other):
         methods(given)
     assert str(error.value) == (
         "a has two different results with seed 3 (runs/x and runs/y); "
-        "allowed: one result for each seed of a method; next: pass the files of one setting only"
+        "allowed: one result per seed of a method; next: pass the files of one setting only"
     )
 
 
@@ -65,8 +65,8 @@ def test_two_rows_with_one_id():
     with pytest.raises(ResultError) as error:
         found.answers("si")
     assert str(error.value) == (
-        "a has 3 rows in si and 1 different ids; allowed: a unique id for every row; "
-        "next: give the rows ids and evaluate again"
+        "a has 3 rows in si but 1 different ids; allowed: a unique id per row; "
+        "next: give every row its own id and evaluate again"
     )
 
 

@@ -32,7 +32,7 @@ def test_counts_that_are_no_proportion(correct, n):
     with pytest.raises(ResultError) as error:
         wilson(correct, n)
     assert str(error.value) == (
-        f"{correct} right of {n} rows is not a proportion; allowed: 0 <= right <= n, n >= 1"
+        f"{correct} of {n} is not a proportion; allowed: 0 <= correct <= n, n >= 1"
     )
 
 

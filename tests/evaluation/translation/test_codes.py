@@ -81,6 +81,6 @@ def test_a_language_that_a_model_lacks(table, language):
     with pytest.raises(DataError) as caught:
         code_in(table, language, "some/model")
     assert str(caught.value) == (
-        f"the translator some/model has no language {language!r}; "
+        f"the translator some/model does not support {language!r}; "
         "next: leave the language out, or choose another translator"
     )

@@ -44,7 +44,7 @@ def test_a_line_that_was_interrupted_is_written_again(tmp_path, torn):
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"text": "a"}', '{"text": "a", "english": 1}', ""])
-def test_a_damaged_line_is_told(tmp_path, line):
+def test_a_damaged_line_is_reported(tmp_path, line):
     path = tmp_path / "si.jsonl"
     TranslationMemory(path).add({"one": "1"})
     with path.open("a") as file:
@@ -53,7 +53,7 @@ def test_a_damaged_line_is_told(tmp_path, line):
         TranslationMemory(path)
     assert str(caught.value) == (
         f'{path}, line 2 is not a translation; allowed: {{"text": "…", "english": "…"}}; '
-        "next: delete the line or the file; what is missing is translated again"
+        "next: delete the line or the file; missing translations are redone"
     )
 
 

@@ -118,11 +118,11 @@ def test_the_models_positions_bound_what_is_read_and_written(generated, tmp_path
 
 
 def test_progress(make):
-    told = []
+    message = []
     one = make(batch_size=4)
     one.into_english(TEXTS[:2], "si")
-    one.into_english(TEXTS, "si", lambda *facts: told.append(facts))
-    assert told == [(6, 7), (7, 7)]
+    one.into_english(TEXTS, "si", lambda *facts: message.append(facts))
+    assert message == [(6, 7), (7, 7)]
 
 
 # --- one model a language -----------------------------------------------------------------------
@@ -227,9 +227,9 @@ def test_a_number_out_of_range(name):
     assert str(caught.value) == f"{name} is 0; allowed: 1 or more"
 
 
-def test_a_language_that_it_does_not_have_is_told_before_any_weights_are_read(make, monkeypatch):
+def test_an_unsupported_language_is_reported_before_any_weights_are_read(make, monkeypatch):
     monkeypatch.setattr(translator, "load_weights", lambda *_: pytest.fail("read"))
-    with pytest.raises(DataError, match="has no language 'gsw'"):
+    with pytest.raises(DataError, match="does not support 'gsw'"):
         make().check(["si", "gsw"])
 
 

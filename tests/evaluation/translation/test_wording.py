@@ -72,7 +72,7 @@ def test_a_long_text_loses_its_end_and_no_mark(make, family):
     assert long[marks:-1] == bare[: 8 - marks]
 
 
-def test_the_families_are_told_apart_by_their_tokenizers(make):
+def test_the_families_are_distinguished_by_their_tokenizers(make):
     assert make("nllb").source("si") == "sin_Sinh"
     assert make("m2m100").source("si") == "si"
     assert make("marian").source("si") == "si"
@@ -83,7 +83,7 @@ def test_a_model_of_another_kind(translator_folder):
     with pytest.raises(BackboneError) as caught:
         Wording(LlamaConfig(), tokenizer, "some/llama")
     assert str(caught.value) == (
-        "'some/llama' is a 'llama' model, whose language tokens are not known; "
+        "'some/llama' is a 'llama' model, whose language tokens are unknown; "
         "allowed: NLLB, M2M100 or Marian"
     )
 
@@ -103,7 +103,7 @@ def test_a_language_that_the_family_has_and_this_model_lacks(make):
     with pytest.raises(DataError) as caught:
         make("m2m100").ids(["a"], "sw")
     assert str(caught.value) == (
-        "the translator some/model has no language 'sw': '__sw__' is not in its vocabulary"
+        "the translator some/model does not support 'sw': '__sw__' is not in its vocabulary"
     )
 
 

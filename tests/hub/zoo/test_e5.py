@@ -147,7 +147,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(tiny_e5, tmp_path):
     vocabulary = swapped["model"]["vocab"]
     vocabulary[5], vocabulary[6] = vocabulary[6], vocabulary[5]
     (tmp_path / "tokenizer.json").write_text(json.dumps(swapped))
-    with pytest.raises(ZooError, match=r"the vocabulary of tokenizer\.json"):
+    with pytest.raises(ZooError, match=r"tokenizer\.json and the encoder file"):
         e5.convert({path.name: path for path in tmp_path.iterdir()}, tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
 

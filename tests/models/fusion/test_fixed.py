@@ -43,7 +43,7 @@ def test_layers_without_numbers_are_never_looked_at(normalize):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"layers": []}, "fusion 'fixed' needs at least one layer; allowed: 1 to 3, or -3 to -1"),
         ({"layers": [0]}, "the encoder has no layer 0; allowed: 1 to 3, or -3 to -1"),
@@ -56,7 +56,7 @@ def test_layers_without_numbers_are_never_looked_at(normalize):
         ),
     ],
 )
-def test_what_does_not_fit(options, told):
+def test_what_does_not_fit(options, message):
     with pytest.raises(ConfigError) as error:
         Fixed(3, 8, **options)
-    assert str(error.value) == told
+    assert str(error.value) == message

@@ -129,8 +129,7 @@ def test_what_cannot_be_drawn(tmp_path):
     with pytest.raises(ResultError) as error:
         gain_by_language([LAST, baseline], tmp_path / "g.svg")
     assert str(error.value) == (
-        "there is no other bridge to compare with last; "
-        "next: use layerbridge compare for baselines and language models alone"
+        "there is no other bridge to compare with last; next: use layerbridge compare for baselines"
     )
     with pytest.raises(OutputError, match="cannot write a figure to"):
         gain_by_language([LAST, BETTER], tmp_path / "g.gif")

@@ -231,7 +231,7 @@ def test_different_settings_are_refused(name, other):
     first = result(si=1)
     assert refusal(first, result("b", si=1, **{name: other})) == (
         f"last has the {name} {getattr(first, name)!r} and b {other!r}; "
-        f"allowed: one {name} a table; next: make one table for each {name}"
+        f"allowed: one {name} per table; next: make one table for each {name}"
     )
 
 

@@ -156,8 +156,8 @@ def _example_ids(
         room = (free - sum(map(len, answers))) // (len(examples) + 1)
         if room < template.overhead(language_model) + MIN_TEXT:
             raise ConfigError(
-                f"{len(examples)} shots do not fit the language model's "
-                f"{language_model.max_tokens} positions",
+                f"{len(examples)} shots exceed the language model's context of "
+                f"{language_model.max_tokens} tokens",
                 hint="fewer shots",
             )
     ids: list[int] = []

@@ -31,8 +31,8 @@ class Prompt:
         """
         if prompt.count("{text}") != 1:
             raise ConfigError(
-                f"the prompt {prompt!r} has {prompt.count('{text}')} places for the text",
-                allowed="one {text}, and {options} for the label words",
+                f"the prompt {prompt!r} has {prompt.count('{text}')} placeholders {{text}}",
+                allowed="one {text}, and optionally {options} for the label words",
             )
         words = ", ".join(options)
         return cls(*(part.replace("{options}", words) for part in prompt.split("{text}")))

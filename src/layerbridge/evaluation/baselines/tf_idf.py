@@ -1,7 +1,7 @@
 """TF-IDF of characters: how far a classifier gets that has never seen another language.
 
-It knows shared letters, loan words, numerals and spaces, and nothing of meaning. A method that does
-not beat it in a language shows no transfer there.
+It knows shared letters, loan words, numerals and spaces, and nothing about meaning. A method that
+does not beat it in a language shows no transfer there.
 """
 
 from __future__ import annotations

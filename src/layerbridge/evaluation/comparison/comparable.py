@@ -13,7 +13,7 @@ def check_comparable(results: Sequence[Result]) -> None:
 
     They must be of one task and one split, and have the same rows with the same labels in each
     language. They must also have one protocol, except for baselines without a language model
-    (``classifier``), which may stand beside any protocol.
+    (``classifier``), which may appear with any protocol.
 
     Raises:
         ResultError: there are no results, or they cannot be compared; it names the difference.
@@ -51,7 +51,7 @@ def _check_same(name: str, results: Sequence[Result]) -> None:
             raise ResultError(
                 f"{results[0].method} has the {name} {values[0]!r} and {other.method} "
                 f"{values[1]!r}",
-                allowed=f"one {name} a table",
+                allowed=f"one {name} per table",
                 hint=f"make one table for each {name}",
             )
 

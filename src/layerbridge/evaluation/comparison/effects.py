@@ -178,13 +178,13 @@ def _comparison(
     corrected = holm([each.p for each in differences])
     effects = {
         code: LanguageEffect(
-            *_points(found),
+            *_points(estimate),
             significant=p_holm < ALPHA,
             p_holm=p_holm,
             n=len(first[code].rows),
             discordant=discordant(first[code], second[code]),
         )
-        for code, found, p_holm in zip(common, differences, corrected, strict=True)
+        for code, estimate, p_holm in zip(common, differences, corrected, strict=True)
     }
     average, average_fixed = None, None
     if averaged:

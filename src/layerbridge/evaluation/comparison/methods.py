@@ -52,7 +52,7 @@ def methods(results: Sequence[Result]) -> dict[str, Method]:
     """The results by method, in order of appearance.
 
     Two results of one method and seed with the same answers count once: an untrained baseline is
-    the same beside every seed of the others.
+    the same for every seed of the others.
 
     Raises:
         ResultError: a method has two different results with one seed.
@@ -63,7 +63,7 @@ def methods(results: Sequence[Result]) -> dict[str, Method]:
         sources = " and ".join(result.run or result.created for result in repeated)
         raise ResultError(
             f"{first.method} has two different results with seed {other.seed} ({sources})",
-            allowed="one result for each seed of a method",
+            allowed="one result per seed of a method",
             hint="pass the files of one setting only",
         )
     by_seed: dict[str, dict[int, Result]] = {}
@@ -96,8 +96,8 @@ def _right(result: Result, code: str) -> dict[str, bool]:
     right = {answer.id.removeprefix(prefix): answer.correct for answer in answers}
     if len(right) < len(answers):
         raise ResultError(
-            f"{result.method} has {len(answers)} rows in {code} and {len(right)} different ids",
-            allowed="a unique id for every row",
-            hint="give the rows ids and evaluate again",
+            f"{result.method} has {len(answers)} rows in {code} but {len(right)} different ids",
+            allowed="a unique id per row",
+            hint="give every row its own id and evaluate again",
         )
     return right

@@ -19,7 +19,7 @@ def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
     accuracies near 0 or 1 (E. B. Wilson, JASA 1927; Newcombe, Statistics in Medicine 1998).
 
     Args:
-        correct: right answers, 0 to n; not a whole number for a mean over seeds, which is why this
+        correct: right answers, 0 to n; not an integer for a mean over seeds, which is why this
             is not ``scipy.stats.binomtest``. The numbers are the same.
         n: rows, 1 or more.
         level: confidence level, between 0 and 1.
@@ -33,7 +33,7 @@ def wilson(correct: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """
     if not 0 <= correct <= n or n < 1:
         raise ResultError(
-            f"{correct} right of {n} rows is not a proportion", allowed="0 <= right <= n, n >= 1"
+            f"{correct} of {n} is not a proportion", allowed="0 <= correct <= n, n >= 1"
         )
     if not 0 < level < 1:
         raise ConfigError(

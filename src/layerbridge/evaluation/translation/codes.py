@@ -40,6 +40,6 @@ def code_in(table: Mapping[str, str], language: str, translator: str) -> str:
         if key in table:
             return table[key]
     raise DataError(
-        f"the translator {translator} has no language {language!r}",
+        f"the translator {translator} does not support {language!r}",
         hint="leave the language out, or choose another translator",
     )

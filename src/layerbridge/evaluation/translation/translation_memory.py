@@ -70,7 +70,7 @@ class TranslationMemory(dict[str, str]):
                 raise DataError(
                     f"{path}, line {number} is not a translation",
                     allowed='{"text": "…", "english": "…"}',
-                    hint="delete the line or the file; what is missing is translated again",
+                    hint="delete the line or the file; missing translations are redone",
                 )
             self[text] = english
 

@@ -43,7 +43,7 @@ class Wording:
     ) -> None:
         if config.model_type not in ("m2m_100", "nllb-moe", "marian"):
             raise BackboneError(
-                f"{name!r} is a {config.model_type!r} model, whose language tokens are not known",
+                f"{name!r} is a {config.model_type!r} model, whose language tokens are unknown",
                 allowed=FAMILIES,
             )
         self.tokenizer = tokenizer
@@ -80,7 +80,7 @@ class Wording:
         code = code_in(self._codes, language, self.name)
         if self._id(code) is None:
             raise DataError(
-                f"the translator {self.name} has no language {language!r}: "
+                f"the translator {self.name} does not support {language!r}: "
                 f"{self._form.format(code)!r} is not in its vocabulary"
             )
         return code

@@ -56,7 +56,7 @@ def convert(members: Mapping[str, Path], folder: Path) -> None:
     tokenizer = members["tokenizer.json"].read_bytes()
     # The tokenizer comes from another package: every piece must have the id that the weights mean.
     if [piece for piece, _ in json.loads(tokenizer)["model"]["vocab"]] != contents.pieces:
-        raise ZooError("the vocabulary of tokenizer.json is not that of the encoder file")
+        raise ZooError("tokenizer.json and the encoder file have different vocabularies")
     width = contents.config["hidden_size"]
     pooler = {
         "pooler.dense.weight": np.zeros((width, width), np.float32),
@@ -111,12 +111,12 @@ def read(data: bytes) -> Contents:
     }
     stored = _read_tensors(data, offset)
     tensors: dict[str, np.ndarray] = {}
-    for name, (theirs, dims) in _layout(config).items():
-        values = stored.pop(theirs, None)
+    for name, (stored_name, dims) in _layout(config).items():
+        values = stored.pop(stored_name, None)
         if values is None or values.size != int(np.prod(dims)):
             problem = "is missing" if values is None else f"has {values.size} values"
             raise ZooError(
-                f"tensor {theirs} of the encoder file {problem}", allowed=f"shape {dims}"
+                f"tensor {stored_name} of the encoder file {problem}", allowed=f"shape {dims}"
             )
         tensors[name] = values.reshape(dims)
     if stored:
@@ -187,13 +187,13 @@ def _layout(config: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
     norms = {"attention.output.LayerNorm": "aln", "output.LayerNorm": "oln"}
     for layer in range(config["num_hidden_layers"]):
-        ours, theirs = f"encoder.layer.{layer}", f"l{layer}"
+        prefix, stored_prefix = f"encoder.layer.{layer}", f"l{layer}"
         for name, (short, rows, columns) in linears.items():
-            layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (rows, columns))
-            layout[f"{ours}.{name}.bias"] = (f"{theirs}.{short}.b", (rows,))
+            layout[f"{prefix}.{name}.weight"] = (f"{stored_prefix}.{short}.w", (rows, columns))
+            layout[f"{prefix}.{name}.bias"] = (f"{stored_prefix}.{short}.b", (rows,))
         for name, short in norms.items():
-            layout[f"{ours}.{name}.weight"] = (f"{theirs}.{short}.w", (e,))
-            layout[f"{ours}.{name}.bias"] = (f"{theirs}.{short}.b", (e,))
+            layout[f"{prefix}.{name}.weight"] = (f"{stored_prefix}.{short}.w", (e,))
+            layout[f"{prefix}.{name}.bias"] = (f"{stored_prefix}.{short}.b", (e,))
     return layout
 
 

@@ -54,10 +54,10 @@ def convert(members: Mapping[str, Path], folder: Path) -> None:
     """
     parts = [members[name] for name in sorted(members)]
     source = parts[0].with_name("whole.gguf")
-    with source.open("wb") as whole:
+    with source.open("wb") as joined:
         for part in parts:
             with part.open("rb") as file:
-                shutil.copyfileobj(file, whole)
+                shutil.copyfileobj(file, joined)
     try:
         # One of the progress bars is tqdm's own and ignores the settings of transformers.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):

@@ -39,7 +39,7 @@ def is_present(name: str) -> bool:
     Raises:
         ZooError: the zoo has no such model.
     """
-    return _fault(entry(name)) is None
+    return _problem(entry(name)) is None
 
 
 def path(name: str) -> Path:
@@ -49,9 +49,9 @@ def path(name: str) -> Path:
         ZooError: the zoo has no such model, or it is missing or incomplete.
     """
     model = entry(name)
-    fault = _fault(model)
-    if fault is not None:
-        raise ZooError(f"zoo model {name}: {fault}", hint=f"layerbridge zoo pull {name}")
+    problem = _problem(model)
+    if problem is not None:
+        raise ZooError(f"zoo model {name}: {problem}", hint=f"layerbridge zoo pull {name}")
     return _folder(model)
 
 
@@ -139,7 +139,7 @@ def _folder(model: Entry) -> Path:
     return home() / "zoo" / model.name
 
 
-def _fault(model: Entry) -> str | None:
+def _problem(model: Entry) -> str | None:
     """Returns why the model cannot be used, judging by the sizes of its files."""
     folder = _folder(model)
     if not folder.exists():

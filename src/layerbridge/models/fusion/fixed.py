@@ -57,13 +57,13 @@ class Fixed(Fusion):
         return self.indices
 
     def prepared(self, states: HiddenStates) -> HiddenStates:
-        """Scales only the given layers; the others may be on the meta device."""
+        """Scales only the selected layers; the others may be on the meta device."""
         assert len(states) == self.num_layers, (len(states), self.num_layers)
         if self.normalize != "rms":
             return states
-        given = HiddenStates([states.layers[i] for i in self.indices], states.mask)
+        selected = HiddenStates([states.layers[i] for i in self.indices], states.mask)
         layers = list(states.layers)
-        for index, layer in zip(self.indices, given.rms_normalized().layers, strict=True):
+        for index, layer in zip(self.indices, selected.rms_normalized().layers, strict=True):
             layers[index] = layer
         return HiddenStates(layers, states.mask)
 

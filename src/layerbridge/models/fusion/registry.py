@@ -45,10 +45,10 @@ def build(
         raise ConfigError(f"unknown fusion {name!r}", allowed=names())
     strategy = STRATEGIES[name]
     shared = inspect.signature(Fusion.__init__).parameters
-    own = set(inspect.signature(strategy.__init__).parameters) - set(shared)
+    accepted = set(inspect.signature(strategy.__init__).parameters) - set(shared)
     for option in options:
-        if option not in own:
-            allowed = ", ".join(sorted(own)) or "none"
+        if option not in accepted:
+            allowed = ", ".join(sorted(accepted)) or "none"
             raise ConfigError(f"fusion {name!r} has no option {option!r}", allowed=allowed)
     return strategy(num_layers, width, start=start, normalize=normalize, **options)
 

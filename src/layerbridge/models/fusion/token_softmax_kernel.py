@@ -3,7 +3,7 @@
     a = softmax over [c_0, h_l·u_k + c_l]    pooled_k = Σ_l ã_kl h_l    (`pool`)
     f = Σ_l α_l h_l                                                     (`weighted_sum`)
 
-ã is a times the dropout mask. Everything else of the strategy is small beside the states and stays
+ã is a times the dropout mask. Everything else of the strategy is small next to the states and stays
 in torch. The kernels are bound by memory: each of the four reads the states once, in their own
 dtype, without a copy. The encoder is frozen, so the states have no gradient. Sums over tokens run
 in a fixed order: the same input gives the same bits.

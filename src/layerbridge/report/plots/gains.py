@@ -59,7 +59,7 @@ def gain_by_language(
     if not gains:
         raise ResultError(
             f"there is no other bridge to compare with {against}",
-            hint="use layerbridge compare for baselines and language models alone",
+            hint="use layerbridge compare for baselines",
         )
     codes = list(dict.fromkeys(code for gain in gains for code in gain.languages))
     corpus = corpus_of(encoder_of(results))

@@ -1,4 +1,4 @@
-"""Figures as files, and as SVG inside a page. Knows nothing of what they show."""
+"""Figures as files, and as SVG inside a page. Knows nothing about what they show."""
 
 from __future__ import annotations
 
