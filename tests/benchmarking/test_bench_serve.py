@@ -149,8 +149,8 @@ def test_errors_of_the_verb(monkeypatch, capsys):
     code, out, err = bench_serve(monkeypatch, capsys, "r", "--concurrency", "1,x")
     assert (code, out) == (2, "")
     assert err == (
-        "error: --concurrency '1,x' is not a list of numbers; allowed: comma-separated whole "
-        "numbers, such as 0,1,2\n"
+        "error: --concurrency '1,x' is not a list of numbers; allowed: comma-separated "
+        "integers, such as 0,1,2\n"
     )
 
 

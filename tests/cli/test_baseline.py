@@ -148,7 +148,10 @@ LM = ("--language-model", "nowhere/nothing")
             "next: layerbridge baseline zero-shot-lm --language-model …",
         ),
         (("translate", "--task", "names", *LM), "translate needs --translator; "),
-        (("zero-shot-lm", "--task", "names", *LM, "--prompt", "x"), "the prompt 'x' has 0 places"),
+        (
+            ("zero-shot-lm", "--task", "names", *LM, "--prompt", "x"),
+            "the prompt 'x' has 0 placeholders {text}",
+        ),
         (("zero-shot-lm", "--task", "names", *LM, "--dtype", "int4"), "unknown dtype 'int4'"),
         (("zero-shot-lm", "--task", "names", *LM), "'nowhere/nothing' is not on this machine"),
         (
