@@ -715,7 +715,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
         prepare_output(tmp_path)
     assert str(caught.value) == (
         f"{str(tmp_path)!r} is not empty; next: --overwrite to replace what is in it, --resume to "
-        "go on, or another folder"
+        "continue, or another folder"
     )
 
 
