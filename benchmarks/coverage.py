@@ -11,6 +11,7 @@ alone.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -58,6 +59,7 @@ Interval = tuple[float, float]
 
 def main() -> None:
     """Simulates every case and prints the shares and mean widths as JSON."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     cases = []
     for rows in (30, 500):
         for seeds in (1, 2, 3, 5):
