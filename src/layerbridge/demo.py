@@ -37,7 +37,8 @@ from layerbridge.report.tables import accuracy_table
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
-from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
+from layerbridge.training.run import new_bridge, train_bridge, training_arguments
+from layerbridge.training.run_data import RunData
 
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"

@@ -147,15 +147,9 @@ def _pairs(
                 " " + text, add_special_tokens=False, return_offsets_mapping=True
             )
             spans = [(first - 1, last - 1) for first, last in spaced["offset_mapping"]]
-            encoder_spans = encoder.tokenizer(
-                text,
-                truncation=True,
-                max_length=encoder.max_text_tokens,
-                return_offsets_mapping=True,
-            )["offset_mapping"]
             embeds = None
             aligned, means = [], []
-            for position, (first, last) in enumerate(encoder_spans):
+            for position, (first, last) in enumerate(encoder.spans(text)):
                 shared = [i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)]
                 if first == last or not shared:
                     continue

@@ -79,7 +79,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
     ) -> None:
         super().__init__(config)
         self.encoder = encoder.with_settings(
-            max_text_tokens=encoder.max_text_tokens, embedding_layer=config.embedding_layer
+            embedding_layer=config.embedding_layer, template=config.template or ""
         )
         self.language_model = language_model
         # A shared encoder truncates texts at its own limit.

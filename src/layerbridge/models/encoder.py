@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -37,6 +39,8 @@ from layerbridge.models.backbone import (
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.models.truncation import truncated
+from layerbridge.tasks.task import template_end
+from layerbridge.tasks.text import check_unicode
 
 SUPPORTED = (
     "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
@@ -56,11 +60,14 @@ ENCODER_HALVES = {
 # Text encoders that would build a pooling head, which is not used here.
 _POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
-# Texts per batch when a cache is filled.
+# Texts per batch when a cache is filled, and when texts are counted.
 CACHE_BATCH = 64
+COUNTED_BATCH = 1024
 
 # A tokenizer's limit from this number on means that it has none.
 _NO_LIMIT = 1_000_000
+
+Item = TypeVar("Item")
 
 
 class Encoder(nn.Module):
@@ -69,8 +76,10 @@ class Encoder(nn.Module):
     Args:
         model: returns ``last_hidden_state`` and ``hidden_states``.
         tokenizer: the model's own.
-        max_text_tokens: limit of S; longer texts are truncated at the end.
+        max_text_tokens: limit of S. A longer text loses its end, but keeps ``template_end``.
         embedding_layer: count the embeddings' output as the lowest layer; the paper does not.
+        template_end: the template's words after the text, such as `` Label: ``; they are what
+            asks for the answer. They get half of the tokens at most.
 
     Attributes:
         num_layers: L.
@@ -85,10 +94,12 @@ class Encoder(nn.Module):
         *,
         max_text_tokens: int = 512,
         embedding_layer: bool = False,
+        template_end: str = "",
     ) -> None:
         super().__init__()
         self.model = freeze(model)
         self.tokenizer = tokenizer
+        self.template_end = template_end
         self.cache: StateCache | MappedStateCache | None = None
         limit = tokenizer.model_max_length
         self.max_text_tokens = min(max_text_tokens, limit if limit < _NO_LIMIT else max_text_tokens)
@@ -119,18 +130,30 @@ class Encoder(nn.Module):
             model, tokenizer, max_text_tokens=max_text_tokens, embedding_layer=embedding_layer
         )
 
-    def with_settings(self, *, max_text_tokens: int, embedding_layer: bool) -> Encoder:
+    def with_settings(
+        self,
+        *,
+        max_text_tokens: int | None = None,
+        embedding_layer: bool | None = None,
+        template: str | None = None,
+    ) -> Encoder:
         """Returns an encoder with the same weights, other settings and no cache.
 
-        With the same settings, returns this encoder.
+        None keeps a setting; of ``template`` only the end counts. With the same settings, returns
+        this encoder.
         """
-        if (max_text_tokens, embedding_layer) == (self.max_text_tokens, self.embedding_layer):
+        tokens = self.max_text_tokens if max_text_tokens is None else max_text_tokens
+        embeddings = self.embedding_layer if embedding_layer is None else embedding_layer
+        end = self.template_end if template is None else template_end(template)
+        old = (self.max_text_tokens, self.embedding_layer, self.template_end)
+        if (tokens, embeddings, end) == old:
             return self
         return Encoder(
             self.model,
             self.tokenizer,
-            max_text_tokens=max_text_tokens,
-            embedding_layer=embedding_layer,
+            max_text_tokens=tokens,
+            embedding_layer=embeddings,
+            template_end=end,
         )
 
     @property
@@ -149,8 +172,7 @@ class Encoder(nn.Module):
         end = next(token for token in specials if token is not None)
         # Not padded by the tokenizer, which may have no pad token.
         pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        rows = tokenizer(list(texts), truncation=True, max_length=self.max_text_tokens)["input_ids"]
-        ids = [torch.tensor(row or [end]) for row in rows]
+        ids = [torch.tensor(self._cut(row, row) or [end]) for row in self._ids(texts)]
         masks = [torch.ones_like(row) for row in ids]
         return BatchEncoding(
             {
@@ -158,6 +180,43 @@ class Encoder(nn.Module):
                 "attention_mask": pad_sequence(masks, batch_first=True),
             }
         )
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of tokens of each text, before any is cut."""
+        return [
+            len(ids)
+            for start in range(0, len(texts), COUNTED_BATCH)
+            for ids in self._ids(texts[start : start + COUNTED_BATCH])
+        ]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Returns the characters of each token that is read, [first, last).
+
+        The tokenizer must be a fast one.
+        """
+        tokens = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        return self._cut(tokens["offset_mapping"], tokens["input_ids"])
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns all token ids of texts.
+
+        Raises:
+            DataError: a text has half of a surrogate pair, which no tokenizer accepts.
+        """
+        for text in texts:
+            check_unicode(text, "a text")
+        # The tokenizer would warn about long texts, which are cut later.
+        return self.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+
+    def _cut(self, items: list[Item], ids: Sequence[int]) -> list[Item]:
+        """Cuts what there is for each of a text's token ids: before the end of the template."""
+        limit = self.max_text_tokens
+        if len(ids) <= limit:
+            return items
+        end = self.tokenizer(self.template_end)["input_ids"]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[::-1], end[::-1], strict=False))
+        kept = min(len(list(same)), limit // 2)
+        return items[: limit - kept] + items[len(items) - kept :]
 
     def encode(self, texts: Sequence[str], *, layers: Sequence[int] | None = None) -> HiddenStates:
         """Returns the hidden states of B texts, from ``cache`` if there is one.

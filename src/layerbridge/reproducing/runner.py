@@ -57,7 +57,7 @@ class _Runner:
     def run(self, jobs: Sequence[tuple[Job, Remaining]]) -> None:
         self._check({job.method for job, _ in jobs})
         data = self.rows.data
-        data.report_dropped()
+        data.report()
         say(f"{len(data.train)} English rows of {data.name}; {self.backbones.device}")
         trained = [number for number, (_, state) in enumerate(jobs) if state.train]
         with ExitStack() as states:

@@ -99,9 +99,7 @@ class Bridges(Mapping[str, LayerBridge]):
             bridges[name] = LayerBridge.from_pretrained(
                 run,
                 device=device,
-                encoder=encoders[key].with_settings(
-                    max_text_tokens=config.max_text_tokens, embedding_layer=config.embedding_layer
-                ),
+                encoder=encoders[key].with_settings(max_text_tokens=config.max_text_tokens),
                 language_model=language_model,
             )
         return cls(bridges, source)

@@ -21,6 +21,7 @@ from pydantic import (
 from layerbridge.errors import DataError
 from layerbridge.tasks import records
 from layerbridge.tasks.task import rename_columns, template_columns
+from layerbridge.tasks.text import check_unicode_in
 
 _QUOTES = "put it in quotes; YAML reads no, yes, on and off as true or false"
 # What is allowed, by key or by pydantic's type of error; our own validators say it themselves.
@@ -107,6 +108,7 @@ def read(path: Path) -> TaskFile:
         raise DataError(f"the task file {path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"the task file {path} has no keys", allowed=TaskFile.model_fields)
+    check_unicode_in(content, f"the task file {path}")
     try:
         task = TaskFile.model_validate(content)
     except ValidationError as error:
