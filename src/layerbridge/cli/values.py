@@ -19,6 +19,21 @@ def split(words: str | None) -> list[str] | None:
     return [word.strip() for word in words.split(",")] if words else None
 
 
+def label_words(words: str | None) -> list[str] | None:
+    """``"yes, no"`` → ``["yes", "no"]``; None → None.
+
+    Raises:
+        DataError: a word is empty or a duplicate.
+    """
+    from layerbridge.tasks.labels import check_options
+
+    if words is None:
+        return None
+    labels = [word.strip() for word in words.split(",")]
+    check_options(labels)
+    return labels
+
+
 def numbers(flag: str, words: str) -> list[int]:
     """``"0,1,2"`` or ``"0 1 2"`` → ``[0, 1, 2]``.
 

@@ -20,7 +20,9 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
+from layerbridge.progress import say
 from layerbridge.tasks.task import Row, Task
+from layerbridge.training.text_counts import TextCounts, notes
 
 PROTOCOLS = ("score", "generate")
 
@@ -57,7 +59,8 @@ def evaluate(
         progress: called after every batch.
 
     Returns:
-        Accuracy, every prediction and the mean layer weights, by language.
+        Accuracy, every prediction and the mean layer weights, by language. Cut and empty texts are
+        counted and said.
 
     Raises:
         ConfigError: an unknown protocol.
@@ -67,6 +70,16 @@ def evaluate(
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
     rows = rows_by_language(task, languages)
     bridge.eval()
+    counts = {
+        code: TextCounts.of(
+            of_language,
+            task.file_template,
+            cut=bridge.encoder.count_cut([row.text for row in of_language]),
+        )
+        for code, of_language in rows.items()
+    }
+    for line in notes(counts, bridge.encoder.max_text_tokens):
+        say(line)
     if protocol == "score":
         choose = _scoring(bridge, task.options, length_normalization)
     else:
@@ -102,6 +115,7 @@ def evaluate(
             **(settings or {}),
         },
         run=run,
+        text_counts={code: count.changed() for code, count in counts.items() if count.changed()},
     )
 
 

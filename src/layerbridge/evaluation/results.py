@@ -136,6 +136,8 @@ class Result:
         settings: all other settings; JSON values.
         versions: of the packages and the platform, see ``versions()``.
         run: folder of the trained bridge, if there is one.
+        text_counts: code → ``cut`` and ``empty``, the numbers of texts that were longer than
+            ``max_text_tokens``, and of rows without a text; without those that are 0.
         created: ISO 8601, UTC.
         schema: of the file.
     """
@@ -149,6 +151,7 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     run: str | None = None
+    text_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema: str = SCHEMA
 
@@ -181,6 +184,8 @@ class Result:
             OutputError: the folder cannot be created or written to.
         """
         document = {"schema": self.schema, **asdict(self)}
+        if not self.text_counts:
+            del document["text_counts"]
         document["settings"] = dict(sorted(self.settings.items()))
         document["versions"] = dict(sorted(self.versions.items()))
         text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -189,6 +189,10 @@ class Encoder(nn.Module):
             for ids in self._ids(texts[start : start + COUNTED_BATCH])
         ]
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """Returns how many texts are longer than ``max_text_tokens``."""
+        return sum(length > self.max_text_tokens for length in self.lengths(texts))
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Returns the characters of each token that is read, [first, last).
 

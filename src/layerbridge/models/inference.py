@@ -15,6 +15,7 @@ from torch import Tensor
 from layerbridge.errors import DataError
 from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.length_grouping import by_length
+from layerbridge.tasks.labels import check_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,13 +173,7 @@ class Answering:
                 "there are no options to choose from",
                 allowed="options=[…], or a bridge trained with label words",
             )
-        if isinstance(options, str):
-            raise DataError(f"options is a string, {options!r}", allowed="a list of strings")
-        for option in options:
-            if not option.strip():
-                raise DataError("an option is empty", allowed="label words")
-            if list(options).count(option) > 1:
-                raise DataError(f"duplicate option {option!r}", allowed="each option once")
+        check_options(options)
         return list(options)
 
     def _in_batches(

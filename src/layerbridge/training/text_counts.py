@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from layerbridge.models.encoder import Encoder
 from layerbridge.tasks.task import Row, has_empty_text
 
 
@@ -26,6 +27,10 @@ class TextCounts:
     def of(cls, rows: Sequence[Row], template: str | None, *, cut: int) -> TextCounts:
         """Counts empty texts; ``template`` has the columns of the rows' fields."""
         return cls(len(rows), cut, sum(has_empty_text(row, template or "") for row in rows))
+
+    def changed(self) -> dict[str, int]:
+        """Returns the counts that are not 0, without the rows, by name."""
+        return {name: number for name, number in asdict(self).items() if number and name != "rows"}
 
 
 def log_entry(counts: Mapping[str, TextCounts]) -> dict[str, float]:
@@ -53,3 +58,10 @@ def notes(counts: Mapping[str, TextCounts], max_text_tokens: int) -> list[str]:
         if parts:
             lines.append(f"{what}: {', '.join(parts)}")
     return lines
+
+
+def input_notes(texts: Sequence[str], encoder: Encoder) -> list[str]:
+    """Returns ``notes`` on texts that a user has typed or piped."""
+    empty = sum(not text.strip() for text in texts)
+    counts = {"the input": TextCounts(len(texts), encoder.count_cut(texts), empty)}
+    return notes(counts, encoder.max_text_tokens)
