@@ -82,6 +82,19 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
         "rows left out: 1 of train; English validation or test has the same texts",
         "10 English rows of mine; loading the models …",
     ]
+    with (mine.parent / "si.jsonl").open("a") as file:
+        file.write(
+            '\n{"text": null, "label": "a"}\n{"text": "' + "the market " * 9 + '", "label": "b"}'
+        )
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "max_text_tokens": 24}))
+    outcome = command("evaluate", run, "--device", "cpu", "--json")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[:2] == [
+        "texts cut at 24 tokens: 1 of 7 in si",
+        "empty texts: 1 of 7 in si",
+    ]
+    assert json.loads(outcome.out)["text_counts"] == {"si": {"cut": 1, "empty": 1}}
     outcome = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
     assert outcome.code == 0
     assert outcome.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"

@@ -36,10 +36,10 @@ def ask(
 
     if protocol not in (None, *PROTOCOLS):
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
+    words = label_words(labels)
     questions = list(texts or []) or list(stdin_lines())
     if not questions:
         raise DataError("no text given", allowed='layerbridge ask RUN "text", or lines on stdin')
-    words = label_words(labels)
     bridge = load_bridge(run, context.params)
     words = words or bridge.config.options
     for line in input_notes(questions, bridge.encoder):

@@ -6,6 +6,7 @@ ends a cell of a later row, all rows between the two are read as one, and nothin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -16,7 +17,7 @@ def swallowed_rows(cells: Sequence[str], delimiter: str) -> list[list[str]]:
     delimiters can look like that, too.
     """
     for position, cell in enumerate(cells):
-        lines = cell.splitlines()
+        lines = re.split(r"\r\n|\r|\n", cell)
         if len(lines) < 2:
             continue
         first, *inner, last = (line.split(delimiter) for line in lines)
