@@ -18,7 +18,10 @@ from layerbridge.reproducing.outcome import HINT, Outcome
 from layerbridge.reproducing.request import Request
 from layerbridge.training.atomic_write import atomic_write
 
-HEAD = ["method", "ms per token", "ms to first token", "time over last", "paper", "peak GB", "paper"]
+HEAD = [
+    *("method", "ms per token", "ms to first token", "time over last", "paper"),
+    *("peak GB", "paper: peak GB"),
+]
 
 
 def run(request: Request) -> Outcome:
