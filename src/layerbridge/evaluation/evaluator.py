@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 from layerbridge.errors import ConfigError
-from layerbridge.evaluation.predictions import Progress, predict, rows_by_language
+from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
-from layerbridge.progress import say
 from layerbridge.tasks.task import Row, Task
-from layerbridge.training.text_counts import TextCounts, notes
 
 PROTOCOLS = ("score", "generate")
 
@@ -70,16 +68,8 @@ def evaluate(
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
     rows = rows_by_language(task, languages)
     bridge.eval()
-    counts = {
-        code: TextCounts.of(
-            of_language,
-            task.file_template,
-            cut=bridge.encoder.count_cut([row.text for row in of_language]),
-        )
-        for code, of_language in rows.items()
-    }
-    for line in notes(counts, bridge.encoder.max_text_tokens):
-        say(line)
+    encoder = bridge.encoder
+    counts = text_counts(rows, task, encoder.count_cut, encoder.max_text_tokens)
     if protocol == "score":
         choose = _scoring(bridge, task.options, length_normalization)
     else:
@@ -115,7 +105,7 @@ def evaluate(
             **(settings or {}),
         },
         run=run,
-        text_counts={code: count.changed() for code, count in counts.items() if count.changed()},
+        text_counts=counts,
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from layerbridge.evaluation.results import Prediction
 from layerbridge.models.length_grouping import by_length
+from layerbridge.progress import say
 from layerbridge.tasks.task import Row, Task
+from layerbridge.training.text_counts import TextCounts, notes
 
 # Called after every batch with its language, the rows done and all rows.
 Progress = Callable[[str, int, int], None]
@@ -19,6 +21,36 @@ def rows_by_language(task: Task, languages: Iterable[str] | None) -> dict[str, l
         DataError: the task has no rows in a language.
     """
     return {code: task.test(code) for code in (task.languages if languages is None else languages)}
+
+
+def text_counts(
+    rows: Mapping[str, Sequence[Row]],
+    task: Task,
+    count_cut: Callable[[list[str]], int] | None = None,
+    max_tokens: int | None = None,
+) -> dict[str, dict[str, int]]:
+    """Counts and says which texts are cut or empty.
+
+    Args:
+        rows: by language.
+        task: the source of the rows.
+        count_cut: texts → how many of them are cut; None for a method that cuts none.
+        max_tokens: where they are cut.
+
+    Returns:
+        The ``text_counts`` of a result.
+    """
+    counts = {
+        code: TextCounts.of(
+            of_language,
+            task.file_template,
+            cut=count_cut([row.text for row in of_language]) if count_cut else 0,
+        )
+        for code, of_language in rows.items()
+    }
+    for line in notes(counts, max_tokens):
+        say(line)
+    return {code: count.changed() for code, count in counts.items() if count.changed()}
 
 
 def predict(

@@ -136,8 +136,8 @@ class Result:
         settings: all other settings; JSON values.
         versions: of the packages and the platform, see ``versions()``.
         run: folder of the trained bridge, if there is one.
-        text_counts: code → ``cut`` and ``empty``, the numbers of texts that were longer than
-            ``max_text_tokens``, and of rows without a text; without those that are 0.
+        text_counts: code → ``cut`` and ``empty``, the numbers of texts that were longer than the
+            model's limit, and of rows without a text; without those that are 0.
         created: ISO 8601, UTC.
         schema: of the file.
     """

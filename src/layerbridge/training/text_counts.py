@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from layerbridge.models.encoder import Encoder
 from layerbridge.tasks.task import Row, has_empty_text
+
+if TYPE_CHECKING:
+    from layerbridge.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def log_entry(counts: Mapping[str, TextCounts]) -> dict[str, float]:
     }
 
 
-def notes(counts: Mapping[str, TextCounts], max_text_tokens: int) -> list[str]:
+def notes(counts: Mapping[str, TextCounts], max_text_tokens: int | None) -> list[str]:
     """Returns a line for each kind of count that is not 0; ``counts`` is by split or language."""
     lines = []
     for kind, what in (("cut", f"texts cut at {max_text_tokens} tokens"), ("empty", "empty texts")):

@@ -23,6 +23,7 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
+from layerbridge.progress import say
 
 LANGUAGE = "{language}"
 
@@ -116,6 +117,8 @@ class Translator:
         memory = self._memories[language]
         different = {text for text in texts if text.strip()}
         # By length and then by text, so that the batches are the same in every run.
+        if cut := self._checkpoint(language).wording.count_cut(sorted(different)):
+            say(f"texts cut by the translator: {cut} of {len(different)} in {language}")
         new = sorted(different - memory.keys(), key=lambda text: (len(text), text))
         done = len(different) - len(new)
         for start in range(0, len(new), self.batch_size):
