@@ -6,7 +6,8 @@ import pytest
 
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result, find, read, versions
-from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import wilson
+from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 
 
 def answers(right, n, code="si"):
@@ -50,7 +51,10 @@ def test_counts_and_interval():
 def test_average_leaves_english_out():
     average = result().average_non_english()
     assert average.languages == ("si", "ta")
-    assert average[:3] == mean_of_languages({"si": (3, 4), "ta": (1, 2)})
+    by_item = {"si": [1, 1, 1, 0], "ta": [1, 0]}
+    assert average[:3] == mean_of_seeds(
+        {code: Answers.of([dict(enumerate(right))]) for code, right in by_item.items()}
+    )
     assert result().average_non_english(["en", "ta"]).accuracy == 0.5
 
 
