@@ -66,7 +66,7 @@ def evaluate(
     if training_seed is None:
         training_seed = evaluator.training_seed(bridge, run)
         if training_seed is None:
-            say(f"{run!r} does not say its training seed: 0 is recorded; --training-seed N")
+            say(f"training seed of {run} unknown, recorded as 0; --training-seed N for another")
     with meter(f"{test_task.name}, {protocol}") as bar:
         result = evaluator.evaluate(
             bridge,
