@@ -58,6 +58,16 @@ def test_average_leaves_english_out():
     assert result().average_non_english(["en", "ta"]).accuracy == 0.5
 
 
+@pytest.mark.parametrize("right", [0, 3, 4])
+def test_languages_that_share_items_tell_no_more_than_one(right):
+    """Names are translations: four rows, whatever the number of languages that answer alike."""
+    codes = ("si", "ta", "am", "sw")
+    made = result(languages={c: LanguageResult.of(answers(right, 4, c)) for c in codes})
+    assert made.average_non_english()[:3] == pytest.approx((right / 4, *wilson(right, 4)))
+    apart = result(languages=made.languages, task="amazon-reviews").average_non_english()
+    assert apart.high - apart.low < 0.7 * (wilson(right, 4)[1] - wilson(right, 4)[0])
+
+
 def test_average_of_english_alone():
     alone = result(languages={"en": LanguageResult.of(answers(1, 2))})
     with pytest.raises(ResultError, match="no languages to average over"):

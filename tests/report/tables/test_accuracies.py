@@ -49,6 +49,17 @@ def test_markdown_with_intervals():
     )
 
 
+@pytest.mark.parametrize("by_seed", [False, True])
+@pytest.mark.parametrize("right", [(6, 6, 6), (10, 10, 10), (0, 0, 0)])
+def test_languages_that_share_items_tell_no_more_than_one(right, by_seed):
+    made = result(**dict(zip(("si", "ta", "am"), right, strict=True)))
+    for code, entry in list(made.languages.items()):
+        shared = [replace(answer, item=answer.id[2:]) for answer in entry.predictions]
+        made.languages[code] = LanguageResult.of(shared)
+    (row,) = accuracy_table([made], by_seed=by_seed).rows
+    assert alike(row.average, row.cells[0])
+
+
 def test_csv():
     first, second = csv.DictReader(io.StringIO(accuracy_table(TWO).csv()))
     assert first["method"] == "tf-idf | 100 % a_b & c"
