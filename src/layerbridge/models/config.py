@@ -43,6 +43,7 @@ class BridgeConfig(PreTrainedConfig):
         max_text_tokens: limit of S, in encoder tokens; longer texts are truncated at the end.
         options: label words of the training task, or None.
         template: prompt template of the training texts, or None; for information only.
+        training_seed: that the bridge was trained with; None before training, and before 0.2.
         layerbridge_version: that wrote the config.
 
     Raises:
@@ -71,6 +72,7 @@ class BridgeConfig(PreTrainedConfig):
     max_text_tokens: int = 512
     options: list[str] | None = None
     template: str | None = None
+    training_seed: int | None = None
     layerbridge_version: str = __version__
 
     def __post_init__(self, **kwargs: Any) -> None:
