@@ -24,12 +24,16 @@ def answers(*seeds, rows=None):
     return Answers(tuple(sorted(names)), right[:, order])
 
 
-def result(method, seed=0, *, ids="{code}/{i}", run=None, protocol="score", **right):
+def result(method, seed=0, *, ids="{code}/{i}", items=None, run=None, protocol="score", **right):
     """A result whose answers in each language are a string of 1 and 0."""
     languages = {
         code: LanguageResult.of(
             Prediction(
-                ids.format(code=code, i=i), "yes", "yes" if value == "1" else "no", value == "1"
+                ids.format(code=code, i=i),
+                "yes",
+                "yes" if value == "1" else "no",
+                value == "1",
+                items and items.format(code=code, i=i),
             )
             for i, value in enumerate(values)
         )

@@ -58,6 +58,6 @@ def test_peak_of_a_fresh_process():
 
 def test_machine_says_what_it_was_run_with():
     found = measure.machine()
-    assert found["torch"] == torch.__version__.partition("+")[0] or found["torch"].startswith("2.")
+    assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert found["threads"] == torch.get_num_threads()
     assert {"cpu", "cpus", "python", "layerbridge", "transformers"} <= found.keys()

@@ -1,5 +1,8 @@
+import pytest
 import torch
 
+from layerbridge.benchmarking import roofline
+from layerbridge.benchmarking.measure import Timing
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.benchmarking.roofline import matrix_parameters, matrix_rate
 
@@ -20,5 +23,15 @@ def test_matrix_parameters_of_a_linear_layer_with_a_table():
     assert matrix_parameters(module) == 15
 
 
-def test_matrix_rate_is_a_rate():
-    assert 1e8 < matrix_rate("cpu", torch.float32) < 1e14
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_matrix_rate_is_flop_by_the_median_time(monkeypatch, dtype):
+    def interleave(candidates, repeat, *, device):
+        ((name, call),) = candidates.items()
+        product = call()
+        assert (product.shape, product.dtype, str(product.device)) == ((8, 8), dtype, device)
+        return {name: Timing((1.0, 0.25, 0.5))}
+
+    monkeypatch.setitem(roofline.MATRIX, "cpu", 8)
+    monkeypatch.setattr(roofline, "interleave", interleave)
+    # 64 sums of 8 products.
+    assert matrix_rate("cpu", dtype) == 64 * 8 * 2 / 0.5

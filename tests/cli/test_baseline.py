@@ -139,6 +139,10 @@ LM = ("--language-model", "nowhere/nothing")
             "zero-shot-lm does not use --shots; allowed: --shots with few-shot-lm, translate",
         ),
         (
+            ("zero-shot-lm", "--task", "names", *LM, "--seed", "3"),
+            "zero-shot-lm does not use --seed; allowed: --seed with tf-idf, few-shot-lm, translate",
+        ),
+        (
             ("few-shot-lm", "--task", "names", *LM, "--translator", "x"),
             "few-shot-lm does not use --translator; allowed: --translator with translate",
         ),

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -76,7 +77,8 @@ def mine(tmp_path):
 def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, tmp_path):
     run = tmp_path / "run"
     # Without the flag for data and its file.
-    outcome = command("train", "--task", mine, *train_flags[2:], "--max-steps", "1", "-o", run)
+    words = ("--max-steps", "1", "--seed", "4", "-o", run)
+    outcome = command("train", "--task", mine, *train_flags[2:], *words)
     assert outcome.code == 0
     assert outcome.err.splitlines()[:2] == [
         "rows left out: 1 of train; English validation or test has the same texts",
@@ -100,10 +102,37 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
     assert outcome.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"
     result = results.read(run / "results" / "mine-score.json")
     assert (result.task, list(result.languages)) == ("mine", ["en", "si"])
+    assert result.seed == 4
     assert result.settings["task_options"] == {"max_test": 3}
     asked = tasks.get(str(mine), max_test=3).test("si")
     assert [p.id for p in result.languages["si"].predictions] == [row.id for row in asked]
     assert {p.label for p in result.languages["si"].predictions} <= {"country", "unit"}
+
+
+@pytest.mark.parametrize(
+    ("in_config", "in_recipe", "flag", "expected"),
+    [
+        (7, "training: {seed: 7}\n", "0", 0),
+        (None, "training: {seed: 5}\n", None, 5),  # a run of 0.1
+        (None, None, None, None),
+    ],
+)
+def test_the_seed_is_the_runs_unless_told(
+    command, run, monkeypatch, in_config, in_recipe, flag, expected
+):
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    (run / "config.json").write_text(json.dumps({**config, "training_seed": in_config}))
+    (run / "recipe.yaml").unlink()
+    if in_recipe is not None:
+        (run / "recipe.yaml").write_text(in_recipe)
+    few = partial(tasks.get, test_per_kind=1)
+    monkeypatch.setattr(tasks, "get", few)
+    words = ["--training-seed", flag] if flag else []
+    outcome = command("evaluate", run, "--task", "names", "--languages", "si", *words)
+    assert outcome.code == 0
+    assert results.read(run / "results" / "names-score.json").seed == (expected or 0)
+    unknown = f"training seed of {run} unknown, recorded as 0; --training-seed N for another"
+    assert (unknown in outcome.err.splitlines()) == (expected is None)
 
 
 def test_the_runs_task_options_hold_unless_given_again(command, run, monkeypatch):

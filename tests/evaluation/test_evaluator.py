@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layerbridge.errors import ConfigError, DataError
-from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.evaluation.evaluator import evaluate, training_seed
 from layerbridge.evaluation.results import read
 from layerbridge.models.packing import Segment
 from layerbridge.tasks import Row, Task
@@ -188,6 +188,28 @@ def test_what_the_result_remembers(bridge, tmp_path):
     assert read(result.write(tmp_path / "result.json")) == result
     json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert evaluate(bridge, Small(), ["ar"], method="mine").method == "mine"
+
+
+@pytest.mark.parametrize(
+    ("in_config", "in_recipe", "expected"),
+    [
+        (7, None, 7),  # from the hub, where there is no recipe
+        (0, "training: {seed: 0}\n", 0),
+        (None, "training: {seed: 5}\n", 5),  # a run of 0.1
+        (None, "training: {seed: '5'}\n", 5),
+        (None, "training: {learning_rate: 1.0}\n", 0),
+        (None, None, None),
+    ],
+)
+def test_the_training_seed(bridge, tmp_path, in_config, in_recipe, expected):
+    bridge.config.training_seed = in_config
+    if in_recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(in_recipe)
+    assert training_seed(bridge, str(tmp_path)) == expected
+    assert training_seed(bridge, None) == in_config
+    one = evaluate(bridge, Small(), ["ar"], run=str(tmp_path))
+    assert one.seed == (expected or 0)
+    assert evaluate(bridge, Small(), ["ar"], run=str(tmp_path), seed=9).seed == 9
 
 
 def test_progress_is_reported_after_every_batch(bridge):

@@ -6,7 +6,8 @@ import pytest
 
 from layerbridge.errors import OutputError, ResultError
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result, find, read, versions
-from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import wilson
+from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 
 
 def answers(right, n, code="si"):
@@ -50,8 +51,21 @@ def test_counts_and_interval():
 def test_average_leaves_english_out():
     average = result().average_non_english()
     assert average.languages == ("si", "ta")
-    assert average[:3] == mean_of_languages({"si": (3, 4), "ta": (1, 2)})
+    by_item = {"si": [1, 1, 1, 0], "ta": [1, 0]}
+    assert average[:3] == mean_of_seeds(
+        {code: Answers.of([dict(enumerate(right))]) for code, right in by_item.items()}
+    )
     assert result().average_non_english(["en", "ta"]).accuracy == 0.5
+
+
+@pytest.mark.parametrize("right", [0, 3, 4])
+def test_languages_that_share_items_tell_no_more_than_one(right):
+    """Names are translations: four rows, whatever the number of languages that answer alike."""
+    codes = ("si", "ta", "am", "sw")
+    made = result(languages={c: LanguageResult.of(answers(right, 4, c)) for c in codes})
+    assert made.average_non_english()[:3] == pytest.approx((right / 4, *wilson(right, 4)))
+    apart = result(languages=made.languages, task="amazon-reviews").average_non_english()
+    assert apart.high - apart.low < 0.7 * (wilson(right, 4)[1] - wilson(right, 4)[0])
 
 
 def test_average_of_english_alone():

@@ -118,7 +118,11 @@ def test_gains_are_of_the_same_rows(page, results):
     caption = page.id("gains-table")
     (table,) = [t for t in page.all("table") if caption in t.iter()]
     rows = rows_of(table)
-    assert rows[0] == ["language", "tf-idf 1 seed", "token-softmax 2 seeds against 1"]
+    assert rows[0] == [
+        "language",
+        "tf-idf 1 seed, others not covered",
+        "token-softmax 2 seeds against 1, others not covered",
+    ]
     expected = {found.method: found for found in compare(results)}
     effect = expected["token-softmax"].languages["si"]
     assert f"{effect.effect:+.1f}" == "+40.0"
@@ -128,17 +132,44 @@ def test_gains_are_of_the_same_rows(page, results):
     assert [row[0] for row in rows[-2:]] == ["average of 2", "other languages too"]
 
 
-def test_what_is_significant_is_marked(tmp_path, result, undrawn):
-    # Twenty rows, all won or all lost.
-    result("last", en=20, si=0).write(tmp_path / "a.json")
-    result("token-softmax", en=0, si=20).write(tmp_path / "b.json")
-    page = tree(report.write(tmp_path, tmp_path / "r.html").read_text("utf-8"))
+@pytest.fixture
+def clear(result):
+    """Twenty rows, all won or all lost, with two seeds of each method."""
+    return [
+        result(method, seed, **right)
+        for method, right in (("last", {"en": 20, "si": 0}), ("token-softmax", {"en": 0, "si": 20}))
+        for seed in (0, 1)
+    ]
+
+
+def test_what_is_significant_is_marked(clear, undrawn):
+    page = tree(render(gather(clear), ""))
     caption = page.id("accuracy-table")
     (table,) = [t for t in page.all("table") if caption in t.iter()]
     rows = rows_of(table)
     assert rows[1][2].startswith("0.0 ▼ significantly worse than last ")
     assert rows[2][2].startswith("100.0 ▲ significantly better than last ")
     assert "▲" not in "".join(row[1] for row in rows)
+    assert "not covered" not in page.text
+
+
+@pytest.mark.parametrize("seeds", [(0, 2), (0, 1, 2), (0, 2, 3), (1, 2)])
+def test_without_several_seeds_there_is_no_mark(clear, undrawn, seeds):
+    """One seed of either method: the sentence about other seeds is beside every such number."""
+    page = tree(render(gather([clear[number] for number in seeds]), ""))
+    assert not set("▲▼") & set(page.text)
+    assert "significantly" not in page.text
+    text = page.text
+    note = "; one seed: others are not covered"
+    card, best = (
+        re.search(pattern, text)
+        for pattern in (r"\+100.0 over last \([^)]*\)(.{34})", r"points over last on.{20,120}?\)\.")
+    )
+    assert card[1] == note
+    assert note in best[0]
+    assert ", others not covered" in rows_of(page.all("table")[2])[0][1]
+    sentence = "With one seed of a method, other seeds are not covered and no difference is marked."
+    assert text.count(sentence) == 2  # below the accuracies, and below the gains
 
 
 def test_a_row_for_every_result(page, results):

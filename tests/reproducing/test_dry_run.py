@@ -46,8 +46,13 @@ def test_nothing_is_fetched(no_network, name, experiment, tmp_path):
     assert all(step.state == "to do" for step in found.steps)
 
 
-def test_the_arithmetic(no_network, tmp_path):
-    """Of xnli, small, by hand: 52 tokens a text, 3 200 rows, 200 test rows in 15 languages."""
+@pytest.mark.parametrize("place", ["memory", None])
+def test_the_arithmetic(no_network, tmp_path, monkeypatch, place):
+    """Of xnli, small, by hand: 52 tokens a text, 3 200 rows, 200 test rows in 15 languages.
+
+    States that are kept are computed once for all jobs, others in every one.
+    """
+    monkeypatch.setattr("layerbridge.reproducing.dry_run.place_for", lambda *_: place)
     found = plan(Request("table1", seeds=(0,), output_dir=tmp_path, device="cpu"))
     steps = {step.method: step for step in found.steps}
     # Matrices of BERT: 12 × (4·384² + 2·384·1536), and the one of its position table is none; of
@@ -60,13 +65,15 @@ def test_the_arithmetic(no_network, tmp_path):
     asking = (2 * encoder * 52 + 2 * lm * 60) * 3000
     reading = 2 * encoder * 52 * 3200
     speed = 0.39 * 1e11
-    kept = "not kept" not in " ".join(found.notes)
-    expected = (training + asking + (0 if kept else reading)) / speed
+    expected = (training + asking + (0 if place else reading)) / speed
     assert steps["last"].seconds == pytest.approx(expected)
     assert (steps["last"].steps, steps["last"].rows, steps["last"].test_rows) == (200, 3200, 3000)
     assert steps["zero-shot-lm"].seconds == pytest.approx(2 * lm * (2 * 52 + 30) * 3000 / speed)
     assert steps["tf-idf"].seconds == 0
     told = " ".join(found.notes)
+    assert ("kept in memory during training" if place else ", not kept") in told
+    total = sum(step.seconds for step in found.steps) + (reading / speed if place else 0)
+    assert f"total time: about {duration(total)} on cpu" in told
     assert "zoo:multilingual-e5-small: 95.0 MB to fetch" in told
     assert "rows of xnli: not yet" in told
 

@@ -80,6 +80,13 @@ def test_the_average_is_over_the_papers_languages():
     assert "| 42.50 | −2.5 |" in told
 
 
+def test_languages_that_share_items_tell_no_more_than_one():
+    """The ten rows are the same in both languages, which answer alike."""
+    table = paper.Accuracies("somewhere", {"last": 50.0}, ("en", "de"), {"last": {"de": 50.0}})
+    average, one = compare_with_paper([result("last", {"en": 4, "de": 4})], table)
+    assert (average.low, average.high) == pytest.approx((one.low, one.high))
+
+
 def test_seeds_are_pooled():
     table = paper.Accuracies("somewhere", {}, (), {"last": {"de": 50.0}})
     (one,) = compare_with_paper(

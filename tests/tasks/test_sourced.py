@@ -115,6 +115,28 @@ def test_ids(files):
     assert [parallel.test(code)[1].id for code in task.languages] == ["2", "2", "ja/2"]
 
 
+@pytest.mark.parametrize("with_ids", [False, True])
+@pytest.mark.parametrize("unpaired", [(), ("ja",), ("ja", "si")])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_languages_share_items_only_where_rows_are_translations(
+    files, write, parallel, unpaired, with_ids
+):
+    if with_ids:  # a column of one's own; some of them look like another language's
+        for code in ("en", "si", "ja"):
+            made = [{**row, "id": f"si/{n}"} for n, row in enumerate(records(code, 15))]
+            files["test", code] = str(write(f"ids-{code}.jsonl", made))
+    task = Toy(files, parallel=parallel)
+    task.unpaired = unpaired
+    items = {code: [row.item for row in task.test(code)] for code in task.languages}
+    assert all(len(set(of)) == len(of) for of in items.values())
+    for one, other in (("en", "si"), ("en", "ja"), ("si", "ja")):
+        paired = parallel and not {one, other} & set(unpaired)
+        shared = set(items[one]) & set(items[other])
+        assert len(shared) == (min(len(items[one]), len(items[other])) if paired else 0)
+        if paired:  # row n is item n
+            assert items[one][:15] == items[other][:15]
+
+
 def test_rows_that_give_an_answer_away_are_left_out(files, write):
     seen = ["Test  3", "valid 4", "TEST 7", "test 3"]
     extra = [{"body": body, "label": "p"} for body in seen]

@@ -109,6 +109,19 @@ class Watch(TrainerCallback):
             self.epoch_end(state, control)
 
 
+# What the bridge remembers
+
+
+def test_the_bridge_knows_the_seed_it_was_trained_with(new, trainer, tmp_path):
+    bridge = new()
+    assert bridge.config.training_seed is None
+    trainer(bridge, seed=3)._save()
+    saved = LayerBridge.from_pretrained(
+        tmp_path / "run", encoder=bridge.encoder, language_model=bridge.language_model
+    )
+    assert saved.config.training_seed == bridge.config.training_seed == 3
+
+
 # Defaults
 
 

@@ -37,6 +37,7 @@ _TRANSLATE = (Method.TRANSLATE,)
 _USED_BY = {
     **dict.fromkeys(("language_model", "language_model_revision", "prompt", "batch_size"), _LM),
     "shots": (Method.FEW_SHOT, Method.TRANSLATE),
+    "seed": (Method.TF_IDF, Method.FEW_SHOT, Method.TRANSLATE),
     **dict.fromkeys(("translator", "translator_revision", "translator_batch_size"), _TRANSLATE),
     **dict.fromkeys(("translations", "num_beams", "max_new_tokens"), _TRANSLATE),
 }

@@ -27,7 +27,9 @@ def evaluate(
         "sum", "sum or mean of the log-probabilities of a label word's tokens."
     ),
     batch_size: o.BatchSize = 64,
-    training_seed: int = o.option(0, "Seed the bridge was trained with, for the result file."),
+    training_seed: int | None = o.option(
+        None, "Seed the bridge was trained with, for the result file; the run's if omitted."
+    ),
     dtype: o.Dtype = "auto",
     device: o.Device = None,
     revision: o.Revision = None,
@@ -47,14 +49,13 @@ def evaluate(
 
     import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
 
-    from layerbridge.evaluation.evaluator import PROTOCOLS
-    from layerbridge.evaluation.evaluator import evaluate as evaluate_bridge
+    from layerbridge.evaluation import evaluator
     from layerbridge.models.inference import NORMALIZATIONS
-    from layerbridge.progress import meter
+    from layerbridge.progress import meter, say
 
     # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
-        ("protocol", protocol, PROTOCOLS),
+        ("protocol", protocol, evaluator.PROTOCOLS),
         ("length normalization", length_normalization, NORMALIZATIONS),
     ):
         if value not in allowed:
@@ -62,8 +63,12 @@ def evaluate(
     for code in codes:
         test_task.test(code)
     bridge = load_bridge(run, context.params)
+    if training_seed is None:
+        training_seed = evaluator.training_seed(bridge, run)
+        if training_seed is None:
+            say(f"training seed of {run} unknown, recorded as 0; --training-seed N for another")
     with meter(f"{test_task.name}, {protocol}") as bar:
-        result = evaluate_bridge(
+        result = evaluator.evaluate(
             bridge,
             test_task,
             codes,

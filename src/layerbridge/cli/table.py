@@ -15,7 +15,8 @@ def table(
 ) -> None:
     """Print a table: one row per method, one column per language.
 
-    With --against, accuracies that differ significantly from that method's are marked.
+    With --against, accuracies that differ significantly from that method's are marked, if there are
+    several seeds.
     """
     from layerbridge.errors import ConfigError
     from layerbridge.evaluation import results

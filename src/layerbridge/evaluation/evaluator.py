@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
 from layerbridge.tasks.task import Row, Task
+from layerbridge.training import recipe
 
 PROTOCOLS = ("score", "generate")
 
@@ -35,7 +37,7 @@ def evaluate(
     length_normalization: str = "sum",
     batch_size: int = 64,
     method: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     run: str | None = None,
     settings: dict | None = None,
     progress: Progress | None = None,
@@ -51,7 +53,7 @@ def evaluate(
             log-probabilities.
         batch_size: rows at a time; it changes speed and memory only.
         method: name in tables; None takes the fusion's.
-        seed: of the training.
+        seed: of the training; None takes the one that ``training_seed`` finds, or else 0.
         run: the checkpoint's folder.
         settings: further settings to record.
         progress: called after every batch.
@@ -86,12 +88,13 @@ def evaluate(
 
     predictions = predict(rows, answer, batch_size=batch_size, progress=progress)
     config = bridge.config
+    seed = training_seed(bridge, run) if seed is None else seed
     return Result(
         method=method or config.fusion,
         task=task.name,
         protocol=protocol,
         split="test",
-        seed=seed,
+        seed=seed or 0,
         languages={
             code: LanguageResult.of(answers, (weights[code] / tokens[code]).tolist())
             for code, answers in predictions.items()
@@ -107,6 +110,27 @@ def evaluate(
         run=run,
         text_counts=counts,
     )
+
+
+def training_seed(bridge: LayerBridge, run: str | None) -> int | None:
+    """The seed a bridge was trained with, from its config or the recipe in its folder.
+
+    Args:
+        bridge: trained or not.
+        run: its folder, or a hub id; None if unknown.
+
+    Returns:
+        None if neither says: the bridge is untrained, or an early one without its recipe.
+
+    Raises:
+        ConfigError: the recipe cannot be read.
+    """
+    if bridge.config.training_seed is not None or run is None:
+        return bridge.config.training_seed
+    file = Path(run) / recipe.FILE
+    if not file.is_file():
+        return None
+    return int(recipe.read(file).training.get("seed", 0))  # as BridgeTrainingArguments
 
 
 def _scoring(

@@ -75,7 +75,9 @@ def predict(
         for indices in by_length([len(row.text) for row in of_language], batch_size):
             batch = [of_language[index] for index in indices]
             for index, row, text in zip(indices, batch, answer(batch), strict=True):
-                by_index[index] = Prediction(row.id, row.target, text, text == row.target)
+                item = row.item if row.item is not None else f"{row.language}/{row.id}"
+                correct = text == row.target
+                by_index[index] = Prediction(row.id, row.target, text, correct, item)
             done += len(batch)
             if progress is not None:
                 progress(code, done, total)

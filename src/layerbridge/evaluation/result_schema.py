@@ -86,5 +86,5 @@ def _one_line(error: ErrorDetails, path: Path) -> ResultError:
         return ResultError(f"{path} has no {key}", hint=again)
     text = json.dumps(value, ensure_ascii=False)
     text = text if len(text) <= 60 else f"{text[:57]}..."
-    nullable = " or null" if key == "run" or key.endswith(".layer_weights") else ""
+    nullable = " or null" if key == "run" or key.endswith((".layer_weights", ".item")) else ""
     return ResultError(f"{path}: {key} is {text}", allowed=_ALLOWED[kind] + nullable)

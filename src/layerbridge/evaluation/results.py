@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import wilson
+from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
 
@@ -68,12 +69,15 @@ class Prediction:
         label: the right answer.
         prediction: the method's answer.
         correct: whether the protocol counts it as right.
+        item: what the row asks about; rows of several languages with one item are translations of
+            each other. None in files of 0.1, see ``Result.item``.
     """
 
     id: str
     label: str
     prediction: str
     correct: bool
+    item: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,13 @@ class Result:
     def average_non_english(self, languages: Iterable[str] | None = None) -> Average:
         """The mean accuracy over the languages other than English, with its 95 % interval.
 
+        The interval is that of ``mean_of_seeds``: it covers other items, not other seeds.
+
         Args:
             languages: only these; English is left out.
 
         Raises:
-            ResultError: an unknown language, or none but English.
+            ResultError: an unknown language, none but English, or two rows with one item.
         """
         requested = self.languages if languages is None else tuple(languages)
         chosen = tuple(language for language in requested if language != "en")
@@ -172,8 +178,38 @@ class Result:
                 f"the result of {self.method} has no language {unknown[0]!r}",
                 allowed=self.languages,
             )
-        counts = {code: (self.languages[code].correct, self.languages[code].n) for code in chosen}
-        return Average(*mean_of_languages(counts), chosen)
+        return Average(
+            *mean_of_seeds({code: Answers.of([self.right(code)]) for code in chosen}), chosen
+        )
+
+    def item(self, code: str, answer: Prediction) -> str:
+        """The item of an answer in a language; answers of several languages may share it.
+
+        Files of 0.1 have no items. There an id that starts with the language (``fr/17``) is an item
+        of that language alone, and any other id an item that languages share. Only in the task
+        ``names``, whose rows are translations, ``si/unit/watt`` is the item ``unit/watt``.
+        """
+        if answer.item is not None:
+            return answer.item
+        return answer.id.removeprefix(f"{code}/") if self.task == "names" else answer.id
+
+    def right(self, code: str) -> dict[str, bool]:
+        """Right or wrong in one language, by item.
+
+        Raises:
+            ResultError: two rows have the same id or item.
+        """
+        answers = self.languages[code].predictions
+        right = {self.item(code, answer): answer.correct for answer in answers}
+        for what, different in (("ids", {answer.id for answer in answers}), ("items", right)):
+            if len(different) < len(answers):
+                raise ResultError(
+                    f"{self.method} has {len(answers)} rows in {code} but {len(different)} "
+                    f"different {what}",
+                    allowed=f"a unique {what[:-1]} per row",
+                    hint=f"give every row its own {what[:-1]} and evaluate again",
+                )
+        return right
 
     def write(self, path: str | Path) -> Path:
         """Writes the result as UTF-8 JSON, atomically; an existing file is replaced.
@@ -183,7 +219,7 @@ class Result:
         Raises:
             OutputError: the folder cannot be created or written to.
         """
-        document = {"schema": self.schema, **asdict(self)}
+        document = {"schema": self.schema, **asdict(self, dict_factory=_without_absent_items)}
         if not self.text_counts:
             del document["text_counts"]
         document["settings"] = dict(sorted(self.settings.items()))
@@ -262,6 +298,11 @@ def check_codes(result: Result) -> None:
                 f"the result of {result.method!r} has a language {code!r}",
                 allowed="codes of printable characters",
             )
+
+
+def _without_absent_items(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dataclass as JSON has it; a file of 0.1 has no items, and none are made up."""
+    return {key: value for key, value in pairs if (key, value) != ("item", None)}
 
 
 def _is_result_file(path: Path) -> bool:

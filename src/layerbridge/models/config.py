@@ -45,6 +45,7 @@ class BridgeConfig(PreTrainedConfig):
         options: label words of the training task, or None.
         template: prompt template of the training texts, or None. Texts come rendered; only its end
             is used, to cut them.
+        training_seed: that the bridge was trained with; None before training, and before 0.2.
         layerbridge_version: that wrote the config.
 
     Raises:
@@ -73,6 +74,7 @@ class BridgeConfig(PreTrainedConfig):
     max_text_tokens: int = 512
     options: list[str] | None = None
     template: str | None = None
+    training_seed: int | None = None
     layerbridge_version: str = __version__
 
     def __post_init__(self, **kwargs: Any) -> None:

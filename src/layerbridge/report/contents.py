@@ -116,8 +116,9 @@ def _heaviest(weights: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             largest = max(means)
             # A weight of 1 was not learned, and uniform weights have no largest one.
             if largest - min(means) > 1e-6 and largest < 1:
-                layer = means.index(largest) + 1
-                yield f"{method} {layer} of {encoder['depth']} ({largest:.2f})"
+                layers = encoder["layers"]
+                layer = layers[means.index(largest)]
+                yield f"{method} {layer} of {layers[-1]} ({largest:.2f})"
 
 
 def _flat(result: Result) -> dict[str, Any]:

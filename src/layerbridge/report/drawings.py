@@ -10,7 +10,7 @@ from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.layer_weights import (
     by_method,
     column_means,
-    depth_of,
+    layers_of,
     mean_weights,
     weights_of,
 )
@@ -68,34 +68,37 @@ def draw_gains(
 
 
 def draw_weights(results: Sequence[Result], palette: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Draws layer weights, for each number of layers that the encoders have.
+    """Draws layer weights, for each set of layers that the encoders have.
 
     Returns:
-        ``depth``, ``means`` (mean weights of each method), ``by_layer`` (a drawing of them) and
-        ``by_language`` (drawings of the methods whose weights depend on the text).
+        ``layers`` (their numbers), ``means`` (mean weights of each method), ``by_layer`` (a drawing
+        of them) and ``by_language`` (drawings of the methods whose weights depend on the text).
     """
-    by_depth: dict[int, list[Result]] = {}
+    by_layers: dict[range, list[Result]] = {}
     for result in results:
         if weights_of(result):
-            by_depth.setdefault(depth_of([result]), []).append(result)
+            by_layers.setdefault(layers_of([result]), []).append(result)
     return [
         {
-            "depth": depth,
+            "layers": layers,
             "means": {
                 method: column_means([mean_weights(result) for result in runs])
                 for method, runs in by_method(weighted).items()
             },
-            "by_layer": draw(
-                f"layer-weights-{depth}", layer_weights_by_layer, weighted, palette=palette
-            ),
+            "by_layer": draw(_id(layers), layer_weights_by_layer, weighted, palette=palette),
             "by_language": {
-                method: draw(f"layer-weights-{depth}-{number}", layer_weights_by_language, runs)
+                method: draw(f"{_id(layers)}-{number}", layer_weights_by_language, runs)
                 for number, (method, runs) in enumerate(by_method(weighted).items())
                 if any(map(_depends_on_text, runs))
             },
         }
-        for depth, weighted in by_depth.items()
+        for layers, weighted in by_layers.items()
     ]
+
+
+def _id(layers: range) -> str:
+    """The id of a figure of weights: ``layer-weights-12``, or ``layer-weights-0-12``."""
+    return f"layer-weights-{layers[-1]}" if layers.start else f"layer-weights-0-{layers[-1]}"
 
 
 def _depends_on_text(result: Result) -> bool:

@@ -34,21 +34,19 @@ def column_means(rows: Sequence[Sequence[float]]) -> list[float]:
     return [fmean(column) for column in zip(*rows, strict=True)]
 
 
-def first_layer_of(results: Sequence[Result]) -> int:
-    """Returns the number of the first layer: 0 if the embedding layer is fused as well, else 1."""
-    bridge = results[0].settings.get("bridge")
-    return 0 if isinstance(bridge, dict) and bridge.get("embedding_layer") else 1
+def layers_of(results: Sequence[Result]) -> range:
+    """Returns the numbers of the layers that all the weights belong to.
 
-
-def depth_of(results: Sequence[Result]) -> int:
-    """Returns the number of layers that all the weights have.
+    The first is 1, or 0 (the embedding output) if the embedding layer is fused as well.
 
     Raises:
-        ResultError: no result has layer weights, their numbers of layers differ, or a weight is not
-            a finite number.
+        ResultError: no result has layer weights, their layers differ, or a weight is not a finite
+            number.
     """
-    depths: dict[int, str] = {}
+    methods: dict[range, str] = {}
     for result in results:
+        bridge = result.settings.get("bridge")
+        first = 0 if isinstance(bridge, dict) and bridge.get("embedding_layer") else 1
         for code, weights in weights_of(result).items():
             # Python reads NaN and Infinity from JSON.
             if not weights or not all(map(math.isfinite, weights)):
@@ -56,16 +54,16 @@ def depth_of(results: Sequence[Result]) -> int:
                     f"the layer weights of {result.method} in {code} are not all finite numbers",
                     hint="evaluate it again",
                 )
-            depths[len(weights)] = result.method
-    if not depths:
+            methods[range(first, first + len(weights))] = result.method
+    if not methods:
         raise ResultError(
             "no result has layer weights",
             hint="evaluate a bridge whose fusion has them, such as global-softmax",
         )
-    if len(depths) > 1:
-        numbers = " and ".join(f"{depth} ({method})" for depth, method in sorted(depths.items()))
+    if len(methods) > 1:
+        pairs = sorted(methods.items(), key=lambda pair: (len(pair[0]), pair[0].start))
+        found = " and ".join(f"{layers[0]} to {layers[-1]} ({name})" for layers, name in pairs)
         raise ResultError(
-            f"the results have different numbers of layers: {numbers}",
-            allowed="results of one encoder",
+            f"the results have different layers: {found}", allowed="results of one encoder"
         )
-    return next(iter(depths))
+    return next(iter(methods))

@@ -17,7 +17,7 @@ from layerbridge.report.commands import report_command
 from layerbridge.report.plots import output as plot_output
 from layerbridge.report.plots import style
 from layerbridge.report.run_folders import run_folders
-from layerbridge.report.tables.grid import signed
+from layerbridge.report.tables.grid import ONE_SEED, signed
 from layerbridge.report.tokens import TokenMap
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
@@ -118,7 +118,11 @@ def _environment() -> Environment:
         "sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(),
         "transposed": lambda rows: list(zip(*rows, strict=True)),
     }
-    environment.globals |= {"style": style, "page_colors": plot_output.PAGE_COLORS}
+    environment.globals |= {
+        "style": style,
+        "page_colors": plot_output.PAGE_COLORS,
+        "one_seed": ONE_SEED,
+    }
     return environment
 
 

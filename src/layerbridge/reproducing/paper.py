@@ -11,7 +11,6 @@ from typing import Any
 
 from layerbridge.evaluation.comparison import Method, methods
 from layerbridge.evaluation.results import Result
-from layerbridge.evaluation.statistics.proportions import mean_of_languages
 from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, Grid, signed
 
@@ -135,12 +134,7 @@ def _accuracy(
     """Returns our accuracy on these languages, and its interval."""
     if method is None or not codes or not set(codes) <= set(method.languages):
         return None, None, None
-    if len(method.results) == 1:
-        entries = {code: method.results[0].languages[code] for code in codes}
-        ours = mean_of_languages({code: (e.correct, e.n) for code, e in entries.items()})
-    else:
-        ours = mean_of_seeds({code: method.answers(code) for code in codes})
-    accuracy, low, high = ours
+    accuracy, low, high = mean_of_seeds({code: method.answers(code) for code in codes})
     return 100 * accuracy, 100 * low, 100 * high
 
 

@@ -135,7 +135,8 @@ class Names(Task):
             for code in chosen:
                 fields = {"name": names_by_kind[kind][code], "kind": kind, "code": code}
                 text = render(self.template, fields)
-                rows.append(Row(f"{language}/{kind}/{code}", text, kind, language, fields))
+                item = f"{kind}/{code}"
+                rows.append(Row(f"{language}/{item}", text, kind, language, fields, item))
         # Mixed, so that the first N rows have all kinds. Not by the hash of the split: large kinds,
         # of which the smallest hashes were taken, would come first.
         return sorted(rows, key=lambda row: _hash(self.seed, "order", row.id.partition("/")[2]))

@@ -48,8 +48,8 @@ class SourcedTask(Task):
     Attributes:
         labels: the raw labels and their words.
         target: the column with the raw label.
-        parallel: whether row n is the same item in every language. If so, n is its id, unless there
-            is a column ``id``.
+        parallel: whether row n is the same item in every language. If so, n is its id and its item,
+            unless there is a column ``id``.
         unpaired: languages of a parallel test set whose rows are in another order.
         published: number of rows by split, where known without reading.
         holds_out: whether validation rows are taken from the training rows.
@@ -180,9 +180,10 @@ class SourcedTask(Task):
                 labels=self.labels,
                 language=language,
             )
-            if split == "test" and (not self.parallel or language in self.unpaired):
+            if split == "test":
                 # An item of another language must not look like this one.
-                rows = [replace(row, id=f"{language}/{row.id}") for row in rows]
+                own = "" if self.parallel and language not in self.unpaired else f"{language}/"
+                rows = [replace(row, id=own + row.id, item=own + row.id) for row in rows]
             self._rows[split, language] = rows
         return self._rows[split, language]
 

@@ -28,6 +28,8 @@ class Row:
         target: the word that the language model should answer, one of the task's options.
         language: CLDR (BCP 47) code, ``en`` for English.
         fields: the raw columns, as strings.
+        item: what the row asks about: test rows of several languages with one item are translations
+            of each other, and a hard one is hard in all of them. None if no other language has it.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Row:
     target: str
     language: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    item: str | None = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class BridgeTrainer(Trainer):
             eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
             **arguments,
         )
+        model.config.training_seed = args.seed
         self.label_names = ["labels"]
         # The bridge's forward divides by the number of labels of all accumulated batches.
         self.model_accepts_loss_kwargs = True

@@ -29,23 +29,72 @@ def test_one_seed_by_hand():
     # Holm: the smallest of three times 3, the next two times 2, which the last may not undercut.
     assert ta.p_holm == pytest.approx(3 * 2 / 2**43)
     assert si.p_holm == found.languages["en"].p_holm == pytest.approx(2 * 0.109375)
-    assert [entry.significant for entry in found.languages.values()] == [False, False, True]
-    assert [entry.mark for entry in found.languages.values()] == [None, None, "better"]
     assert (found.seeds, found.against_seeds, found.paired_seeds) == ((0,), (0,), True)
 
 
-def test_worse_is_marked_worse():
-    (found,) = compare(ONE_SEED, "token")
-    assert found.languages["ta"].mark == "worse"
+def marks(found):
+    """All marks of a comparison: of its languages, the average, and other languages too."""
+    effects = [*found.languages.values(), found.average_fixed, found.average]
+    assert all(effect.significant == (effect.mark is not None) for effect in effects)
+    return [effect.mark for effect in effects]
+
+
+TWO_SEEDS = [*ONE_SEED, *(dataclasses.replace(each, seed=1) for each in ONE_SEED)]
+
+
+def test_what_is_marked_with_several_seeds():
+    (found,) = compare(TWO_SEEDS, "last")
+    assert marks(found) == [None, None, "better", "better", None]
+    (found,) = compare(TWO_SEEDS, "token")
+    assert marks(found) == [None, None, "worse", "worse", None]
     assert found.languages["si"].effect == pytest.approx(-12)
+
+
+@pytest.mark.parametrize("other_seeds", [True, False])
+@pytest.mark.parametrize(
+    ("last", "token"), [((0,), (0,)), ((0,), (1,)), ((0, 1), (0,)), ((0,), (0, 1)), ((0,), (1, 2))]
+)
+def test_nothing_is_marked_if_a_method_has_one_seed(last, token, other_seeds):
+    given = [
+        dataclasses.replace(each, seed=seed)
+        for each, numbers in zip(ONE_SEED, (last, token), strict=True)
+        for seed in numbers
+    ]
+    for against in ("last", "token"):
+        (found,) = compare(given, against, other_seeds=other_seeds)
+        assert not any(marks(found))
+        assert (found.several_seeds, found.other_seeds) == (False, False)
+        assert found.languages["ta"].p_holm < 1e-6  # however clear the rows are
+
+
+@pytest.mark.parametrize(
+    ("baseline", "same_with_every_seed"),
+    [
+        ("tf-idf", True),
+        ("zero-shot LM", True),
+        ("translate + zero-shot LM", True),
+        ("few-shot LM (8)", False),  # other examples
+        ("translate + few-shot LM (8)", False),
+        ("uniform", False),
+    ],
+)
+def test_a_baseline_without_a_seed_needs_one_result(baseline, same_with_every_seed):
+    given = [dataclasses.replace(TWO_SEEDS[0], method=baseline), *TWO_SEEDS[1::2]]
+    (found,) = compare(given, baseline)
+    assert found.several_seeds == same_with_every_seed
+    assert marks(found)[2] == ("better" if same_with_every_seed else None)
+
+
+def test_two_baselines_without_seeds_are_not_marked():
+    names = zip(ONE_SEED, ("tf-idf", "zero-shot LM"), strict=True)
+    (found,) = compare([dataclasses.replace(each, method=name) for each, name in names], "tf-idf")
+    assert not any(marks(found))
 
 
 def test_the_average_is_over_the_languages_but_english():
     (found,) = compare(ONE_SEED, "last")
     assert found.average.languages == found.average_fixed.languages == ("si", "ta")
     assert found.average.effect == pytest.approx((12 + 86) / 2)
-    assert found.average_fixed.significant
-    assert found.average_fixed.mark == "better"
     assert (
         found.average.high - found.average.low > found.average_fixed.high - found.average_fixed.low
     )

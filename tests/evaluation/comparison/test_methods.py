@@ -4,6 +4,7 @@ import pytest
 from layerbridge.errors import ResultError
 from layerbridge.evaluation.comparison import (
     averaged_languages,
+    check_comparable,
     methods,
     ordered_languages,
     repeated_seed,
@@ -20,11 +21,9 @@ def test_seeds_are_one_method_by_seed():
     assert found["a"].seeds == (0,)
 
 
-def test_rows_are_called_without_their_language():
-    (found,) = methods([result("a", si="10", ids="{code}/unit/{i}")]).values()
-    assert found.answers("si").rows == ("unit/0", "unit/1")
-    (found,) = methods([result("a", si="10", ids="x{i}")]).values()
-    assert found.answers("si").rows == ("x0", "x1")
+def test_rows_are_called_by_their_items():
+    (found,) = methods([result("a", si="10", items="unit {i}")]).values()
+    assert found.answers("si").rows == ("unit 0", "unit 1")
 
 
 def test_rows_of_seeds_are_matched_by_id():
@@ -67,6 +66,23 @@ def test_two_rows_with_one_id():
     assert str(error.value) == (
         "a has 3 rows in si but 1 different ids; allowed: a unique id per row; "
         "next: give every row its own id and evaluate again"
+    )
+
+
+def test_two_rows_with_one_item():
+    (found,) = methods([result("a", si="101", items="item")]).values()
+    with pytest.raises(ResultError, match="a has 3 rows in si but 1 different items; allowed: a u"):
+        found.answers("si")
+
+
+def test_results_that_pair_the_same_rows_otherwise():
+    given = [result("a", si="101", items="{i}"), result("b", si="101", items="{code}/{i}")]
+    with pytest.raises(ResultError) as error:
+        check_comparable(given)
+    assert str(error.value) == (
+        "a and b were tested on different rows in si: 3 and 3; "
+        "row 'si/0': item '0' and item 'si/0'; allowed: the same rows for every result; "
+        "next: evaluate both with the same task, options and versions"
     )
 
 

@@ -1,11 +1,12 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from layerbridge.errors import ResultError
-from layerbridge.evaluation.statistics.proportions import mean_of_languages, wilson
+from layerbridge.evaluation.statistics.proportions import wilson
 from layerbridge.evaluation.statistics.seeds import Answers, half_width, mean_of_seeds, spread
 from made_results import answers
 
@@ -16,12 +17,55 @@ def test_one_seed_of_one_language_is_wilson():
     )
 
 
-def test_one_seed_of_languages_with_rows_of_their_own_is_the_mean_of_languages():
-    apart = {
-        "si": answers("1100100011", rows=[f"si{i}" for i in range(10)]),
-        "ta": answers("11101110111101", rows=[f"ta{i:02}" for i in range(14)]),
+def right(correct, n):
+    return "1" * correct + "0" * (n - correct)
+
+
+def apart(*counts):
+    """One seed of languages that share no rows, from (right answers, rows) of each."""
+    return {
+        str(code): answers(right(*count), rows=[f"{code}/{i:06}" for i in range(count[1])])
+        for code, count in enumerate(counts)
     }
-    assert mean_of_seeds(apart) == pytest.approx(mean_of_languages({"si": (5, 10), "ta": (11, 14)}))
+
+
+def test_one_seed_of_languages_with_rows_of_their_own():
+    counts = [(5, 10), (11, 14)]
+    mean, low, high = mean_of_seeds(apart(*counts))
+    intervals = [(c / n, *wilson(c, n)) for c, n in counts]
+    below, above = (
+        math.hypot(*(each[0] - each[side] for each in intervals)) / 2 for side in (1, 2)
+    )
+    expected = (5 / 10 + 11 / 14) / 2
+    assert (mean, low, high) == pytest.approx((expected, expected - below, expected + above))
+
+
+def test_every_language_counts_the_same():
+    assert mean_of_seeds(apart((1, 2), (100, 100)))[0] == pytest.approx(0.75)
+
+
+def test_many_rows_are_the_stratified_interval():
+    counts = [(4_000, 10_000), (1_000, 5_000), (18_000, 20_000)]
+    mean, low, high = mean_of_seeds(apart(*counts))
+    variance = sum((c / n) * (1 - c / n) / n for c, n in counts) / 9
+    assert mean == pytest.approx(0.5)
+    assert (mean - low, high - mean) == pytest.approx((1.96 * math.sqrt(variance),) * 2, rel=2e-2)
+
+
+def test_ends_are_proportions():
+    for a, b in product((0, 1, 5), repeat=2):
+        mean, low, high = mean_of_seeds(apart((a, 5), (b, 5)))
+        assert 0 <= low <= mean <= high <= 1
+
+
+@pytest.mark.parametrize("correct", [0, 7, 20])
+def test_languages_that_answer_alike_tell_no_more_than_one(correct):
+    """Also where all answers are equal, and there is no variance to see that from."""
+    alike = dict.fromkeys(("si", "ta", "am", "sw"), answers(right(correct, 20)))
+    assert mean_of_seeds(alike) == pytest.approx((correct / 20, *wilson(correct, 20)))
+    # Rows of their own do tell more.
+    _, low, high = mean_of_seeds(apart(*[(correct, 20)] * 4))
+    assert high - low < 0.6 * (wilson(correct, 20)[1] - wilson(correct, 20)[0])
 
 
 def test_seeds_that_all_answer_alike_are_one():
@@ -71,6 +115,8 @@ def test_rows_that_some_languages_share():
 
 
 def test_all_right_is_not_certain():
+    _, low, _ = mean_of_seeds(apart((20, 20), (20, 20)))
+    assert 0.85 < low < 0.95
     mean, low, high = mean_of_seeds({"si": answers("1" * 20, "1" * 20)})
     assert mean == high == 1
     assert low == pytest.approx(wilson(20, 20)[0])
@@ -107,6 +153,47 @@ def test_spread_and_half_width():
     )
     assert spread([0.4]) is None
     assert half_width(0.05, []) == 0
+
+
+@pytest.mark.parametrize(
+    ("truth", "n"), [((0.5, 0.7, 0.9), 20), ((0.97, 0.99, 0.9, 0.95), 30), ((0.2, 0.6), 100)]
+)
+def test_coverage_of_one_seed(truth, n):
+    draws = np.random.default_rng(0).binomial(n, truth, size=(1500, len(truth)))
+    known = {}
+    covered = 0
+    for draw in draws.tolist():
+        key = tuple(sorted(draw))
+        if key not in known:
+            known[key] = mean_of_seeds(apart(*((count, n) for count in key)))
+        _, low, high = known[key]
+        covered += low <= np.mean(truth) <= high
+    # 1500 draws: three standard errors are 1.7 points.
+    assert 0.93 <= covered / len(draws) <= 0.985
+
+
+def test_coverage_of_one_seed_of_languages_that_share_rows():
+    random = np.random.default_rng(0)
+    level, hard, own = 0.4, 1.5, 1.0
+    truth = stats.norm.cdf(level / math.hypot(hard, own))
+    names = tuple(f"{i:02}" for i in range(40))
+    covered = as_if_apart = 0
+    for _ in range(300):
+        of_rows = level + random.normal(0, hard, 40)
+        made = (of_rows + random.normal(0, own, (10, 40)) > 0).astype(float)
+        languages = {str(code): Answers(names, made[code : code + 1]) for code in range(10)}
+        _, low, high = mean_of_seeds(languages)
+        covered += low <= truth <= high
+        _, low, high = mean_of_seeds(
+            {
+                code: Answers(tuple(code + n for n in names), a.right)
+                for code, a in languages.items()
+            }
+        )
+        as_if_apart += low <= truth <= high
+    assert 0.92 <= covered / 300 <= 0.99
+    # What this is for: languages taken for independent.
+    assert as_if_apart / 300 < 0.75
 
 
 @pytest.mark.parametrize(

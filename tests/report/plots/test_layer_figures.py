@@ -118,6 +118,6 @@ def test_no_weights(tmp_path):
 def test_encoders_of_different_depth(tmp_path):
     results = [result("a", si=[1.0]), result("b", si=[0.5, 0.5])]
     assert refusal(layer_weights, results, tmp_path / "w.svg") == (
-        "the results have different numbers of layers: 1 (a) and 2 (b); "
+        "the results have different layers: 1 to 1 (a) and 1 to 2 (b); "
         "allowed: results of one encoder"
     )

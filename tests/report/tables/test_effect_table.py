@@ -9,8 +9,9 @@ from made_results import result
 
 LAST, MORE, LESS = "1" * 10 + "0" * 30, "1" * 30 + "0" * 10, "1" * 9 + "0" * 31
 GIVEN = [
-    result("last", en=LAST, si=LAST, ta=LAST),
-    result("a|b & c", en=LESS, si=MORE, ta=MORE),
+    result(method, seed, en=english, si=others, ta=others)
+    for method, english, others in (("last", LAST, LAST), ("a|b & c", LESS, MORE))
+    for seed in (0, 1)
 ]
 
 
@@ -24,17 +25,38 @@ def test_markdown():
     assert lines[0] == (
         "| method | seeds | language | effect | 95 % interval | p | p (Holm) | won / lost |"
     )
-    assert lines[2] == "| a\\|b & c | 1 | en | −2.5 | −10.4 to +5.7 | 1.000 | 1.000 | 0 / 1 |"
-    assert lines[3] == "| a\\|b & c | 1 | si | +50.0▲ | +31.1 to +64.1 | <0.001 | <0.001 | 20 / 0 |"
+    assert lines[2] == "| a\\|b & c | 2 | en | −2.5 | −10.4 to +5.7 | 0.562 | 0.562 | 0 / 1 |"
+    assert lines[3] == "| a\\|b & c | 2 | si | +50.0▲ | +31.1 to +64.1 | <0.001 | <0.001 | 20 / 0 |"
     assert lines[5].startswith(
-        "| a\\|b & c | 1 | average of 2 | +50.0▲ | +35.0 to +65.0 | <0.001 | – |"
+        "| a\\|b & c | 2 | average of 2 | +50.0▲ | +35.0 to +65.0 | <0.001 | – |"
     )
-    assert lines[6].startswith("| a\\|b & c | 1 | other languages too | +50.0▲ |")
+    assert lines[6].startswith("| a\\|b & c | 2 | other languages too | +50.0▲ |")
     assert lines[7:] == [
         "",
         "Percentage points over last. ▲ better, ▼ worse (p < 0.05; Holm-corrected in a language). "
-        "won / lost: rows. With one seed of a method, other seeds are not covered.",
+        "won / lost: rows.",
     ]
+
+
+def test_one_seed_has_no_marks_and_says_so_beside_every_number():
+    for given in (GIVEN[::2], GIVEN[1:]):
+        text = table(given).markdown()
+        lines = text.splitlines()[2:7]
+        assert len(lines) == 5
+        assert all("(others not covered) |" in line for line in lines)
+        assert "| si | +50.0 | +31.1 to +64.1 | <0.001 |" in lines[1]
+        assert not set("▲▼") & set(text)
+        assert text.endswith(
+            "\nPercentage points over last. won / lost: rows. "
+            "With one seed of a method, other seeds are not covered and no difference is marked.\n"
+        )
+        assert "textsuperscript" not in table(given).latex()
+        rows = csv.DictReader(io.StringIO(table(given).csv()))
+        assert {row["mark"] for row in rows} == {""}
+        out = io.StringIO()
+        Console(file=out, width=80).print(table(given).rich())
+        assert "(others not covered)" in out.getvalue().splitlines()[0]
+        assert not set("▲▼") & set(out.getvalue())
 
 
 def test_csv():
@@ -47,8 +69,8 @@ def test_csv():
     assert (rows[0]["effect"], rows[0]["won"], rows[0]["lost"]) == ("-2.50", "0", "1")
     assert (rows[3]["p_holm"], rows[3]["rows"], rows[3]["mark"]) == ("", "", "better")
     assert (rows[0]["seeds"], rows[0]["against_seeds"], rows[0]["paired_seeds"]) == (
-        "1",
-        "1",
+        "2",
+        "2",
         "true",
     )
 
@@ -56,7 +78,7 @@ def test_csv():
 def test_latex():
     text = table().latex()
     assert text.startswith("\\begin{tabular}{lllrrrrr}\n\\toprule\n")
-    assert "a|b \\& c & 1 & si & +50.0\\textsuperscript{+} & +31.1 to +64.1 & $<$0.001 &" in text
+    assert "a|b \\& c & 2 & si & +50.0\\textsuperscript{+} & +31.1 to +64.1 & $<$0.001 &" in text
     assert "& en & $-$2.5 & $-$10.4 to +5.7 &" in text
     assert text.splitlines()[-2:][0] == "\\end{tabular}"
 
@@ -65,8 +87,8 @@ def test_a_terminal_of_80_columns():
     out = io.StringIO()
     Console(file=out, width=80).print(table().rich())
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert ["a|b", "&", "c", "over", "last,", "seeds:", "1"] in lines
-    assert ["en", "−2.5", "−10.4", "to", "+5.7", "1.000", "1.000", "0", "/", "1"] in lines
+    assert ["a|b", "&", "c", "over", "last,", "seeds:", "2"] in lines
+    assert ["en", "−2.5", "−10.4", "to", "+5.7", "0.562", "0.562", "0", "/", "1"] in lines
     assert next(x for x in lines if x and x[0] == "other")[:3] == ["other", "languages", "too"]
 
 

@@ -11,8 +11,8 @@ from layerbridge.evaluation.results import CLASSIFIER, Result
 def check_comparable(results: Sequence[Result]) -> None:
     """Refuses results that were not measured on the same rows in the same way.
 
-    They must be of one task and one split, and have the same rows with the same labels in each
-    language. They must also have one protocol, except for baselines without a language model
+    They must be of one task and one split, and have the same rows with the same labels and items in
+    each language. They must also have one protocol, except for baselines without a language model
     (``classifier``), which may appear with any protocol.
 
     Raises:
@@ -57,17 +57,27 @@ def _check_same(name: str, results: Sequence[Result]) -> None:
 
 
 def _check_rows(code: str, first: Result, other: Result) -> None:
-    labels = [
-        {answer.id: answer.label for answer in result.languages[code].predictions}
+    rows = [
+        {answer.id: (answer.label, result.item(code, answer)) for answer in entry.predictions}
         for result in (first, other)
+        for entry in (result.languages[code],)
     ]
-    if labels[0] == labels[1]:
+    if rows[0] == rows[1]:
         return
-    row = next(key for key in [*labels[0], *labels[1]] if labels[0].get(key) != labels[1].get(key))
-    differing = [f"label {of[row]!r}" if row in of else "no such row" for of in labels]
+    row = next(key for key in [*rows[0], *rows[1]] if rows[0].get(key) != rows[1].get(key))
+    found = [of.get(row) for of in rows]
+    labels_differ = len({each and each[0] for each in found}) > 1
+    differing = [
+        "no such row"
+        if each is None
+        else f"label {each[0]!r}"
+        if labels_differ
+        else f"item {each[1]!r}"
+        for each in found
+    ]
     raise ResultError(
         f"{first.method} and {other.method} were tested on different rows in {code}: "
-        f"{len(labels[0])} and {len(labels[1])}; row {row!r}: {differing[0]} and {differing[1]}",
+        f"{len(rows[0])} and {len(rows[1])}; row {row!r}: {differing[0]} and {differing[1]}",
         allowed="the same rows for every result",
         hint="evaluate both with the same task, options and versions",
     )

@@ -32,7 +32,8 @@ class Effect:
         low: lower end of the 95 % interval, in percentage points.
         high: upper end.
         p: against no difference.
-        significant: p, after correction where there is one, is below 0.05.
+        significant: p, after correction where there is one, is below 0.05, and there are several
+            seeds (see ``Comparison.several_seeds``).
     """
 
     effect: float
@@ -84,10 +85,13 @@ class Comparison:
         average: over the languages other than English that every result has, as an estimate for
             other languages too; None where there are fewer than two of them.
         average_fixed: the same effect for these languages alone; None where there is none.
-        seeds: of the method. With one, its other seeds are not covered.
+        seeds: of the method.
         against_seeds: of the other.
         paired_seeds: both have the same seeds, and equal seeds are paired. Otherwise the seeds of
             the two are independent.
+        several_seeds: both methods have several seeds, or one has and the other needs none, being
+            the same with every seed. Otherwise a difference may be the luck of a seed, whatever p
+            is, and none is called significant.
         other_seeds: intervals and p-values cover other seeds, not only these runs.
     """
 
@@ -99,6 +103,7 @@ class Comparison:
     seeds: tuple[int, ...]
     against_seeds: tuple[int, ...]
     paired_seeds: bool
+    several_seeds: bool
     other_seeds: bool
 
 
@@ -118,8 +123,8 @@ def compare(
             one method.
         against: the method to compare with.
         languages: codes; None takes all.
-        other_seeds: whether the effects cover other seeds. Otherwise they are those of these runs,
-            and a method that was lucky with its seeds is called better.
+        other_seeds: whether the effects cover other seeds, where there are several. Otherwise they
+            are those of these runs, and a method that was lucky with its seeds is called better.
         draws: bootstrap samples for the average.
         seed: of the bootstrap.
 
@@ -176,10 +181,12 @@ def _comparison(
     seeds: dict[str, Any] = {"paired_seeds": paired, "other_seeds": other_seeds}
     differences = [difference(first[code], second[code], **seeds) for code in common]
     corrected = holm([each.p for each in differences])
+    several = method.covers_seeds and other.covers_seeds
+    several = several and max(len(method.seeds), len(other.seeds)) > 1
     effects = {
         code: LanguageEffect(
             *_points(estimate),
-            significant=p_holm < ALPHA,
+            significant=several and p_holm < ALPHA,
             p_holm=p_holm,
             n=len(first[code].rows),
             discordant=discordant(first[code], second[code]),
@@ -195,8 +202,10 @@ def _comparison(
             draws=draws,
             seed=seed,
         )
-        average_fixed = AverageEffect(*_points(these), these.p < ALPHA, averaged)
-        average = AverageEffect(*_points(others), others.p < ALPHA, averaged) if others else None
+        average_fixed, average = (
+            AverageEffect(*_points(each), several and each.p < ALPHA, averaged) if each else None
+            for each in (these, others)
+        )
     return Comparison(
         method=method.name,
         against=other.name,
@@ -206,7 +215,8 @@ def _comparison(
         seeds=method.seeds,
         against_seeds=other.seeds,
         paired_seeds=paired,
-        other_seeds=other_seeds,
+        several_seeds=several,
+        other_seeds=other_seeds and several,
     )
 
 

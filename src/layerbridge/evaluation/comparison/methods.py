@@ -10,6 +10,9 @@ from layerbridge.errors import ResultError
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import Answers
 
+# Baselines that answer alike with every seed.
+_WITHOUT_SEED = ("tf-idf", "zero-shot LM", "translate + zero-shot LM")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -29,6 +32,14 @@ class Method:
         return tuple(result.seed for result in self.results)
 
     @property
+    def covers_seeds(self) -> bool:
+        """Whether its results tell what other seeds would give: several do, a single one does not.
+
+        One is enough for a baseline in which nothing is random.
+        """
+        return len(self.results) > 1 or self.name in _WITHOUT_SEED
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Those that every seed was tested in."""
         first, *others = self.results
@@ -37,15 +48,12 @@ class Method:
         )
 
     def answers(self, code: str) -> Answers:
-        """Right and wrong in one language, by seed and row.
-
-        The key of a row is its id without the language in front (``si/unit/watt`` becomes
-        ``unit/watt``), so that a row that several languages share is recognized.
+        """Right and wrong in one language, by seed and item.
 
         Raises:
-            ResultError: two rows of a result have the same id.
+            ResultError: two rows of a result have the same id or item.
         """
-        return Answers.of([_right(result, code) for result in self.results])
+        return Answers.of([result.right(code) for result in self.results])
 
 
 def methods(results: Sequence[Result]) -> dict[str, Method]:
@@ -88,16 +96,3 @@ def _predictions(result: Result) -> dict[str, dict[str, tuple[str, bool]]]:
         code: {answer.id: (answer.prediction, answer.correct) for answer in entry.predictions}
         for code, entry in result.languages.items()
     }
-
-
-def _right(result: Result, code: str) -> dict[str, bool]:
-    answers = result.languages[code].predictions
-    prefix = f"{code}/" if all(answer.id.startswith(f"{code}/") for answer in answers) else ""
-    right = {answer.id.removeprefix(prefix): answer.correct for answer in answers}
-    if len(right) < len(answers):
-        raise ResultError(
-            f"{result.method} has {len(answers)} rows in {code} but {len(right)} different ids",
-            allowed="a unique id per row",
-            hint="give every row its own id and evaluate again",
-        )
-    return right

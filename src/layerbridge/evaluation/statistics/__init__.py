@@ -1,7 +1,7 @@
 """What accuracies and their differences can tell, and how precisely.
 
-    proportions   one run: Wilson's interval, and the mean over languages
-    seeds         several runs of one method
+    proportions   one run in one language: Wilson's interval
+    seeds         one or more runs of one method, and the mean over languages
     paired        one method against another in one language; Holm's correction
     averages      one method against another on the mean over languages
     resampling    the bootstrap behind it

@@ -86,15 +86,16 @@ def mean_of_seeds(
 ) -> tuple[float, float, float]:
     """The mean accuracy over seeds and languages, unweighted, and its interval.
 
-    Rows: Wilson's intervals of the languages, combined as in ``mean_of_languages`` and scaled to
-    the rows' own variance. It is larger where languages share rows, since a hard row is hard in all
-    of them, and smaller by what averaging over seeds removes.
-    Seeds: Student's t of the seeds' means. The squared distances of both are added (MOVER; Zou and
-    Donner, Statistics in Medicine 2008).
+    Rows: Wilson's intervals of the languages, whose squared distances from the accuracy are added
+    (MOVER; Zou and Donner, Statistics in Medicine 2008), scaled to the rows' own variance. It is
+    larger where languages share rows, since a hard row is hard in all of them, and smaller by what
+    averaging over seeds removes.
+    Seeds: Student's t of the seeds' means, added to it by squares as well.
 
     It covers another sample of rows (the same ones wherever languages share rows) and other seeds,
     not other languages, which are fixed. What a seed does to single rows counts in both parts, so
-    the interval is rather too wide than too narrow. With two seeds it is very wide.
+    the interval is rather too wide than too narrow. With two seeds it is very wide. For one seed of
+    one language it is Wilson's.
 
     Args:
         languages: code → answers, all of the same seeds; with one seed it covers the rows alone.
@@ -121,9 +122,12 @@ def mean_of_seeds(
         above += ((high - mean) / k) ** 2
         independent += mean * (1 - mean) / n / k**2
     by_seed = np.mean([languages[code].by_seed for code in codes], axis=0)
-    # Where all answers are equal there is no variance to compare with: the rows count in full.
+    # Where all answers are equal there is no variance to compare with.
+    equal = independent < 1e-12
+    if equal:
+        independent = sum(1 / len(languages[code].rows) for code in codes) / k**2
+    share = _variance_of_rows(languages, equal=equal) / independent
     # Less than if every answer of every seed were a row of its own is chance.
-    share = 1.0 if independent < 1e-12 else _variance_of_rows(languages) / independent
     scale = math.sqrt(max(share, 1 / len(by_seed)))
     of_seeds = spread(by_seed)
     seeds = half_width(1 - level, [of_seeds] if of_seeds else [])
@@ -132,12 +136,18 @@ def mean_of_seeds(
     return total / k, max(0.0, low), min(1.0, high)
 
 
-def _variance_of_rows(languages: Mapping[str, Answers]) -> float:
-    """Variance of the mean over languages under another sample of rows."""
+def _variance_of_rows(languages: Mapping[str, Answers], *, equal: bool) -> float:
+    """Variance of the mean over languages under another sample of rows.
+
+    If all answers are equal, as if each row's were off by 1, and by the same in all its languages.
+    """
+    import numpy as np
+
     contributions: dict[str, float] = defaultdict(float)
     for answers in languages.values():
         by_row = answers.by_row
-        shares = (by_row - by_row.mean()) / len(by_row) / len(languages)
+        off = np.ones_like(by_row) if equal else by_row - by_row.mean()
+        shares = off / len(by_row) / len(languages)
         for row, share in zip(answers.rows, shares.tolist(), strict=True):
             contributions[row] += share
     return math.fsum(share**2 for share in contributions.values())

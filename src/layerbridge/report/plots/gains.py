@@ -38,7 +38,8 @@ def gain_by_language(
 ) -> Figure:
     """Draws the gain of each method over one of them in points, with its 95 % interval.
 
-    Effects are those of ``compare``. A hollow mark is a difference that is not significant.
+    Effects are those of ``compare``. A hollow mark is a difference that is not significant, or of
+    a single seed.
 
     Args:
         results: of one task, split and protocol, on the same rows.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layerbridge.evaluation.results import Result
-from layerbridge.report.layer_weights import column_means, depth_of, first_layer_of, weights_of
+from layerbridge.report.layer_weights import column_means, layers_of, weights_of
 from layerbridge.report.plots import style
 from layerbridge.report.plots.heat_map import layers_by_row
 from layerbridge.report.plots.output import Plot
@@ -27,9 +27,9 @@ def layer_weights_by_language(results: Sequence[Result], *, width: float = style
         width: in inches.
 
     Raises:
-        ResultError: no result has layer weights, or their numbers of layers differ.
+        ResultError: no result has layer weights, or their layers differ.
     """
-    depth, first_layer = depth_of(results), first_layer_of(results)
+    layers = layers_of(results)
     vectors: dict[str, list[Sequence[float]]] = {}
     for result in results:
         for code, weights in weights_of(result).items():
@@ -40,12 +40,12 @@ def layer_weights_by_language(results: Sequence[Result], *, width: float = style
     figure, axes = layers_by_row(
         [style.label(labels[code]) for code in codes],
         [column_means(vectors[code]) for code in codes],
-        first_layer,
+        layers.start,
         row_height=0.28,
         width=width,
         title=f"{title}, mean of {len(results)} runs" if len(results) > 1 else title,
     )
     if codes[0] == "en" and len(codes) > 1:
         # English is set apart: methods are trained on it.
-        axes.hlines(0.5, first_layer - 0.5, first_layer + depth - 0.5, colors=style.PAPER, lw=5)
+        axes.hlines(0.5, layers[0] - 0.5, layers[-1] + 0.5, colors=style.PAPER, lw=5)
     return figure

@@ -9,8 +9,7 @@ from layerbridge.evaluation.results import Result
 from layerbridge.report.layer_weights import (
     by_method,
     column_means,
-    depth_of,
-    first_layer_of,
+    layers_of,
     mean_weights,
     weights_of,
 )
@@ -32,7 +31,7 @@ def layer_weights(results: Sequence[Result]) -> Figure:
         results: those without layer weights are ignored.
 
     Raises:
-        ResultError: no result has layer weights, or their numbers of layers differ.
+        ResultError: no result has layer weights, or their layers differ.
     """
     weighted = [result for result in results if weights_of(result)]
     if len(weighted) == 1 and len(weights_of(weighted[0])) > 1:
@@ -57,14 +56,12 @@ def layer_weights_by_layer(
         palette: index of each method's color and marker; None counts the methods drawn.
 
     Raises:
-        ResultError: no result has layer weights, or their numbers of layers differ.
+        ResultError: no result has layer weights, or their layers differ.
     """
     weighted = [result for result in results if weights_of(result)]
-    depth = depth_of(weighted)
-    first_layer = first_layer_of(weighted)
-    layers = range(first_layer, depth + first_layer)
+    layers = layers_of(weighted)
     figure, axes = style.figure(width, 3.9)
-    axes.axhline(1 / depth, color=style.GREY, lw=1.2, ls=":", label=_UNIFORM)
+    axes.axhline(1 / len(layers), color=style.GREY, lw=1.2, ls=":", label=_UNIFORM)
     for count, (method, runs) in enumerate(by_method(weighted).items()):
         index = palette[method] if palette else count
         label = style.label(method)
@@ -81,7 +78,7 @@ def layer_weights_by_layer(
             label=label,
             **style.marks(index),
         )
-    style.layer_ticks(axes.xaxis, first_layer, depth)
+    style.layer_ticks(axes.xaxis, layers.start, len(layers))
     axes.set_xlabel("encoder layer")
     axes.set_ylim(bottom=min(-0.02 * axes.get_ylim()[1], axes.dataLim.y0))
     axes.set_ylabel("mean weight")

@@ -23,7 +23,7 @@ from layerbridge.evaluation.comparison import (
 )
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import mean_of_seeds
-from layerbridge.report.tables.grid import ABSENT, MARKS, Grid
+from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid
 
 if TYPE_CHECKING:
     import rich.table
@@ -77,6 +77,7 @@ class Table:
         averaged: languages of the average: all but English that every row has.
         rows: in the order of the results.
         against: the reference method of the significance marks; None without marks.
+        marked: which comparisons with it have several seeds: only those can have marks.
     """
 
     labels: tuple[str, ...]
@@ -84,6 +85,7 @@ class Table:
     averaged: tuple[str, ...]
     rows: tuple[TableRow, ...]
     against: str | None = None
+    marked: tuple[bool, ...] = ()
 
     def markdown(self, *, intervals: bool = False) -> str:
         """Returns a GitHub table.
@@ -124,13 +126,15 @@ class Table:
             head.append(f"average of {len(self.averaged)} (95 % interval)")
             for cells, row in zip(body, self.rows, strict=True):
                 cells.append(_text(row.average, True))
-        legend = None
-        if self.against:
-            legend = (
+        legend = []
+        if any(self.marked):
+            legend.append(
                 f"{MARKS['better']} better, {MARKS['worse']} worse than {self.against} "
                 f"(p < {ALPHA}). Languages: Holm-corrected. Average: holds for other languages too."
             )
-        return Grid(head, body, len(self.labels), legend)
+        if not all(self.marked):
+            legend.append(ONE_SEED)
+        return Grid(head, body, len(self.labels), " ".join(legend) or None)
 
 
 def accuracy_table(
@@ -145,7 +149,8 @@ def accuracy_table(
     Args:
         results: of one task, split and protocol, on the same rows.
         by_seed: whether every result has a row of its own.
-        comparisons: of the same results; significant effects are marked.
+        comparisons: of the same results; significant effects are marked, if there are several
+            seeds.
 
     Raises:
         ResultError: there are no results, or they cannot be compared; the message names the
@@ -175,7 +180,8 @@ def accuracy_table(
             average = average and _marked(average, comparison.average)
         rows.append(TableRow(values, tuple(cells.get(code) for code in languages), average))
     against = comparisons[0].against if comparisons else None
-    return Table(labels, languages, averaged, tuple(rows), against)
+    marked = tuple(comparison.several_seeds for comparison in comparisons)
+    return Table(labels, languages, averaged, tuple(rows), against, marked)
 
 
 def _pooled(results: Sequence[Result]) -> list[Method]:
@@ -198,16 +204,9 @@ def _distinguishing(results: Sequence[Result]) -> tuple[str, ...]:
 
 def _scores(method: Method, averaged: Sequence[str]) -> tuple[dict[str, Cell], Cell | None]:
     """The cells of a method by language, and that of the average."""
-    if len(method.results) == 1:
-        (result,) = method.results
-        cells = {
-            code: Cell(entry.accuracy, *entry.interval) for code, entry in result.languages.items()
-        }
-        average = result.average_non_english(averaged)[:3] if averaged else None
-    else:
-        answers = {code: method.answers(code) for code in method.languages}
-        cells = {code: Cell(*mean_of_seeds({code: answers[code]})) for code in answers}
-        average = mean_of_seeds({code: answers[code] for code in averaged}) if averaged else None
+    answers = {code: method.answers(code) for code in method.languages}
+    cells = {code: Cell(*mean_of_seeds({code: answers[code]})) for code in answers}
+    average = mean_of_seeds({code: answers[code] for code in averaged}) if averaged else None
     return cells, Cell(*average) if average else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerbridge.evaluation.comparison import ALPHA, AverageEffect, Comparison, LanguageEffect
-from layerbridge.report.tables.grid import ABSENT, MARKS, Grid, signed
+from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid, signed
 
 if TYPE_CHECKING:
     import rich.console
@@ -93,16 +93,19 @@ class EffectTable:
         return Grid(list(_HEAD), body, 3, self._legend())
 
     def _legend(self) -> str:
-        legend = (
-            f"Percentage points over {self.comparisons[0].against}. {MARKS['better']} better, "
-            f"{MARKS['worse']} worse (p < {ALPHA}; Holm-corrected in a language). "
-            "won / lost: rows."
-        )
-        if not self.comparisons[0].other_seeds:
-            return f"{legend} The effects are those of these runs alone, not of other seeds."
-        if any(min(len(c.seeds), len(c.against_seeds)) == 1 for c in self.comparisons):
-            return f"{legend} With one seed of a method, other seeds are not covered."
-        return legend
+        several = [comparison.several_seeds for comparison in self.comparisons]
+        legend = [f"Percentage points over {self.comparisons[0].against}."]
+        if any(several):
+            legend.append(
+                f"{MARKS['better']} better, {MARKS['worse']} worse (p < {ALPHA}; Holm-corrected in "
+                "a language)."
+            )
+        legend.append("won / lost: rows.")
+        if not all(several):
+            legend.append(ONE_SEED)
+        if any(c.several_seeds and not c.other_seeds for c in self.comparisons):
+            legend.append("The effects are those of these runs alone, not of other seeds.")
+        return " ".join(legend)
 
 
 def effect_table(comparisons: Sequence[Comparison]) -> EffectTable:
@@ -125,9 +128,10 @@ def _text(effect: LanguageEffect | AverageEffect) -> tuple[str, str, str]:
 
 
 def _seeds(comparison: Comparison) -> str:
-    """The number of seeds: one number for pairs, two otherwise."""
+    """The number of seeds: one number for pairs, two otherwise; and whether others are covered."""
     counts = len(comparison.seeds), len(comparison.against_seeds)
-    return str(counts[0]) if comparison.paired_seeds else "{} / {}".format(*counts)
+    text = str(counts[0]) if comparison.paired_seeds else "{} / {}".format(*counts)
+    return text if comparison.several_seeds else f"{text} (others not covered)"
 
 
 def _p(value: float) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ABSENT = "–"
 MARKS: dict[Mark | None, str] = {"better": "▲", "worse": "▼", None: ""}
+ONE_SEED = "With one seed of a method, other seeds are not covered and no difference is marked."
 
 _LATEX = str.maketrans(
     {

@@ -1,0 +1,65 @@
+"""The figures that README and docs print are those of the committed result files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from layerbridge.evaluation import results
+from layerbridge.evaluation.comparison import compare
+from layerbridge.report.tables import accuracy_table
+from layerbridge.report.tables.grid import signed
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def printed(path, after=""):
+    """The rows of the first table after some words of a page."""
+    text = (ROOT / path).read_text("utf-8")
+    text = text[text.index(after) :]
+    lines = text[text.index("\n|") :].lstrip("\n").split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def made(folder, **options):
+    found = results.find(RESULTS / folder)
+    lines = accuracy_table(found, **options).markdown(intervals=True).split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def test_the_table_of_the_readme():
+    expected = made("demo/seed-0")
+    found = printed("README.md")
+    assert found[:2] == expected[:2]
+    assert sorted(found[2:]) == sorted(expected[2:])
+
+
+def test_the_seeds_of_the_readme():
+    head, _, *rows = printed("README.md", "Other seeds")
+    for seed, *averages in rows:
+        found = {row[0]: row[-1] for row in made(f"demo/seed-{seed}")}
+        assert averages == [found[method].partition(" ")[0] for method in head[1:]]
+
+
+@pytest.mark.parametrize("folder", ["xnli", "xsid-200-steps"])
+def test_the_full_tables(folder):
+    plain = [
+        [re.sub("[▲▼]", "", cell) for cell in row] for row in printed(RESULTS / folder / "table.md")
+    ]
+    assert sorted(plain) == sorted(made(folder))
+
+
+def points(effect):
+    return f"{signed(effect.effect)} ({signed(effect.low)} to {signed(effect.high)})"
+
+
+def test_the_effects_of_one_seed_on_xnli():
+    comparisons = compare(results.find(RESULTS / "xnli"))
+    effects = {found.method: points(found.average_fixed) for found in comparisons}
+    averages = {row[0]: (row[1].split(" ")[0], row[-1]) for row in made("xnli")}
+    rows = printed("docs/results.md", "## XNLI, one seed")[2:]
+    assert len(rows) == 5
+    for method, english, average, effect in rows:
+        assert (english, average) == averages[method]
+        assert effect == effects.get(method, "")
