@@ -337,6 +337,31 @@ def test_layers_above_the_highest_are_not_run(load_encoder, name):
     assert torch.equal(encoder.encode(TEXTS).stacked, whole.stacked)
 
 
+@pytest.mark.parametrize("order", ["shallow first", "whole first"])
+@pytest.mark.parametrize("name", [*FAMILIES, *tiny.LANGUAGE_MODELS])
+def test_every_call_reads_the_same_layers(folder, whole, name, order):
+    """Five calls for the same layers, between calls for others."""
+    encoder = Encoder.load(resolve(str(folder(name))), FLOAT32)
+    top = encoder.num_layers - 1
+    kinds = [[0], range(top), [0, top], [top], None]
+    if order == "whole first":
+        kinds.reverse()
+    model = whole_encoder(whole, name)
+    batch = encoder.tokenize(TEXTS)
+    with torch.no_grad():
+        output = model(**batch, output_hidden_states=True)
+    expected = torch.stack([*output.hidden_states[1:-1], output.last_hidden_state])
+    real = batch["attention_mask"].bool()
+    first = {}
+    for turn in range(5):
+        for number, layers in enumerate(kinds):
+            states = encoder.encode(TEXTS, layers=layers)
+            for layer in range(top + 1) if layers is None else layers:
+                state = states.layers[layer][real]
+                torch.testing.assert_close(state, expected[layer][real], atol=3e-5, rtol=3e-5)
+                assert torch.equal(state, first.setdefault(layer, state)), (turn, number, layer)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_the_embeddings_output_as_the_lowest_layer(load_encoder, whole, name):

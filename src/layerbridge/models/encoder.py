@@ -96,6 +96,7 @@ class Encoder(nn.Module):
         self.width: int = text_config.hidden_size
         self.embedding_layer = embedding_layer
         self.num_layers: int = text_config.num_hidden_layers + embedding_layer
+        self._captures_states = False
 
     @classmethod
     def load(
@@ -208,6 +209,7 @@ class Encoder(nn.Module):
         # One extra layer is run: the highest hidden state may have been through the final norm.
         model = self.model
         if top < self.num_layers:
+            self._capture_states(input_ids[:1, :1])
             model = truncated(self.model, top + self.first_layer)
         output = model(
             input_ids=input_ids,
@@ -215,6 +217,7 @@ class Encoder(nn.Module):
             output_hidden_states=not only_last,
             return_dict=True,
         )
+        self._captures_states |= not only_last
         unread = torch.empty_like(output.last_hidden_state, device="meta")
         if only_last:
             states = [*[unread] * (self.num_layers - 1), output.last_hidden_state]
@@ -231,6 +234,20 @@ class Encoder(nn.Module):
                 allowed=SUPPORTED,
             )
         return HiddenStates(states, attention_mask)
+
+    def _capture_states(self, token: Int[Tensor, "1 1"]) -> None:
+        """Asks the whole model for its hidden states once, before it is first truncated.
+
+        transformers then puts hooks on the layers and marks the model as having them. A truncated
+        model shares the layers, and the mark only if it is set by now: otherwise each of them would
+        add its own hooks, and every state would be captured once more from call to call.
+        """
+        if not self._captures_states:
+            mask = torch.ones_like(token)
+            self.model(
+                input_ids=token, attention_mask=mask, output_hidden_states=True, return_dict=True
+            )
+            self._captures_states = True
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""
