@@ -241,8 +241,9 @@ def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> 
     from layerbridge.benchmarking.pair import Pair
     from layerbridge.models.backbone import choose_device, resolve_dtype
 
-    resolve_dtype(dtype)  # reports a wrong one before anything is loaded
-    return Pair(encoder, language_model, dtype, str(choose_device(device)))
+    device = str(choose_device(device))
+    resolve_dtype(dtype, device)  # reports a wrong one before anything is loaded
+    return Pair(encoder, language_model, dtype, device)
 
 
 def _optimizations(names: str) -> frozenset[str]:

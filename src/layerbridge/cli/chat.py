@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import fields_of
+from layerbridge.cli.values import load_options
 from layerbridge.errors import DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
 
@@ -50,18 +50,16 @@ def chat(
     If stdin is not a terminal, every line is a text, and its answer is one line on stdout.
     """
     from layerbridge.cli.chat_input import typed_lines
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.bridges import Bridges
 
     for stream in (sys.stdin, sys.stdout):
         # Undecodable bytes become a replacement character instead of a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    load_options = LoadOptions(**fields_of(LoadOptions, context.params))
-    chosen_device = choose_device(device)
+    options = load_options(context.params)
     if sys.stdin.isatty():
         say("loading the models …")
-    session = Chat(Bridges.load([run], load_options, device=chosen_device), max_new_tokens)
+    session = Chat(Bridges.load([run], options, device=str(options.device)), max_new_tokens)
     if labels is not None:
         session.set_options(labels)
     if instruction is not None:

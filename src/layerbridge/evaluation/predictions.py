@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from layerbridge.evaluation.results import Prediction
+from layerbridge.models.finite import naming
 from layerbridge.models.length_grouping import by_length
 from layerbridge.tasks.task import Row, Task
 
@@ -35,6 +36,9 @@ def predict(
         answer: rows of one language → their answers.
         batch_size: rows per call.
         progress: called after every batch.
+
+    Raises:
+        NotFiniteError: names a text whose answer is made of NaN or infinities.
     """
     total, done = sum(map(len, rows.values())), 0
     predictions: dict[str, list[Prediction]] = {}
@@ -42,7 +46,9 @@ def predict(
         by_index: dict[int, Prediction] = {}
         for indices in by_length([len(row.text) for row in of_language], batch_size):
             batch = [of_language[index] for index in indices]
-            for index, row, text in zip(indices, batch, answer(batch), strict=True):
+            with naming([row.text for row in batch]):
+                answers = answer(batch)
+            for index, row, text in zip(indices, batch, answers, strict=True):
                 by_index[index] = Prediction(row.id, row.target, text, text == row.target)
             done += len(batch)
             if progress is not None:

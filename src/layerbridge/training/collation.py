@@ -17,6 +17,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
+from layerbridge.models.prompt_room import check_rows
 from layerbridge.tasks.task import Row
 
 
@@ -26,6 +27,9 @@ class RowDataset(Dataset):
     Args:
         rows: training or validation rows.
         bridge: has the tokenizers.
+
+    Raises:
+        LengthError: rows do not fit the language model's positions.
     """
 
     def __init__(self, rows: Sequence[Row], bridge: LayerBridge) -> None:
@@ -40,6 +44,7 @@ class RowDataset(Dataset):
         self.lengths = [
             len(text) + len(target) for text, target in zip(ids, self.targets, strict=True)
         ]
+        check_rows(bridge.config, bridge.language_model, self.lengths)
 
     def __len__(self) -> int:
         return len(self.rows)
