@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from layerbridge.benchmarking import fusion, memory, roofline, train
+from layerbridge.benchmarking import fusion, memory, roofline, start, train
 
 TINY = ("--encoder", "shape:tiny-encoder", "--language-model", "shape:tiny-lm", "--device", "cpu")
 
@@ -24,7 +24,7 @@ def _in_process(monkeypatch):
         function, arguments = pickle.loads(pickle.dumps((function, arguments)))
         return function(*arguments)
 
-    for module in (fusion, memory):
+    for module in (fusion, memory, start):
         monkeypatch.setattr(module, "in_fresh_process", call)
 
 
@@ -94,6 +94,19 @@ def test_memory(command):
     found = document(command("bench", "memory", *TINY, "--batch-size", "2", "--steps", "1"))
     assert set(found["memory"]["peak_bytes"]) == {"layerbridge", "reference", "reference, float32"}
     assert 0.3 < found["memory"]["ratio"] < 1.5
+
+
+@pytest.mark.usefixtures("_in_process")
+@pytest.mark.parametrize("start", ["scaled", "aligned"])
+def test_start(command, start):
+    found = document(
+        command("bench", "start", *TINY, "--rows", "3,600", "--projection-start", start)
+    )["start"]
+    assert found["start"] == start
+    for figures in (found["peak_bytes"], found["added_bytes"], found["seconds"]):
+        assert list(figures) == ["3 rows", "600 rows"]
+    peaks = found["peak_bytes"]
+    assert found["growth"] == pytest.approx(peaks["600 rows"] / peaks["3 rows"])
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
