@@ -141,6 +141,11 @@ def test_levers_are_reported(command):
             "unknown optimization 'magic'; allowed: all, none, collapsed",
         ),
         (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),
+        (("start", "--rows", "0,5"), "--rows '0,5' has no row to start from; allowed: positive"),
+        (
+            ("start", "--projection-start", "random"),
+            "unknown projection start 'random'; allowed: scaled, aligned",
+        ),
         (("latency", "--cache", "magic"), "unknown cache 'magic'; allowed: dynamic, static"),
     ],
 )
