@@ -166,6 +166,17 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
+def test_a_resumed_run_does_not_fit_its_start_again(make_recipe, tmp_path, monkeypatch):
+    saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    recipe = make_recipe(bridge={"projection_start": "aligned"}, training=saving)
+    straight = tensors(train(recipe, tmp_path / "run", device="cpu"))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    monkeypatch.setattr("layerbridge.models.bridge.align", None)
+    resumed = tensors(train(recipe, tmp_path / "run", resume=True, device="cpu"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
 def test_resume_without_a_checkpoint(make_recipe, tmp_path):
     with pytest.raises(OutputError, match="has no checkpoint to resume from"):
         train(make_recipe(), tmp_path / "run", resume=True, device="cpu")
@@ -268,8 +279,7 @@ def tensors(bridge):
     [("last", True), ("uniform", False), ("global-softmax", True), ("token-softmax", False)],
 )
 def test_cached_states_give_the_same_bits(make_recipe, tmp_path, monkeypatch, fusion, bf16):
-    # All rows in one batch: a text's last bits are of the batch that the encoder read it in. In
-    # bfloat16 they are of the autocast that it was read under, too.
+    # All rows in one batch: a text's last bits are of the batch that the encoder read it in.
     # Accelerate builds the output anew from a dict, as transformers' ModelOutput allows.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", bf16)
     recipe = make_recipe(

@@ -14,7 +14,7 @@ import typer
 
 from layerbridge.cli import options as o
 from layerbridge.cli.text_input import is_utf8, stdin_lines
-from layerbridge.cli.values import fields_of, label_words
+from layerbridge.cli.values import label_words, load_options
 from layerbridge.errors import DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
 
@@ -51,7 +51,6 @@ def chat(
     If stdin is not a terminal, every line is a text, and its answer is one line on stdout.
     """
     from layerbridge.cli.chat_input import typed_lines
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.bridges import Bridges
 
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
@@ -60,11 +59,10 @@ def chat(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
     words = label_words(labels)
-    load_options = LoadOptions(**fields_of(LoadOptions, context.params))
-    chosen_device = choose_device(device)
+    options = load_options(context.params)
     if sys.stdin.isatty():
         say("loading the models …")
-    session = Chat(Bridges.load([run], load_options, device=chosen_device), max_new_tokens)
+    session = Chat(Bridges.load([run], options, device=str(options.device)), max_new_tokens)
     if words is not None:
         session.options = words
     if instruction is not None:

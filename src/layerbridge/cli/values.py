@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from layerbridge.models.backbone import LoadOptions
     from layerbridge.models.bridge import LayerBridge
     from layerbridge.tasks import Task
 
@@ -95,14 +96,18 @@ def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: params[each.name] for each in fields(kind) if each.name in params}
 
 
+def load_options(params: Mapping[str, Any]) -> LoadOptions:
+    """Returns how a verb loads backbones: its dtype, its device or the best one, …"""
+    from layerbridge.models.backbone import LoadOptions, choose_device
+
+    given = fields_of(LoadOptions, params)
+    return LoadOptions(**{**given, "device": choose_device(params["device"])})
+
+
 def load_bridge(run: str, params: Mapping[str, Any]) -> LayerBridge:
     """Loads a trained bridge with the options of a verb: its device, dtype, revision, …"""
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.models.bridge import LayerBridge
 
     return LayerBridge.from_pretrained(
-        run,
-        revision=params.get("revision"),
-        device=choose_device(params["device"]),
-        **fields_of(LoadOptions, params),
+        run, revision=params.get("revision"), **vars(load_options(params))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from layerbridge.evaluation.results import Prediction
+from layerbridge.models.finite import naming
 from layerbridge.models.length_grouping import by_length
 from layerbridge.progress import say
 from layerbridge.tasks.task import Row, Task
@@ -67,6 +68,9 @@ def predict(
         answer: rows of one language → their answers.
         batch_size: rows per call.
         progress: called after every batch.
+
+    Raises:
+        NotFiniteError: names a text whose answer is made of NaN or infinities.
     """
     total, done = sum(map(len, rows.values())), 0
     predictions: dict[str, list[Prediction]] = {}
@@ -74,7 +78,9 @@ def predict(
         by_index: dict[int, Prediction] = {}
         for indices in by_length([len(row.text) for row in of_language], batch_size):
             batch = [of_language[index] for index in indices]
-            for index, row, text in zip(indices, batch, answer(batch), strict=True):
+            with naming([row.text for row in batch]):
+                answers = answer(batch)
+            for index, row, text in zip(indices, batch, answers, strict=True):
                 item = row.item if row.item is not None else f"{row.language}/{row.id}"
                 correct = text == row.target
                 by_index[index] = Prediction(row.id, row.target, text, correct, item)

@@ -128,8 +128,10 @@ class _Runner:
             # Before the bridge is built: its random start is part of the run.
             set_seed(recipe.training["seed"])
             backbones = (self.backbones.encoder, self.backbones.language_model)
-            bridge = new_bridge(recipe, self.rows.data, backbones=backbones)
-            last = get_last_checkpoint(str(job.folder))
+            last = get_last_checkpoint(str(job.folder)) if job.folder.is_dir() else None
+            bridge = new_bridge(
+                recipe, self.rows.data, backbones=backbones, resume=last is not None
+            )
             if last is None:
                 return bridge, False
             try:

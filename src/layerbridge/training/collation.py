@@ -17,6 +17,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
+from layerbridge.models.prompt_room import check_rows
 from layerbridge.tasks.task import Row
 
 
@@ -31,6 +32,9 @@ class RowDataset(Dataset):
         targets: token ids of each row's target, EOS included.
         lengths: of the rows, text and target.
         cut: number of texts that are longer than ``max_text_tokens``.
+
+    Raises:
+        LengthError: rows do not fit the language model's positions.
     """
 
     def __init__(self, rows: Sequence[Row], bridge: LayerBridge) -> None:
@@ -46,6 +50,7 @@ class RowDataset(Dataset):
             min(length, limit) + len(target)
             for length, target in zip(lengths, self.targets, strict=True)
         ]
+        check_rows(bridge.config, bridge.language_model, self.lengths)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -75,6 +75,7 @@ def new_bridge(
     device: str | None = None,
     *,
     backbones: tuple[Encoder, LanguageModel] | None = None,
+    resume: bool = False,
 ) -> LayerBridge:
     """Returns the recipe's bridge, untrained.
 
@@ -83,10 +84,11 @@ def new_bridge(
         data: the training rows start the projection.
         device: of the backbones that are loaded here.
         backbones: already loaded ones.
+        resume: leave the start to the checkpoint that is loaded next.
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
-    texts = [row.text for row in data.train]
+    texts = None if resume else [row.text for row in data.train]
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
@@ -159,7 +161,7 @@ def train(
     say(f"{len(data.train)} English rows of {data.name}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
-    bridge = new_bridge(recipe, data, device)
+    bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
     return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
@@ -206,9 +208,7 @@ def train_bridge(
     recipe.write(folder)
     with ExitStack() as stack:
         if precomputer is not None:
-            # The same mixed precision as in a training step.
-            with trainer.accelerator.autocast():
-                stack.enter_context(precomputer.cached())
+            stack.enter_context(precomputer.cached())
         bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
         trainer.add_callback(_Progress(bar))
         watched = [row.text for row in data.validation or data.train]
