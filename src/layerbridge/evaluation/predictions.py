@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from layerbridge.errors import NotFiniteError
 from layerbridge.evaluation.results import Prediction
-from layerbridge.models.finite import naming
 from layerbridge.models.length_grouping import by_length
 from layerbridge.progress import say
 from layerbridge.tasks.task import Row, Task
@@ -78,8 +78,10 @@ def predict(
         by_index: dict[int, Prediction] = {}
         for indices in by_length([len(row.text) for row in of_language], batch_size):
             batch = [of_language[index] for index in indices]
-            with naming([row.text for row in batch]):
+            try:
                 answers = answer(batch)
+            except NotFiniteError as error:
+                raise error.of([row.text for row in batch]) from None
             for index, row, text in zip(indices, batch, answers, strict=True):
                 item = row.item if row.item is not None else f"{row.language}/{row.id}"
                 correct = text == row.target
