@@ -8,8 +8,9 @@ from fake_engine import FakeEngine
 from starlette.exceptions import HTTPException
 
 from layerbridge.errors import BackboneError
-from layerbridge.serving.engine import EngineDownError
+from layerbridge.serving.engine import EngineDownError, ModelError
 from layerbridge.serving.errors import ErrorMiddleware, to_api_error
+from layerbridge.serving.schema import UNSUPPORTED, ChatRequest, CompletionRequest
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -173,7 +174,6 @@ def test_what_asks_for_nothing_is_let_through(shared, body):
         (b"{", "application/json", "JSON decode error"),
         (b"", "application/json", "Field required"),
         (b"[1]", "application/json", "Input should be a valid dictionary"),
-        (b"{}", "text/plain", "Input should be a valid dictionary"),
         (b"\xff", "application/json", "There was an error parsing the body"),
         (b"[" * 100_000, "application/json", "There was an error parsing the body"),
         (b'{"n": ' + b"9" * 5000 + b"}", "application/json", "There was an error parsing"),
@@ -196,6 +196,148 @@ def test_a_body_that_is_no_request(shared, content, kind, message):
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (None, "none"),
+        ("", "none"),
+        ("text/plain", "text/plain"),
+        ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded"),
+        ("json", "json"),
+        ("application/jsonp", "application/jsonp"),
+    ],
+)
+def test_a_body_that_is_not_called_json(shared, path, kind, named):
+    headers = {} if kind is None else {"Content-Type": kind}
+    reply = shared.post(path, content=b"{}", headers=headers)
+    assert reply.status_code == 415
+    assert reply.json()["error"] == {
+        "message": f"Content-Type: {named}; allowed: application/json",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "unsupported_media_type",
+    }
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON"])
+@pytest.mark.parametrize("more", ["", "vnd.api+"])
+def test_what_is_called_json(shared, kind, more):
+    kind = kind.replace("/", f"/{more}")
+    body = b'{"model": "demo", "text": "a"}'
+    reply = shared.post("/v1/classify", content=body, headers={"Content-Type": kind})
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("role", ["user", "system", "developer"])
+@pytest.mark.parametrize("content", [{}, {"content": None}])
+def test_a_message_without_content(shared, role, content):
+    messages = [{"role": "user", "content": "a"}, {"role": role, **content}]
+    reply = post(shared, CHAT, {"messages": messages})
+    assert reply.status_code == 400
+    told = reply.json()["error"]
+    assert told["message"] == "messages[1].content: Field required; allowed: a string, or parts"
+    assert told["param"] == "messages[1].content"
+
+
+@pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
+def test_an_empty_text_is_one(shared, content):
+    assert post(shared, CHAT, {"messages": [{"role": "user", "content": content}]}).is_success
+    messages = [{"role": "assistant", "content": None}, *MESSAGES]
+    assert post(shared, CHAT, {"messages": messages}).is_success
+
+
+# Fields of OpenAI's and vLLM's APIs that cannot change an answer of this server.
+HARMLESS = {
+    *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options"),
+    *("prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"),
+    # There is no chat template, no reasoning and no beam search; special tokens are not shown.
+    *("add_generation_prompt", "add_special_tokens", "chat_template_kwargs", "include_reasoning"),
+    *("length_penalty", "spaces_between_special_tokens", "thinking_token_budget"),
+    *("media_io_kwargs", "mm_processor_kwargs", "routed_experts_prompt_start"),
+    # For the server that runs it.
+    *("cache_salt", "ec_transfer_params", "kv_transfer_params", "priority", "request_id"),
+    *("session_id", "stream_interval"),
+}
+# Those of vLLM 0.32 which OpenAI's API does not have.
+VLLMS = [
+    "add_generation_prompt",
+    "add_special_tokens",
+    "allowed_token_ids",
+    "bad_words",
+    "cache_salt",
+    "chat_template",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "documents",
+    "ec_transfer_params",
+    "ignore_eos",
+    "include_reasoning",
+    "include_stop_str_in_output",
+    "kv_transfer_params",
+    "length_penalty",
+    "logprob_token_ids",
+    "media_io_kwargs",
+    "min_p",
+    "min_tokens",
+    "mm_payload",
+    "mm_processor_kwargs",
+    "priority",
+    "prompt_embeds",
+    "prompt_logprobs",
+    "reasoning_effort",
+    "repetition_detection",
+    "repetition_penalty",
+    "request_id",
+    "return_mm_kwargs",
+    "return_prompt_text",
+    "return_token_ids",
+    "return_token_offsets",
+    "return_tokens_as_token_ids",
+    "routed_experts_prompt_start",
+    "session_id",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "stop_token_ids",
+    "stream_interval",
+    "structured_outputs",
+    "thinking_token_budget",
+    "top_k",
+    "truncate_prompt_tokens",
+    "truncation_side",
+    "use_beam_search",
+    "vllm_xargs",
+    "watermarking",
+]
+
+
+def test_no_field_of_either_api_is_ignored_that_would_change_an_answer():
+    from openai.types import completion_create_params
+    from openai.types.chat import completion_create_params as chat_params
+
+    for request, module in (
+        (ChatRequest, chat_params),
+        (CompletionRequest, completion_create_params),
+    ):
+        theirs = {*module.CompletionCreateParamsBase.__annotations__, *VLLMS}
+        ours = {*request.model_fields, *UNSUPPORTED, *HARMLESS}
+        assert theirs - ours == set()
+    assert not HARMLESS & UNSUPPORTED.keys()
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_a_field_that_is_not_supported(shared, path, name):
+    """Its values without effect are let through, and so is null; all else is refused by name."""
+    allowed = UNSUPPORTED[name]
+    for value in (None, *allowed):
+        if name not in ("tool_calls",):
+            assert post(shared, path, {name: value}).status_code == 200, value
+    reply = post(shared, path, {name: {"other": 1}})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith(f"{name}: not supported")
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
 def test_a_model_that_there_is_not(shared, path):
     reply = post(shared, path, {"model": "gpt-4"})
     assert reply.status_code == 404
@@ -213,6 +355,8 @@ def test_other_paths_and_methods(shared):
         (shared.get(CHAT), 405, "Method Not Allowed"),
         (shared.get("/page/../app.py"), 404, "Not Found"),
         (shared.get("/page/%2e%2e/app.py"), 404, "Not Found"),
+        (shared.get("/page/%00"), 404, "Not Found"),
+        (shared.get(f"/page/{'a' * 5000}"), 404, "Not Found"),
     ):
         told = {"message": message, "type": "invalid_request_error", "param": None}
         assert (reply.status_code, reply.json()["error"]) == (
@@ -233,6 +377,27 @@ def test_an_engine_that_is_down(client, path, stream):
         told = {"message": message, "type": "server_error", "param": None, "code": "engine_down"}
         assert reply.json() == {"error": told}
     assert engine.running == 0
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "status", "header", "code"),
+    [
+        (ModelError, 500, ("x-should-retry", "false"), "model_error"),
+        (MemoryError, 503, ("retry-after", "5"), "out_of_memory"),
+    ],
+)
+def test_what_costs_one_request_alone(client, path, stream, error, status, header, code, caplog):
+    engine = FakeEngine(fails={-1: error})
+    client = client(engine)
+    reply = post(client, path, {"stream": stream})
+    assert (reply.status_code, reply.headers[header[0]]) == (status, header[1])
+    told = reply.json()["error"]
+    assert (told["type"], told["code"]) == ("server_error", code)
+    assert "secret" in caplog.text
+    engine.fails = {}
+    assert post(client, path, {"stream": stream}).status_code == 200
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
