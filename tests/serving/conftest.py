@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import transformers
 import uvicorn
 from fake_engine import FakeEngine
 from starlette.testclient import TestClient

@@ -20,23 +20,6 @@ from layerbridge.serving.limits import Limits
 LIMITS = Limits(max_tokens=6, max_prompts=4, max_n=3)
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_engine):
-    return tiny_engine()
-
-
-@pytest.fixture(scope="module")
-def api(serve, engine):
-    with serve(engine, limits=LIMITS) as address:
-        schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-        schema.config.generation.modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
-        yield schema
-
-
-schema = schemathesis.pytest.from_fixture("api")
-
-
-@schema.hook
 def before_call(context, case, kwargs):
     """Makes most requests reach the engine: a random name is that of no bridge."""
     body = case.body
@@ -47,6 +30,23 @@ def before_call(context, case, kwargs):
     for name, most in (("max_tokens", 6), ("max_completion_tokens", 6), ("n", 3)):
         if type(body.get(name)) is int and body[name] > most:
             body[name] = body[name] % most + 1
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_engine):
+    return tiny_engine()
+
+
+@pytest.fixture(scope="module")
+def api(serve, engine):
+    with serve(engine, limits=LIMITS) as address:
+        schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+        schema.config.generation.modes = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
+        schema.hook(before_call)
+        yield schema
+
+
+schema = schemathesis.pytest.from_fixture("api")
 
 
 @schema.parametrize()
