@@ -513,7 +513,6 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit, server, serve, tiny_engin
     with serve(tiny_engine(), wrap=wrap, keys=Keys([KEY])) as address:
         page = visit(f"#text={SINHALA}", wait="#key-form:visible", url=f"{address}/")
         enter_the_key(page)
-        page.goto("about:blank")
 
 
 def enter_the_key(page):
