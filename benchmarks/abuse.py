@@ -246,11 +246,11 @@ class Abuse:
         async with Connection(self.url) as connection:
             metrics = (await connection.get("/metrics")).body.decode()
             ready = (await connection.get("/readyz")).status == 200
-        (restarts,) = [
+        restarts = sum(
             float(line.split()[1])
             for line in metrics.splitlines()
             if line.startswith("layerbridge_engine_restarts ")
-        ]
+        )
         counts = {name: self.counts[name] for name in ("lost", "wrong", "server_errors")}
         return {
             "passed": ready and not any(counts.values()) and not restarts,
@@ -349,7 +349,8 @@ def good_ones(run: str, count: int) -> tuple[str, list[Expected]]:
 async def abuse(run: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Starts the server and runs the requests; returns the results."""
     model, expected = good_ones(run, 16)
-    async with Server([run, "--engine", "torch", "--dtype", "float32"]) as server:
+    settings = ["--engine", "torch", "--dtype", "float32", "--timeout", str(TIMEOUT_S)]
+    async with Server([run, *settings]) as server:
         work = Abuse(server.url, model, expected, arguments.seed)
         found = await work.run(arguments.requests, arguments.concurrency)
         found["tracebacks"] = server.errors().count("Traceback")

@@ -9,9 +9,16 @@ from layerbridge.errors import DataError
 from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.decoding import Decoding
-from layerbridge.serving.engine import ModelError
 from layerbridge.serving.jobs import check_device
-from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.requests import (
+    Finished,
+    ModelError,
+    Prompt,
+    Question,
+    Sampling,
+    Started,
+    Token,
+)
 from layerbridge.serving.torch_engine import TorchEngine
 
 BAD = "a bad text"

@@ -8,8 +8,9 @@ from fake_engine import FakeEngine
 from starlette.exceptions import HTTPException
 
 from layerbridge.errors import BackboneError
-from layerbridge.serving.engine import EngineDownError, ModelError
+from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.errors import ErrorMiddleware, to_api_error
+from layerbridge.serving.requests import ModelError
 from layerbridge.serving.schema import UNSUPPORTED, ChatRequest, CompletionRequest
 
 CHAT = "/v1/chat/completions"

@@ -20,9 +20,17 @@ from layerbridge.models.inference import option_ids
 from layerbridge.serving import heap, text_encoder, vllm_engine, vllm_launch
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import Cores, available_cores, split_cores
-from layerbridge.serving.engine import EngineDownError, Load, ModelError
+from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.jobs import LostDeviceError
-from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.requests import (
+    Finished,
+    ModelError,
+    Prompt,
+    Question,
+    Sampling,
+    Started,
+    Token,
+)
 from layerbridge.serving.text_encoder import TextEncoder
 from layerbridge.serving.vllm_engine import VLLMEngine
 from layerbridge.serving.vllm_launch import VLLMSettings

@@ -17,8 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import PackedInputs
-from layerbridge.serving.engine import ModelError
-from layerbridge.serving.requests import Sampling, Token
+from layerbridge.serving.requests import ModelError, Sampling, Token
 
 # Logits divided by less would overflow. The most likely token is as good as certain.
 MIN_TEMPERATURE = 1e-5

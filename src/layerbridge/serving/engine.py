@@ -25,10 +25,6 @@ class EngineDownError(Exception):
     """The engine is not available and running requests are lost. It may recover."""
 
 
-class ModelError(Exception):
-    """The models cannot answer one request, as their numbers overflow; it is the only one lost."""
-
-
 @dataclass(frozen=True)
 class Load:
     """The number of requests not yet started, and of those in progress."""

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
-from layerbridge.serving.engine import EngineDownError, ModelError
+from layerbridge.serving.engine import EngineDownError
+from layerbridge.serving.requests import ModelError
 from layerbridge.serving.responses import ErrorBody, ErrorReply
 
 log = logging.getLogger(__name__)

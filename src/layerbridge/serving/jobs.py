@@ -16,7 +16,7 @@ from torch import Tensor
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.decoding import Row
-from layerbridge.serving.engine import ModelError
+from layerbridge.serving.requests import ModelError
 
 Outcome = TypeVar("Outcome")
 

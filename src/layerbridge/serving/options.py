@@ -16,8 +16,7 @@ from layerbridge.models.inference import (
     option_divisors,
     option_ids,
 )
-from layerbridge.serving.engine import ModelError
-from layerbridge.serving.requests import Question
+from layerbridge.serving.requests import ModelError, Question
 
 # Of all options together. Each costs a row of logits, and with vLLM a request.
 MAX_TOKENS = 8192

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import EngineDownError, ModelError, OnBatch, resolve
+from layerbridge.serving.engine import EngineDownError, OnBatch, resolve
 from layerbridge.serving.jobs import LostDeviceError, check_device
-from layerbridge.serving.requests import Prompt
+from layerbridge.serving.requests import ModelError, Prompt
 from layerbridge.serving.worker import Worker
 
 MAX_TEXTS = 32

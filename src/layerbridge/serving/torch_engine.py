@@ -25,14 +25,13 @@ from layerbridge.serving.engine import (
     EngineDownError,
     Load,
     LocalEngine,
-    ModelError,
     OnBatch,
     resolve,
 )
 from layerbridge.serving.heap import HeapTrimmer
 from layerbridge.serving.jobs import Job, LostDeviceError, isolated
 from layerbridge.serving.options import Options
-from layerbridge.serving.requests import Event, Finished, Prompt, Question
+from layerbridge.serving.requests import Event, Finished, ModelError, Prompt, Question
 
 LOG = logging.getLogger(__name__)
 

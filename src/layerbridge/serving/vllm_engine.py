@@ -27,13 +27,21 @@ from layerbridge.serving.engine import (
     EngineDownError,
     Load,
     LocalEngine,
-    ModelError,
     OnBatch,
     State,
 )
 from layerbridge.serving.heap import IDLE_DELAY_S, HeapTrimmer, WorkerHeap, trim
 from layerbridge.serving.options import Options
-from layerbridge.serving.requests import Event, Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.requests import (
+    Event,
+    Finished,
+    ModelError,
+    Prompt,
+    Question,
+    Sampling,
+    Started,
+    Token,
+)
 from layerbridge.serving.text_encoder import TextEncoder
 from layerbridge.serving.vllm_launch import (
     WORKER_HEAP,
