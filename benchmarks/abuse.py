@@ -32,7 +32,7 @@ from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
 from layerbridge.benchmarking.serve_process import Server
 from layerbridge.benchmarking.serve_texts import texts
 from layerbridge.models.backbone import LoadOptions, choose_device
-from layerbridge.progress import meter
+from layerbridge.progress import meter, say
 from layerbridge.serving.bridges import Bridges
 
 # A request without a reply by then is lost.
@@ -197,7 +197,7 @@ def no_http(draw: random.Random, model: str) -> Case:
             head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         ]
     )
-    return "", request, {400, 415}
+    return "", request, {400, 404, 415}
 
 
 KINDS: dict[str, tuple[int, Callable[[random.Random, str], Case]]] = {
@@ -309,6 +309,8 @@ class Abuse:
             if reply.status == 429:
                 await asyncio.sleep(0.2)
         self.kinds[kind] += 1
+        if kind == "no HTTP":  # what is left of it would be read as the next request
+            connection.close()
         try:
             self._check(reply, statuses, about)
         except (ValueError, LookupError, TypeError, LostError) as error:
@@ -335,6 +337,7 @@ class Abuse:
         self.counts[what] += 1
         if len(self.failures) < LISTED_FAILURES:
             self.failures.append(f"{what}: {detail}"[:800])
+            say(self.failures[-1])
 
 
 def good_ones(run: str, count: int) -> tuple[str, list[Expected]]:

@@ -52,4 +52,4 @@ class Worker:
             try:
                 loop.call_soon_threadsafe(resolve, future, outcome)
             except RuntimeError:  # the loop is closed, so nobody is waiting
-                return
+                continue
