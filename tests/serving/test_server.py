@@ -219,8 +219,23 @@ def test_a_third_signal_waits_for_nothing(served, left):
         for _ in range(3):
             signalled()
 
-    served(FakeEngine(), act)
-    assert left == [128 + signal.SIGTERM]
+    engine = FakeEngine()
+    engine.stop = hanging(left)
+    served(engine, act)
+    assert left[0] == 128 + signal.SIGTERM
+
+
+def hanging(left, pause=asyncio.sleep):
+    """Something that ends only when the process would have been killed."""
+
+    async def hang():
+        for _ in range(1000):
+            if left:
+                break
+            if (waiting := pause(0.005)) is not None:
+                await waiting
+
+    return hang
 
 
 @pytest.mark.parametrize("hangs", ["the engine", "the loop"])
@@ -228,19 +243,9 @@ def test_what_hangs_is_killed(served, left, monkeypatch, hangs):
     """An engine that does not stop; a loop that runs no timer, so that nothing in it can help."""
     monkeypatch.setattr(module, "EXIT_S", 0.1)
     engine = FakeEngine()
-
-    async def hang():
-        for _ in range(1000):
-            if left:
-                break
-            if hangs == "the loop":
-                time.sleep(0.005)
-            else:
-                await asyncio.sleep(0.005)
-
-    engine.stop = hang
+    engine.stop = hanging(left, time.sleep if hangs == "the loop" else asyncio.sleep)
     served(engine, stop, drain_s=0.0)
-    assert module.KILLED in left
+    assert left[0] == module.KILLED
 
 
 @pytest.mark.parametrize(

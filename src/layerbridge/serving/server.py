@@ -10,11 +10,13 @@ import asyncio
 import atexit
 import ipaddress
 import logging
+import math
 import multiprocessing
 import os
 import socket
 import sys
 import threading
+import time
 from types import FrameType
 
 import uvicorn
@@ -146,16 +148,16 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shuts down, in bounded time."""
-        self.last_resort.start(EXIT_S)
+        self.last_resort.within(EXIT_S)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drains on the first signal, stops on the second, kills on the third."""
         self._signals += 1
         if self._signals == 1:
-            self.last_resort.start(self._drain_s + EXIT_S)
+            self.last_resort.within(self._drain_s + EXIT_S)
         elif self._signals >= KILLING:
-            kill_now(128 + sig)
+            self.last_resort.within(0.0, 128 + sig)
 
     def _end(self, watch: asyncio.Task[None]) -> None:
         """Ends the server with its watcher, whatever that died of: without it no signal counts."""
@@ -192,28 +194,33 @@ class _Server(uvicorn.Server):
 
 
 class _LastResort:
-    """Kills the process when its time is over; a later ``start`` can only shorten that."""
+    """A thread that kills the process when its time is over.
+
+    Setting the time takes no lock, so that a signal handler can do it; it can only be shortened.
+    """
 
     def __init__(self) -> None:
-        self._timers: list[threading.Timer] = []
+        self._deadline = math.inf
+        self._code = KILLED
+        self._is_over = False
+        threading.Thread(target=self._run, name="last resort", daemon=True).start()
 
-    def start(self, seconds: float) -> None:
-        """Starts the time; safe in a signal handler."""
-        timer = threading.Timer(seconds, kill_now, [KILLED])
-        timer.daemon = True
-        timer.start()
-        self._timers.append(timer)
+    def within(self, seconds: float, code: int = KILLED) -> None:
+        """Kills the process after so many seconds."""
+        deadline = time.monotonic() + seconds
+        if deadline < self._deadline:
+            self._deadline, self._code = deadline, code
 
     def cancel(self) -> None:
         """Lets the process live."""
-        for timer in self._timers:
-            timer.cancel()
+        self._is_over = True
 
-
-def kill_now(code: int) -> None:
-    """Ends this process and its children without waiting for anything."""
-    LOG.critical("the shutdown takes too long: the process is killed")
-    _leave(code)
+    def _run(self) -> None:
+        while not self._is_over:
+            time.sleep(POLL_S)
+            if time.monotonic() > self._deadline and not self._is_over:
+                LOG.critical("the shutdown takes too long: the process is killed")
+                _leave(self._code)
 
 
 def _leave_at_exit(code: int) -> None:
