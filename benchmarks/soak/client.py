@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from expected import LONG, OPTIONS, SHORT, Expected
+from expected import LONG, SHORT, Expected
 from tally import DrainingError, LeftError, Tally, WrongError
 
 from layerbridge.benchmarking.serve_client import Connection, LostError, Reply
@@ -283,17 +283,25 @@ class Client:
     async def classify(self) -> None:
         """Scores of options."""
         expected, _ = self.choose()
+        await self._classify(expected, expected.scores)
+
+    async def all_sizes(self) -> None:
+        """Scores of few and many, short and long options."""
+        expected = self.random.choice([one for one in self.soak.expected if one.sized])
+        await self._classify(expected, self.random.choice(expected.sized))
+
+    async def _classify(self, expected: Expected, wanted: dict[str, float]) -> None:
         body = {
             "model": self.soak.model,
             "text": expected.text,
-            "options": OPTIONS,
+            "options": list(wanted),
             "instruction": expected.instruction,
         }
         reply = await self.ask("/v1/classify", body)
         scores = {option["option"]: option["score"] for option in reply.json()["options"]}
-        for option, wanted in expected.scores.items():
-            if abs(scores[option] - wanted) > SCORE_TOLERANCE * max(1, abs(wanted)):
-                raise WrongError(f"scores {scores}, expected {expected.scores}")
+        for option, score in wanted.items():
+            if abs(scores[option] - score) > SCORE_TOLERANCE * max(1, abs(score)):
+                raise WrongError(f"score {scores[option]} of {option[:40]!r}, expected {score}")
 
     async def layer_weights(self) -> None:
         """Layer weights."""
@@ -410,6 +418,7 @@ KINDS: dict[str, tuple[int, Callable[[Client], Awaitable[None]]]] = {
     "natural": (6, Client.natural),
     "sampled": (3, Client.sampled),
     "classify": (6, Client.classify),
+    "options of all sizes": (3, Client.all_sizes),
     "layer weights": (2, Client.layer_weights),
     "slow reader": (3, Client.slow_reader),
     "leaves": (8, Client.leaves),

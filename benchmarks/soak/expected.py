@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import transformers
@@ -19,6 +19,9 @@ BATCH = 16
 # Closer logits may change their order with the batch in which they are computed.
 UNDECIDED = 0.02
 OPTIONS = ["country", "currency", "time zone", "a language"]
+# Numbers of options, and of words in each: from two words to what the server lets through.
+SIZES = ((2, 1), (1, 40), (5, 12), (40, 2), (256, 1), (12, 60))
+SIZED = 2  # questions with all of them
 INSTRUCTIONS = (None, " is the", " The code word is violet. The", " Seven green boats, and")
 
 
@@ -32,6 +35,8 @@ class Expected:
     ends_at: int | None  # tokens before the first that ends an answer
     scores: dict[str, float]
     tokens: list[str]
+    # Options of all sizes with their scores; only some questions have any.
+    sized: tuple[dict[str, float], ...] = ()
 
     @property
     def most(self) -> int:
@@ -56,7 +61,21 @@ def library(run: str, count: int) -> tuple[str, list[Expected]]:
                 for expected in answers(bridge, asked[at : at + BATCH], instruction):
                     found.setdefault(expected.prefixes[SHORT].strip(), expected)
     found.pop("", None)
-    return name, list(found.values())
+    questions = list(found.values())
+    short = sorted(questions, key=lambda one: len(one.text))[:SIZED]
+    return name, [with_sizes(bridge, one) if one in short else one for one in questions]
+
+
+def with_sizes(bridge: LayerBridge, question: Expected) -> Expected:
+    """Returns the question with options of all sizes."""
+    words = " ".join(texts(SIZED)).split()
+    sized = []
+    for count, length in SIZES:
+        wording = [" ".join((words * length)[n : n + length])[:480] for n in range(count)]
+        options = [f"{number} {each}" for number, each in enumerate(wording)]
+        (choice,) = bridge.classify([question.text], options, instruction=question.instruction)
+        sized.append(choice.scores)
+    return replace(question, sized=tuple(sized))
 
 
 @torch.no_grad()

@@ -49,6 +49,30 @@ def test_option_scores_in_passes_of_any_size(load_lm, whole, monkeypatch, name, 
     assert best_options(lm, pieces, OPTIONS).tolist() == expected.argmax(1).tolist()
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("tokens", [1, 2, 9])
+def test_option_scores_in_bounded_memory(load_lm, whole, monkeypatch, name, tokens):
+    """No pass has more logits or cache than it may, down to one token of one row."""
+    lm = load_lm(name)
+    pieces, full = random_prefix(lm, LENGTHS)
+    monkeypatch.setattr(option_scoring, "PASS_CACHE_TOKENS", 1)
+    expected = naive_scores(whole(name), full, OPTIONS)
+    vocabulary = lm.next_logits(pieces).shape[-1]
+    monkeypatch.setattr(option_scoring, "PASS_LOGITS", 4 * tokens * vocabulary)
+    seen, last_logits = [], lm.last_logits
+
+    def watched(*arguments, **settings):
+        logits, cache = last_logits(*arguments, **settings)
+        seen.append(logits.numel() // vocabulary)
+        return logits, cache
+
+    monkeypatch.setattr(lm, "last_logits", watched)
+    torch.testing.assert_close(option_scores(lm, pieces, OPTIONS), expected, atol=1e-4, rtol=1e-5)
+    assert max(seen) <= 4 * tokens
+    # Four rows a pass, as many as the batch has, whatever the cache may take.
+    assert len(seen) > 4
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
 def test_option_scores_after_a_row_that_all_share(load_lm, name):
     lm = load_lm(name)

@@ -1,4 +1,4 @@
-"""Apps around a fake engine: in process, or behind a real server on a loopback port."""
+"""Apps around an engine, in process or behind a real server, and a real engine on tiny models."""
 
 import socket
 import threading
@@ -6,11 +6,26 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import torch
+import transformers
 import uvicorn
 from fake_engine import FakeEngine
 from starlette.testclient import TestClient
 
+import tiny
+from backbones import scatter
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.config import BridgeConfig
+from layerbridge.models.encoder import Encoder
 from layerbridge.serving.app import create_app
+from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.server import configuration
+from layerbridge.serving.supervised import Supervised
+from layerbridge.serving.torch_engine import TorchEngine
+
+KINDS = ["country", "language", "currency", "script", "unit", "time zone"]
 
 
 @pytest.fixture
@@ -32,16 +47,15 @@ def client():
 
 
 @contextmanager
-def running(engine, **settings):
-    """The address of a real server."""
-    app = create_app(engine, **settings)
+def running(engine, *, wrap=lambda app: app, **settings):
+    """The address of a real server; ``wrap`` may put an app of its own around the server's."""
+    app = wrap(create_app(engine, **settings))
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="on", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configuration(app))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
-        until(lambda: server.started and engine.state == "ready")
+        until(lambda: server.started and engine.state == "ready", 20)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
@@ -66,3 +80,47 @@ def until(true, timeout_s=5.0):
 @pytest.fixture(scope="session")
 def eventually():
     return until
+
+
+# Pieces of words in two scripts, which the encoder's tokenizer keeps whole.
+PIECES = ("▁ශ්‍රී", "▁ල", "ංකා", "▁රුපිය", "ල", "▁شلن", "▁كي", "نيي")
+
+
+@pytest.fixture(scope="session")
+def tiny_bridges(tmp_path_factory, folder, load_lm):
+    """Three bridges over one tiny language model, with as many layers as the page has to show."""
+    encoder_folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = tiny.unigram(tiny.XLMR_SPECIALS, "<s> $A </s>", extra=PIECES)
+    tokenizer.model_max_length = 512
+    config = transformers.XLMRobertaConfig(
+        **{"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id},
+        **{"hidden_size": 24, "intermediate_size": 48, "initializer_range": 0.3},
+        **{"num_hidden_layers": 12, "num_attention_heads": 4, "max_position_embeddings": 514},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tiny.save(transformers.XLMRobertaForMaskedLM(config), tokenizer, encoder_folder)
+    encoder = Encoder.load(resolve(str(encoder_folder)), LoadOptions(dtype="float32"))
+    about = {"encoder": str(encoder_folder), "language_model": str(folder("llama"))}
+    bridges = {}
+    for name, settings in {
+        "token-softmax": {"options": KINDS, "instruction": "What kind of thing is it?"},
+        "global-softmax": {"fusion": "global-softmax", "options": KINDS},
+        "reviews": {"template": "Review: {text} Label: "},
+    }.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            bridge = LayerBridge(BridgeConfig(**about, **settings), encoder, load_lm("llama"))
+            scatter(bridge)
+        bridges[name] = bridge.eval()
+    return Bridges(bridges, resolve(str(folder("llama"))))
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_bridges):
+    """A new torch engine on them, with the supervision that a server gives it."""
+
+    def make():
+        return Supervised(TorchEngine(lambda: tiny_bridges, max_batch=8, wait_ms=1))
+
+    return make

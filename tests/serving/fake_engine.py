@@ -52,6 +52,7 @@ class FakeEngine:
     """
 
     name = "fake"
+    lost = None
 
     def __init__(self, write=echo, *, pause_s=0.0, start_s=0.0, fails=None):
         self.bridges = make_bridges()

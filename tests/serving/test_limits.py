@@ -81,6 +81,18 @@ def test_limits_that_allow_nothing(settings, message):
             "options[1]",
             "options[1]: 6 characters; allowed: at most 5",
         ),
+        (
+            "/v1/classify",
+            {"text": "a", "options": ["aaaaa", "bbbb"]},
+            "options",
+            "options: 9 characters in all; allowed: at most 8",
+        ),
+        (
+            "/v1/completions",
+            {"prompt": ["a", "b"], "n": 2},
+            "prompt",
+            "prompt: 4 answers in all; allowed: at most 3",
+        ),
         ("/v1/classify", {"text": "a" * 11}, "text", "text: 11 characters; allowed: at most 10"),
         (
             "/v1/layer_weights",
@@ -92,11 +104,56 @@ def test_limits_that_allow_nothing(settings, message):
 )
 def test_what_a_request_breaks_by_itself(client, path, body, param, message):
     limits = Limits(
-        max_text_chars=10, max_prompts=2, max_options=2, max_option_chars=5, max_tokens=20, max_n=2
+        **{"max_text_chars": 10, "max_prompts": 2, "max_options": 2, "max_option_chars": 5},
+        **{"max_options_chars": 8, "max_tokens": 20, "max_n": 2, "concurrency": 3, "queue": 1},
     )
     reply = client(limits=limits).post(path, json={**CHAT, **body})
     told = {"message": message, "type": "invalid_request_error", "param": param, "code": "too_many"}
     assert error(reply) == (400, told)
+
+
+@pytest.mark.parametrize(("concurrency", "queue"), [(2, 6), (6, 2), (6, 0)])
+def test_what_can_never_run_nor_wait_is_refused_at_once(client, concurrency, queue):
+    """A 429 would say that it may be tried again."""
+    client = client(limits=Limits(concurrency=concurrency, queue=queue))
+    for count, status in ((6, 200), (7, 400)):
+        many = {"model": "demo", "prompt": ["a"] * count}
+        for body in (many, {**many, "stream": True}):
+            reply = client.post("/v1/completions", json=body)
+            assert reply.status_code == status
+    assert reply.json()["error"]["code"] == "too_many"
+    reply = client.post("/v1/chat/completions", json={**CHAT, "n": 7})
+    assert error(reply)[1]["message"] == "n: 7 answers in all; allowed: at most 6"
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        (None, 1),
+        (["a", "b"], 1),
+        ([str(number) for number in range(32)], 1),
+        ([str(number) for number in range(33)], 2),
+        (["a" * 500, "b" * 500], 1),
+        (["a" * 500, "b" * 500, "c" * 500], 2),
+        ([chr(97 + number) * 500 for number in range(26)], 13),
+    ],
+)
+def test_options_are_weighed_at_the_gate(client, options, weight):
+    engine, held = FakeEngine(), []
+    client = client(engine, limits=Limits(concurrency=20))
+    gate, classify = client.app.state.service.gate, engine.classify
+
+    async def watched(question):
+        held.append(gate.running)
+        return await classify(question)
+
+    engine.classify = watched
+    body = {"model": "demo", "text": "a", "options": options}
+    assert client.post("/v1/classify", json=body).status_code == 200
+    assert held == [weight]
+    assert gate.running == 0
+    # However much they weigh, they can run.
+    assert Limits(concurrency=2, queue=0).check_options(options) == min(weight, 2)
 
 
 def test_max_tokens_unless_said(client):

@@ -1,19 +1,18 @@
-"""The page in a real browser, against a stand-in server with scripted replies."""
+"""The page in a real browser, against the real server and engine on tiny models."""
 
+import asyncio
 import json
-import math
 import os
 import re
 import shutil
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import layerbridge.serving
+from layerbridge.serving.engine import Load
+from layerbridge.serving.keys import Keys
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -29,166 +28,85 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 PAGE = Path(layerbridge.serving.__file__).parent / "page"
-TYPES = {
-    **{".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"},
-    **{".svg": "image/svg+xml", ".woff2": "font/woff2", ".txt": "text/plain"},
-}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-KINDS = ["country", "language", "currency", "script", "unit", "time zone"]
 LAYERS = 12
 TOKENS = ["<s>", "▁ශ්‍රී", "▁ල", "ංකා", "▁රුපිය", "ල", "</s>"]
-RTL_TOKENS = ["▁شلن", "▁كي", "نيي", "</s>"]
+RTL_TOKENS = ["<s>", "▁شلن", "▁كي", "نيي", "</s>"]
 SINHALA = "ශ්‍රී ලංකා රුපියල"
 KEY = "a-key"
 
 
-def bridge(name, options, fusion="token-softmax", **more):
-    about = {
-        **{"fusion": fusion, "encoder": "zoo:multilingual-e5-small"},
-        **{"language_model": "zoo:smollm2-135m-instruct", "layers": LAYERS},
-        **{"options": options, "instruction": None, "template": None, **more},
-    }
-    return {"id": name, "object": "model", "layerbridge": about}
+class Stage:
+    """ASGI app around the server's: notes what is asked and refused, and stages what is rare.
 
+    Attributes:
+        asked: paths and bodies.
+        refused: error statuses.
+        fault: status, message and Retry-After of the next replies.
+        breaks_after: events of a stream after which the engine is said to have gone down.
+        pace_s: before each event of a stream.
+    """
 
-BRIDGES = [
-    bridge("token-softmax", KINDS, instruction="What kind of thing is it?"),
-    bridge("global-softmax", KINDS, "global-softmax"),
-    bridge("reviews", None, template="Review: {text} Label: "),
-]
-
-
-def weights(tokens):
-    """Rows that peak at different layers, and sum to one."""
-    rows = []
-    for place in range(len(tokens)):
-        row = [math.exp(-((layer - 8 + place * 1.3) ** 2) / 6) for layer in range(LAYERS)]
-        rows.append([value / sum(row) for value in row])
-    return rows
-
-
-class Server(ThreadingHTTPServer):
-    """The real page, and an API that says what the text asks it to say."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/"
+    def __init__(self, app):
+        self.app = app
+        self.state = app.state
         self.reset()
 
     def reset(self):
         self.asked = []
-        self.key = None
-        self.fault = None
         self.refused = set()
-        self.gone = threading.Event()
+        self.fault = None
+        self.breaks_after = None
+        self.pace_s = 0.0
 
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path == "/v1/models":
-            if self.allowed():
-                self.say({"object": "list", "data": BRIDGES})
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, self.noting(send))
             return
-        file = PAGE / (path.removeprefix("/page/") if path != "/" else "index.html")
-        if file.is_file() and (path == "/" or path.startswith("/page/")):
-            self.answer(200, file.read_bytes(), TYPES[file.suffix])
-        else:
-            self.refuse(404, "There is no such page.")
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body))
-        if not self.allowed():
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.asked.append((scope["path"], json.loads(body)))
+        if self.fault is not None:
+            await self.refuse(self.noting(send))
             return
-        if self.server.fault:
-            self.refuse(*self.server.fault)
-        elif self.path == "/v1/completions":
-            self.stream(body)
-        elif self.path == "/v1/classify":
-            options = body.get("options") or KINDS
-            shares = [0.5**place for place in range(1, len(options) + 1)]
-            shares = [share / sum(shares) for share in shares]
-            # The likeliest is not the first.
-            shares.append(shares.pop(0))
-            scores = [
-                {"option": option, "score": math.log(share), "probability": share}
-                for option, share in zip(options, shares, strict=True)
-            ]
-            self.say({"model": body["model"], "choice": options[-1], "options": scores})
-        elif self.path == "/v1/layer_weights":
-            tokens = RTL_TOKENS if "شلن" in body["text"] else TOKENS
-            rows = weights(tokens)
-            if body["model"] == "global-softmax":
-                rows = [rows[0]] * len(tokens)
-            layers = list(range(1, LAYERS + 1))
-            self.say({"model": body["model"], "tokens": tokens, "layers": layers, "weights": rows})
-        else:
-            self.refuse(404, "There is no such route.")
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    def stream(self, body):
-        self.send_response(200)
-        self.head("text/event-stream")
-        self.end_headers()
-        endless = "endless" in body["prompt"]
-        words = [" word"] * 2000 if endless else [" curr", "ency", " – währung", " €"]
-        try:
-            for word in words:
-                self.event({"choices": [{"index": 0, "text": word, "finish_reason": None}]})
-                time.sleep(0.02)
-            if "broken" in body["prompt"]:
-                self.event({"error": {"message": "The engine went down."}})
-                return
-            self.event({"choices": [{"index": 0, "text": "", "finish_reason": "length"}]})
-            self.wfile.write(b"data: [DONE]\n\n")
-        except OSError:
-            self.server.gone.set()
+        async def replay():
+            return messages.pop() if messages else await receive()
 
-    def event(self, said):
-        data = f": keep-alive\n\ndata: {json.dumps(said, ensure_ascii=False)}\n\n".encode()
-        # In two halves, the cut inside a character where there is one beyond ASCII.
-        cut = next((place + 1 for place, byte in enumerate(data) if byte > 127), len(data) // 2)
-        for part in (data[:cut], data[cut:]):
-            self.wfile.write(part)
-            self.wfile.flush()
+        await self.app(scope, replay, self.noting(send))
 
-    def allowed(self):
-        key = self.server.key
-        if key is None or self.headers.get("Authorization") == f"Bearer {key}":
-            return True
-        self.refuse(401, "This server asks for an API key.")
-        return False
+    def noting(self, send):
+        events = 0
 
-    def refuse(self, status, message, **headers):
-        self.server.refused.add(status)
-        said = {"error": {"message": message, "type": "invalid_request_error", "code": None}}
-        self.answer(status, json.dumps(said).encode(), "application/json", headers)
+        async def noted(message):
+            nonlocal events
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                self.refused.add(message["status"])
+            if message.get("body", b"").startswith(b"data: "):
+                await asyncio.sleep(self.pace_s)
+                events += 1
+                if events == self.breaks_after:
+                    said = {"error": {"message": "the engine is down; try again"}}
+                    message = {**message, "body": f"data: {json.dumps(said)}\n\n".encode()}
+                elif self.breaks_after is not None and events > self.breaks_after:
+                    return
+            await send(message)
 
-    def say(self, said):
-        self.answer(200, json.dumps(said).encode(), "application/json")
+        return noted
 
-    def answer(self, status, body, kind, headers=None):
-        self.send_response(status)
-        self.head(kind)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def head(self, kind):
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Security-Policy", "default-src 'self'")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        if kind == "font/woff2":
-            self.send_header("Cache-Control", "max-age=600")
+    async def refuse(self, send):
+        status, message, retry = self.fault
+        body = json.dumps({"error": {"message": message}}).encode()
+        headers = [(b"content-length", str(len(body)).encode()), (b"retry-after", retry.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture(scope="module")
@@ -200,18 +118,50 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def shared_server():
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def shared_server(serve, tiny_engine):
+    engine, stages = tiny_engine(), []
+
+    def wrap(app):
+        stages.append(Stage(app))
+        return stages[0]
+
+    with serve(engine, wrap=wrap) as address:
+        (stage,) = stages
+        stage.url, stage.engine = f"{address}/", engine
+        yield stage
+        assert engine.restarts == 0
 
 
 @pytest.fixture
 def server(shared_server):
     shared_server.reset()
-    return shared_server
+    yield shared_server
+    assert shared_server.engine.state == "ready"
+
+
+@pytest.fixture(scope="module")
+def written(tiny_bridges):
+    """What the library answers, as the page shows it, and why it ends."""
+
+    def write(text, name="token-softmax", *, instruction=None, count=64):
+        bridge = tiny_bridges[name]
+        ids = bridge.generate(
+            hidden_states=bridge.encode([text]),
+            instruction=instruction,
+            max_new_tokens=count,
+            do_sample=False,
+        )[0].tolist()
+        stops = set(bridge.language_model.stop_token_ids())
+        reason = "stop" if stops & set(ids) else "length"
+        tokenizer = bridge.language_model.tokenizer
+        return tokenizer.decode(ids, skip_special_tokens=True).lstrip(), reason
+
+    return write
+
+
+def reply_of(page):
+    settle(page)
+    return page.evaluate("document.getElementById('reply').textContent")
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +183,7 @@ def window(browser):
 @pytest.fixture
 def visit(window, server):
     """Opens the page; at the end: it asked no other host, and the browser had no complaint."""
-    complaints, requests = [], []
+    complaints, requests, urls = [], [], []
     ears = {
         "request": lambda request: requests.append(request.url),
         "pageerror": lambda error: complaints.append(str(error)),
@@ -241,7 +191,8 @@ def visit(window, server):
     }
     pages = []
 
-    def open_page(address="", *, wait="#bridge:enabled", **settings):
+    def open_page(address="", *, wait="#bridge:enabled", url=server.url, **settings):
+        urls.append(url)
         page = window(settings)
         if page not in pages:
             pages.append(page)
@@ -249,7 +200,7 @@ def visit(window, server):
                 page.on(event, ear)
         # Else another fragment alone would be no new visit.
         page.goto("about:blank")
-        page.goto(server.url + address)
+        page.goto(url + address)
         page.wait_for_selector(wait)
         return page
 
@@ -260,7 +211,7 @@ def visit(window, server):
         page.goto("about:blank")
         for event, ear in ears.items():
             page.remove_listener(event, ear)
-    assert {url for url in requests if not url.startswith((server.url, "about:"))} == set()
+    assert {url for url in requests if not url.startswith((*urls, "about:"))} == set()
     # Chromium tells of every refusal; those that a test asked for are no fault of the page.
     refused = re.compile(r"Failed to load resource: .* status of (\d+)")
     assert [text for text in complaints if not refused.match(text)] == []
@@ -273,7 +224,8 @@ def settle(page):
     page.wait_for_selector("#stop", state="hidden")
 
 
-def test_an_answer_streams_in_beside_its_map(visit, server):
+def test_an_answer_streams_in_beside_its_map(visit, server, written):
+    server.pace_s = 0.005
     page = visit()
     # Each state of the answer, as it comes.
     page.evaluate(
@@ -287,13 +239,14 @@ def test_an_answer_streams_in_beside_its_map(visit, server):
     page.fill("#text", f"  {SINHALA} ")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#layers-panel:visible")
-    settle(page)
-    assert page.inner_text("#reply") == "currency – währung €"
+    answer, reason = written(SINHALA)
+    assert reply_of(page) == answer
     seen = [text for text in page.evaluate("seen") if text]
-    assert seen[0] == "curr"
-    assert len(seen) >= 4
+    assert all(answer.startswith(text) for text in seen)
+    assert len(set(seen)) >= 4
+    assert reason == "length"
     assert page.inner_text("#reply-note") == "Stopped at 64 tokens; raise the limit in Settings."
-    assert page.inner_text("#status") == "Answer: currency – währung €"
+    assert page.evaluate("document.getElementById('status').textContent") == f"Answer: {answer}"
     asked = dict(server.asked)
     assert asked["/v1/completions"] == {
         **{"model": "token-softmax", "prompt": SINHALA, "stream": True},
@@ -332,15 +285,36 @@ def test_settings_go_along_and_wrong_ones_are_shown(visit, server):
     assert page.input_value("#instruction") == "What kind of thing is it?"
 
 
-def test_choosing_shows_bars(visit, server):
+@pytest.mark.parametrize("instruction", ["", " ", "Say it."])
+def test_an_instruction_of_ones_own_or_none(visit, server, written, tiny_bridges, instruction):
+    page = visit(f"#text={SINHALA}")
+    page.click("summary")
+    page.fill("#instruction", instruction)
+    page.click("#answer")
+    page.wait_for_selector("#layers-panel:visible")
+    instruction = instruction.strip()
+    assert reply_of(page) == written(SINHALA, instruction=instruction)[0]
+    page.click("#choose")
+    page.wait_for_selector("#bars li")
+    settle(page)
+    (wanted,) = tiny_bridges["token-softmax"].classify(SINHALA, instruction=instruction)
+    assert page.inner_text("#choice") == wanted.choice
+    assert {body.get("instruction") for path, body in server.asked if "weights" not in path} == {
+        instruction
+    }
+    assert page.inner_text("#problem-text") == ""
+
+
+def test_choosing_shows_bars(visit, server, tiny_bridges, written):
     page = visit()
     page.fill("#text", SINHALA)
     page.click("#choose")
     page.wait_for_selector("#bars li")
     settle(page)
-    assert page.inner_text("#choice") == "time zone"
+    (wanted,) = tiny_bridges["token-softmax"].classify(SINHALA)
+    assert page.inner_text("#choice") == wanted.choice
     names = page.locator("#bars li bdi").all_inner_texts()
-    assert sorted(names) == sorted(KINDS)
+    assert names == sorted(wanted.scores, key=wanted.scores.get, reverse=True)
     shares = [float(text.split()[0]) for text in page.locator("#bars .value").all_inner_texts()]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.3)
@@ -352,8 +326,8 @@ def test_choosing_shows_bars(visit, server):
     assert not page.is_visible("#answer-panel")
     # The same text keeps its map; its answer joins the choice.
     page.click("#answer")
-    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
-    settle(page)
+    page.wait_for_selector("#reply:not(:empty)")
+    assert reply_of(page) == written(SINHALA)[0]
     assert page.is_visible("#choice-panel")
     assert [path for path, _ in server.asked].count("/v1/layer_weights") == 1
 
@@ -374,7 +348,7 @@ def test_options_of_ones_own(visit, server):
     assert page.inner_text("#problem-text") == ""
 
 
-def test_the_map_has_a_cell_for_each_token_and_layer(visit):
+def test_the_map_has_a_cell_for_each_token_and_layer(visit, tiny_bridges):
     page = visit(f"#text={SINHALA}")
     page.click("#answer")
     page.wait_for_selector("#layers-panel:visible")
@@ -388,8 +362,10 @@ def test_the_map_has_a_cell_for_each_token_and_layer(visit):
     assert heads == ["<s>", "ශ්‍රී", "ල", "ංකා", "රුපිය", "ල", "</s>"]
     assert [len(word) for word in words(grid)] == [1, 1, 2, 2, 1]
     assert grid.locator("thead th").all_inner_texts()[1:3] == ["layer\n1", "layer\n2"]
-    for row, expected in zip(grid.locator("tbody tr").all(), weights(TOKENS), strict=True):
-        top = max(range(LAYERS), key=expected.__getitem__)
+    (wanted,) = tiny_bridges["token-softmax"].layer_weights(SINHALA)
+    assert wanted.tokens == TOKENS
+    for row, expected in zip(grid.locator("tbody tr").all(), wanted.weights, strict=True):
+        top = int(expected.argmax())
         assert row.locator(".cell.top").count() == 1
         label = row.locator(".cell").nth(top).get_attribute("aria-label")
         assert label.endswith(f"\u00a0% from layer {top + 1}")
@@ -455,9 +431,9 @@ def test_right_to_left(visit):
     page.wait_for_selector("#layers-panel:visible")
     settle(page)
     pieces = page.locator("#map tbody th bdi")
-    assert pieces.all_inner_texts() == ["شلن", "كي", "نيي", "</s>"]
+    assert pieces.all_inner_texts() == ["<s>", "شلن", "كي", "نيي", "</s>"]
     assert pieces.evaluate_all("all => all.map(e => getComputedStyle(e).direction)") == (
-        ["rtl"] * 3 + ["ltr"]
+        ["ltr"] + ["rtl"] * 3 + ["ltr"]
     )
     # Writing over it takes its language away.
     page.fill("#text", "abc")
@@ -475,16 +451,16 @@ def test_a_bridge_that_weighs_all_tokens_alike_says_so(visit):
 
 
 def test_what_the_server_refuses(visit, server):
-    page = visit(f"#text={SINHALA}")
+    page = visit()
     alert = page.get_by_role("alert")
     assert alert.inner_text() == ""
-    server.fault = (400, "The text is longer than 512 tokens.")
+    page.fill("#text", "x" * 20_001)
     page.click("#answer")
     page.wait_for_selector("#problem-text:not(:empty)")
-    assert alert.inner_text() == "The text is longer than 512 tokens."
+    assert alert.inner_text() == "prompt: 20001 characters; allowed: at most 20000"
     assert not page.is_visible("#again")
     assert not page.is_visible("#answer-panel")
-    server.fault = None
+    page.fill("#text", SINHALA)
     page.click("#choose")
     page.wait_for_selector("#bars li")
     settle(page)
@@ -492,28 +468,29 @@ def test_what_the_server_refuses(visit, server):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_says_when_to_come_back(visit, server, monkeypatch, status):
-    refuse = Handler.refuse
-    monkeypatch.setattr(Handler, "refuse", lambda self, *said: refuse(self, *said, Retry_After="5"))
+def test_a_busy_server_says_when_to_come_back(visit, server, written, status):
     page = visit(f"#text={SINHALA}")
-    server.fault = (status, "Too many are waiting.")
+    server.fault = (status, "the server is busy; try again", "5")
     page.click("#answer")
     page.wait_for_selector("#problem-text:not(:empty)")
     said = page.get_by_role("alert").inner_text()
-    assert said == "Too many are waiting. Try again in 5 seconds."
+    assert said == "the server is busy; try again. Try again in 5 seconds."
     server.fault = None
     page.click("#again")
-    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
-    settle(page)
+    page.wait_for_selector("#reply:not(:empty)")
+    assert reply_of(page) == written(SINHALA)[0]
     assert page.inner_text("#problem-text") == ""
 
 
-def test_an_answer_that_breaks_off(visit, server):
-    page = visit("#text=broken")
+def test_an_answer_that_breaks_off(visit, server, written):
+    server.breaks_after = 8
+    page = visit(f"#text={SINHALA}")
     page.click("#answer")
     page.wait_for_selector("#problem-text:not(:empty)")
-    assert page.inner_text("#problem-text") == "The engine went down."
-    assert page.inner_text("#reply") == "currency – währung €"
+    assert page.inner_text("#problem-text") == "the engine is down; try again"
+    begun = reply_of(page)
+    assert begun
+    assert written(SINHALA)[0].startswith(begun)
     assert page.inner_text("#reply-note") == "Interrupted here."
 
 
@@ -527,10 +504,20 @@ def test_a_server_that_is_gone(visit, server):
     assert page.is_visible("#intro")
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab(visit, server):
-    server.key = KEY
-    page = visit(f"#text={SINHALA}", wait="#key-form:visible")
-    assert page.get_by_role("alert").inner_text() == "This server asks for an API key."
+def test_a_key_is_asked_for_and_kept_in_the_tab(visit, server, serve, tiny_engine):
+    def wrap(app):
+        stage = Stage(app)
+        stage.refused = server.refused
+        return stage
+
+    with serve(tiny_engine(), wrap=wrap, keys=Keys([KEY])) as address:
+        page = visit(f"#text={SINHALA}", wait="#key-form:visible", url=f"{address}/")
+        enter_the_key(page)
+
+
+def enter_the_key(page):
+    asked = "missing or invalid API key; send it as 'Authorization: Bearer KEY'"
+    assert page.get_by_role("alert").inner_text() == asked
     field = page.get_by_label("API key")
     assert field.get_attribute("type") == "password"
     field.fill("wrong")
@@ -552,30 +539,34 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(visit, server):
     assert page.inner_text("#problem-text") == ""
 
 
-def test_stop_ends_the_request(visit, server):
-    page = visit("#text=endless")
+def test_stop_ends_the_request(visit, server, eventually):
+    def is_idle():
+        return server.engine.load == Load(0, 0)
+
+    server.pace_s = 0.01
+    page = visit(f"#text={SINHALA}")
+    page.click("summary")
+    page.fill("#max-tokens", "900")
     page.click("#answer")
-    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.wait_for_selector("#reply:not(:empty)")
     page.focus("#stop")
     page.keyboard.press("Enter")
     settle(page)
-    assert server.gone.wait(5), "the server never heard of it"
-    length = len(page.inner_text("#reply"))
+    eventually(is_idle)
     assert page.inner_text("#reply-note") == "Stopped here."
     # The focus has somewhere to be when its button goes.
     assert page.evaluate("document.activeElement.id") == "answer"
     assert page.inner_text("#problem-text") == ""
-    server.gone.clear()
     # Asking anew ends what was under way, and Escape ends it as well.
     page.click("#answer")
-    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.wait_for_selector("#reply:not(:empty)")
     page.click("#answer")
-    assert server.gone.wait(5)
-    expect(page.locator("#reply")).to_have_text(re.compile(".{20}"))
+    page.wait_for_selector("#reply:not(:empty)")
+    eventually(lambda: server.engine.load.running <= 1)
     page.keyboard.press("Escape")
     settle(page)
     assert page.inner_text("#reply-note") == "Stopped here."
-    assert length < 2000
+    eventually(is_idle)
 
 
 def test_the_address_keeps_bridge_text_and_options(visit, server):
@@ -600,7 +591,7 @@ def test_on_a_telephone_nothing_scrolls_sideways(visit, width):
     page.click("#choose")
     page.wait_for_selector("#layers-panel:visible")
     page.click("#answer")
-    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    page.wait_for_selector("#reply:not(:empty)")
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     beyond = page.evaluate(
@@ -628,7 +619,7 @@ def test_words_stand_out_in_both_themes(visit, scheme):
     page.click("#choose")
     page.wait_for_selector("#layers-panel:visible")
     page.click("#answer")
-    expect(page.locator("#reply")).to_have_text(re.compile("€$"))
+    page.wait_for_selector("#reply:not(:empty)")
     settle(page)
     page.fill("#text", "")
     page.click("#answer")  # a problem is shown

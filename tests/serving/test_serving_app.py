@@ -85,6 +85,23 @@ def test_headers(client, path):
     assert reply.headers["content-security-policy"].startswith("default-src 'self';")
 
 
+GETS = ("/healthz", "/readyz", "/metrics", "/", "/page/page.css", "/v1/models", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", [*GETS, "/v1/models/demo", "/v1/models/none", "/v1/chat", "/x"])
+@pytest.mark.parametrize("drain", [False, True])
+def test_head_is_get_without_the_body(client, path, drain):
+    client = client()
+    client.app.state.drain = drain
+    get, head = client.get(path), client.head(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    own = {"content-length"} if path == "/metrics" else set()  # it counts the requests themselves
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in get.headers.items() if k not in own
+    }
+
+
 def test_the_page(client):
     client = client()
     page = client.get("/")
@@ -147,6 +164,7 @@ def test_models(client):
     }
     assert second["layerbridge"]["encoder"] == "google/mt5-small"
     assert client.get("/v1/models/runs/two").json() == second
+    assert client.get("/v1/models/").json() == client.get("/v1/models").json()
     assert client.get("/v1/models/other").json()["error"]["code"] == "model_not_found"
 
 
@@ -191,7 +209,7 @@ def test_openapi(client):
     assert "securitySchemes" not in text
     chat = document["paths"]["/v1/chat/completions"]["post"]
     assert set(chat["responses"]) == {
-        *("200", "400", "401", "404", "408", "413", "429", "500", "503", "504")
+        *("200", "400", "401", "404", "408", "413", "415", "429", "500", "503", "504")
     }
     assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
     for path in ("/docs", "/redoc"):

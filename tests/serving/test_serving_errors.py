@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from layerbridge.errors import BackboneError
 from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.errors import ErrorMiddleware, to_api_error
+from layerbridge.serving.requests import ModelError
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -173,7 +174,6 @@ def test_what_asks_for_nothing_is_let_through(shared, body):
         (b"{", "application/json", "JSON decode error"),
         (b"", "application/json", "Field required"),
         (b"[1]", "application/json", "Input should be a valid dictionary"),
-        (b"{}", "text/plain", "Input should be a valid dictionary"),
         (b"\xff", "application/json", "There was an error parsing the body"),
         (b"[" * 100_000, "application/json", "There was an error parsing the body"),
         (b'{"n": ' + b"9" * 5000 + b"}", "application/json", "There was an error parsing"),
@@ -196,6 +196,39 @@ def test_a_body_that_is_no_request(shared, content, kind, message):
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (None, "none"),
+        ("", "none"),
+        ("text/plain", "text/plain"),
+        ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded"),
+        ("json", "json"),
+        ("application/jsonp", "application/jsonp"),
+    ],
+)
+def test_a_body_that_is_not_called_json(shared, path, kind, named):
+    headers = {} if kind is None else {"Content-Type": kind}
+    reply = shared.post(path, content=b"{}", headers=headers)
+    assert reply.status_code == 415
+    assert reply.json()["error"] == {
+        "message": f"Content-Type: {named}; allowed: application/json",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "unsupported_media_type",
+    }
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON"])
+@pytest.mark.parametrize("more", ["", "vnd.api+"])
+def test_what_is_called_json(shared, kind, more):
+    kind = kind.replace("/", f"/{more}")
+    body = b'{"model": "demo", "text": "a"}'
+    reply = shared.post("/v1/classify", content=body, headers={"Content-Type": kind})
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
 def test_a_model_that_there_is_not(shared, path):
     reply = post(shared, path, {"model": "gpt-4"})
     assert reply.status_code == 404
@@ -213,6 +246,8 @@ def test_other_paths_and_methods(shared):
         (shared.get(CHAT), 405, "Method Not Allowed"),
         (shared.get("/page/../app.py"), 404, "Not Found"),
         (shared.get("/page/%2e%2e/app.py"), 404, "Not Found"),
+        (shared.get("/page/%00"), 404, "Not Found"),
+        (shared.get(f"/page/{'a' * 5000}"), 404, "Not Found"),
     ):
         told = {"message": message, "type": "invalid_request_error", "param": None}
         assert (reply.status_code, reply.json()["error"]) == (
@@ -233,6 +268,27 @@ def test_an_engine_that_is_down(client, path, stream):
         told = {"message": message, "type": "server_error", "param": None, "code": "engine_down"}
         assert reply.json() == {"error": told}
     assert engine.running == 0
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "status", "header", "code"),
+    [
+        (ModelError, 500, ("x-should-retry", "false"), "model_error"),
+        (MemoryError, 503, ("retry-after", "5"), "out_of_memory"),
+    ],
+)
+def test_what_costs_one_request_alone(client, path, stream, error, status, header, code, caplog):
+    engine = FakeEngine(fails={-1: error})
+    client = client(engine)
+    reply = post(client, path, {"stream": stream})
+    assert (reply.status_code, reply.headers[header[0]]) == (status, header[1])
+    told = reply.json()["error"]
+    assert (told["type"], told["code"]) == ("server_error", code)
+    assert "secret" in caplog.text
+    engine.fails = {}
+    assert post(client, path, {"stream": stream}).status_code == 200
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/classify", "/v1/layer_weights"])

@@ -1,12 +1,14 @@
 import asyncio
+import threading
 import time
 
 import pytest
 
-from layerbridge.errors import BackboneError, DataError
+from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, Load
+from layerbridge.serving.jobs import LostDeviceError
 from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
 from layerbridge.serving.torch_engine import TorchEngine
 
@@ -177,26 +179,6 @@ def test_classify_and_weights_are_the_librarys(running, bridges):
     assert ("encode", 5) in batches
 
 
-def test_what_is_wrong_with_one_question_is_told_to_it_alone(running):
-    async def body(engine, _):
-        return await asyncio.gather(
-            engine.classify(Question("token", "a", ("x", "x"))),
-            engine.classify(Question("token", "a")),
-            engine.classify(Question("token", "a", OPTIONS)),
-            told(engine, Prompt("token", "a", instruction="word " * 2000)),
-            told(engine, ask("token", "a", 2)),
-            return_exceptions=True,
-        )
-
-    twice, none, right, long, other = running(body)
-    assert str(twice).startswith("duplicate option 'x'")
-    assert str(none).startswith("there are no options to choose from")
-    assert right.choice in OPTIONS
-    assert isinstance(long, DataError)
-    assert "text and instruction come to" in str(long)
-    assert len(other) == 4
-
-
 def test_no_more_tokens_than_the_model_can_read(running, bridges):
     lm = bridges.language_model
     (prompt,) = bridges.embeds([Prompt("token", "a")])
@@ -291,7 +273,9 @@ def test_rows_that_cannot_join_are_read_together(running, bridges, monkeypatch):
     assert first == again == [expected(bridges["token"], text, 6) for text in MIXED]
 
 
-def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, monkeypatch):
+def test_a_mistake_of_the_engine_is_told_to_all_and_it_can_be_started_again(
+    running, bridges, monkeypatch
+):
     loads = []
 
     def load():
@@ -299,20 +283,22 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
         return bridges
 
     async def body(engine, _):
-        real = bridges.language_model.decode_step
-
         def fail(*_):
-            raise RuntimeError("the device is gone")
+            raise RuntimeError("a mistake")
 
-        monkeypatch.setattr(bridges.language_model, "decode_step", fail)
-        lost = await asyncio.gather(
-            told(engine, ask("token", "a")), told(engine, ask("last", "b")), return_exceptions=True
-        )
-        while engine.state != "down":
-            await asyncio.sleep(0.001)
+        with monkeypatch.context() as patch:
+            patch.setattr("layerbridge.serving.completions.Completions.step", fail)
+            lost = await asyncio.gather(
+                told(engine, ask("token", "a")),
+                told(engine, ask("last", "b")),
+                return_exceptions=True,
+            )
+            while engine.state != "down":
+                await asyncio.sleep(0.001)
         with pytest.raises(EngineDownError):
             await engine.classify(Question("token", "a", OPTIONS))
-        monkeypatch.setattr(bridges.language_model, "decode_step", real)
+        assert engine.load == Load(0, 0)
+        assert engine.lost is None
         await engine.stop()
         await engine.start()
         return lost, await told(engine, ask("token", "a", 2))
@@ -324,25 +310,63 @@ def test_a_failure_is_told_to_all_and_it_can_be_started_again(running, bridges, 
     assert loads == [1]  # the models are still there
 
 
-@pytest.mark.parametrize("broken", ["embeds", "classify", "layer_weights"])
-def test_a_failure_before_anything_is_written_is_told_as_well(
-    running, bridges, monkeypatch, broken
-):
+@pytest.mark.parametrize("broken", ["encode", "classify", "layer_weights", "decode_step"])
+def test_a_lost_device_takes_the_engine_down_for_good(running, bridges, monkeypatch, broken):
+    lm, bridge = bridges.language_model, bridges["token"]
+
     def fail(*_, **__):
-        raise RuntimeError("the device is gone")
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def gone(device):
+        raise LostDeviceError(f"{device} does not work any more: device-side assert triggered")
 
     async def body(engine, _):
-        monkeypatch.setattr(bridges if broken == "embeds" else bridges["token"], broken, fail)
+        owner = lm if broken == "decode_step" else bridge
+        name = "option_scores" if broken == "classify" else broken
+        monkeypatch.setattr(owner, name, fail)
+        monkeypatch.setattr("layerbridge.serving.jobs.check_device", gone)
+        monkeypatch.setattr("layerbridge.serving.completions.check_device", gone)
         asked = {
-            "embeds": lambda: told(engine, ask("token", "a")),
             "classify": lambda: engine.classify(Question("token", "a", OPTIONS)),
             "layer_weights": lambda: engine.layer_weights("token", "a"),
         }
         with pytest.raises(EngineDownError, match="the engine failed"):
-            await asyncio.wait_for(asked[broken](), 20)
-        return engine.load
+            await asked.get(broken, lambda: told(engine, ask("token", "a")))()
+        assert engine.state == "down"
+        assert engine.load == Load(0, 0)
+        assert engine.lost == "cpu does not work any more: device-side assert triggered"
+        await engine.stop()
+        with pytest.raises(EngineDownError, match="does not work any more"):
+            await engine.start()
 
-    assert running(body) == Load(0, 0)
+    running(body)
+
+
+def test_a_step_that_hangs_does_not_keep_it_from_stopping(running, bridges, monkeypatch):
+    monkeypatch.setattr("layerbridge.serving.torch_engine.STOP_S", 0.05)
+    hangs, released = threading.Event(), threading.Event()
+    real = bridges.language_model.decode_step
+
+    def hang(*arguments):
+        hangs.set()
+        released.wait(20)
+        return real(*arguments)
+
+    async def body(engine, _):
+        monkeypatch.setattr(bridges.language_model, "decode_step", hang)
+        task = asyncio.create_task(told(engine, ask("token", "a")))
+        await asyncio.to_thread(hangs.wait, 20)
+        await engine.stop()
+        with pytest.raises(EngineDownError, match="the engine was stopped"):
+            await task
+        assert engine.lost == "a step of the engine has not ended for 0.05 s"
+        with pytest.raises(EngineDownError, match="has not ended"):
+            await engine.start()
+
+    try:
+        running(body)
+    finally:
+        released.set()
 
 
 def test_a_run_that_cannot_be_read():

@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib.util
+import math
 import os
 import threading
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,11 +16,21 @@ import tiny
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.serving import heap, vllm_launch
+from layerbridge.models.inference import option_ids
+from layerbridge.serving import heap, text_encoder, vllm_engine, vllm_launch
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import Cores, available_cores, split_cores
 from layerbridge.serving.engine import EngineDownError, Load
-from layerbridge.serving.requests import Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.jobs import LostDeviceError
+from layerbridge.serving.requests import (
+    Finished,
+    ModelError,
+    Prompt,
+    Question,
+    Sampling,
+    Started,
+    Token,
+)
 from layerbridge.serving.text_encoder import TextEncoder
 from layerbridge.serving.vllm_engine import VLLMEngine
 from layerbridge.serving.vllm_launch import VLLMSettings
@@ -92,18 +104,31 @@ def test_the_cores_are_named_to_vllm_while_it_starts(monkeypatch):
     assert vllm_launch.BINDING not in os.environ
 
 
+# Texts whose embeddings are no numbers.
+NUMBERS = {"nan": torch.nan, "inf": torch.inf}
+
+
 class Read:
     """Bridges that read one text a pass, and some not at all."""
 
     def __init__(self, before_each=lambda: None):
         self.before_each = before_each
 
+    language_model = SimpleNamespace(device=torch.device("cpu"))
+
+    def prompt_tokens(self, name, texts, instruction):
+        return [len(text) for text in texts]
+
+    def max_new_tokens(self, prompt_tokens):
+        if prompt_tokens > 99:
+            raise DataError("too long for the language model")
+
     def embed_batches(self, asks):
         for place, one in enumerate(asks):
             self.before_each()
             if one.text == "too long":
                 raise DataError("too long")
-            yield [(place, torch.full((1, 2), len(one.text)))]
+            yield [(place, torch.full((1, 2), NUMBERS.get(one.text, len(one.text))))]
 
 
 @pytest.fixture
@@ -130,17 +155,144 @@ def test_what_is_read_is_given_on_while_the_next_is_read(reader):
     assert [row.tolist() for row in found] == [[[1, 1]], [[2, 2]]]
 
 
-def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
-    reader.bridges = Read()
-    texts = ["a", "too long", "bb"]
-
+def read_all(reader, *texts):
     async def body():
         asking = [reader.embeds(Prompt("token", text)) for text in texts]
         return await asyncio.gather(*asking, return_exceptions=True)
 
-    first, error, last = asyncio.run(asyncio.wait_for(body(), 60))
+    return asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
+    reader.bridges = Read()
+    first, error, long, nan, infinite, last = read_all(
+        reader, "a", "too long", "a" * 100, "nan", "inf", "bb"
+    )
     assert (first.tolist(), last.tolist()) == ([[1, 1]], [[2, 2]])
     assert isinstance(error, DataError)
+    assert str(long) == "too long for the language model"
+    assert {type(nan), type(infinite)} == {ModelError}
+    assert reader.is_alive
+
+
+def test_a_mistake_in_the_reader_is_told_and_the_next_are_read(reader, monkeypatch):
+    reader.bridges = Read()
+
+    def fail(_):
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_encode", fail)
+        assert [type(error) for error in read_all(reader, "a", "b")] == [EngineDownError] * 2
+    assert read_all(reader, "a")[0].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("death", ["device", "thread"])
+def test_a_dead_reader_is_told_and_takes_the_engine_down(reader, monkeypatch, death):
+    """So that /readyz says so, and the supervision knows whether a restart can help."""
+
+    def gone(device):
+        raise LostDeviceError("cuda:0 does not work any more: an error")
+
+    monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(text_encoder, "check_device", gone)
+    engine = VLLMEngine(lambda: None)
+    reader.bridges = Read()
+    engine._state, engine._text_encoder = "ready", reader
+    engine._llm = SimpleNamespace(errored=False)
+    assert (engine.state, engine.lost) == ("ready", None)
+    if death == "device":
+        assert isinstance(read_all(reader, "too long")[0], EngineDownError)
+    else:
+        reader._thread.stop()
+        reader._thread._thread.join()
+    assert not reader.is_alive
+    assert engine.state == "down"
+    assert engine.lost == ("cuda:0 does not work any more: an error" if death == "device" else None)
+    engine._llm = None
+    asyncio.run(engine.stop())
+    if death == "device":
+        with pytest.raises(EngineDownError, match="does not work any more"):
+            asyncio.run(engine.start())
+
+
+def test_leaving_while_vllm_starts_does_not_wait_for_it(monkeypatch):
+    """As Ctrl-C does; what is still starting is a daemon thread, which the server ends."""
+    started, released = threading.Event(), threading.Event()
+
+    def slow(*_):
+        started.set()
+        released.wait(30)
+
+    monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(vllm_engine, "cores_for", slow)
+
+    async def body():
+        engine = VLLMEngine(lambda: None)
+        task = asyncio.create_task(engine.start())
+        await asyncio.to_thread(started.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await engine.stop()
+        return engine.state
+
+    assert asyncio.run(asyncio.wait_for(body(), 10)) == "down"
+    (thread,) = [each for each in threading.enumerate() if "vLLM launch" in each.name]
+    assert thread.daemon
+    released.set()
+
+
+def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
+    """Each prefix of an option is a prompt, and together they would take tens of gigabytes."""
+    monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(vllm_engine, "CLASSIFY_TOKENS", 100)
+    bridge = make_bridge()
+    sizes = []
+
+    class Reader:
+        is_alive, lost = True, None
+
+        async def run(self, call, *arguments):
+            return call(*arguments)
+
+        async def embeds(self, prompt):
+            return torch.zeros(10, bridge.language_model.width)
+
+        def stop(self):
+            pass
+
+    async def logprob(row, token):
+        return -float(token)
+
+    async def body():
+        engine = VLLMEngine(
+            lambda: None, on_batch=lambda kind, rows: sizes.append(rows * (10 + longest))
+        )
+        engine._bridges = Bridges({"b": bridge}, None)
+        engine._state, engine._text_encoder = "ready", Reader()
+        model_config = SimpleNamespace(max_model_len=60)
+        engine._llm = SimpleNamespace(errored=False, model_config=model_config)
+        engine._logprob = logprob
+        result = await engine.classify(Question("b", "a", options))
+        with pytest.raises(DataError, match="text, instruction and options come to"):
+            await engine.classify(Question("b", "a", ("x", "y" * 60)))
+
+        async def nan(row, token):
+            return math.nan
+
+        engine._logprob = nan
+        with pytest.raises(ModelError):
+            await engine.classify(Question("b", "a", options))
+        return result
+
+    options = tuple(f"option {chr(97 + number)}" for number in range(20))
+    ids = [option_ids(bridge.language_model, option) for option in options]
+    longest = max(map(len, ids))
+    result = asyncio.run(body())
+    assert list(result.scores.values()) == [-sum(option) for option in ids]
+    assert len(sizes) > 3
+    assert max(sizes) <= 100
 
 
 # --- with it ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import typer
 from layerbridge.cli import options as o
 from layerbridge.cli.text_input import is_utf8, stdin_lines
 from layerbridge.cli.values import label_words, load_options
-from layerbridge.errors import DataError, LayerBridgeError, missing_extra
+from layerbridge.errors import BackboneError, DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Chat:
 
         Raises:
             DataError: text and instruction exceed the language model's context.
+            BackboneError: the language model's logits are not finite.
         """
         from layerbridge.serving.decoding import Decoding, Row
         from layerbridge.serving.detokenizer import Detokenizer
@@ -138,12 +139,14 @@ class Chat:
         detokenizer = Detokenizer(self._vocabulary, strip=True)
         decoding = Decoding(bridges.language_model, [prompt], [Row(Sampling(max_tokens=limit))])
         for count in range(1, limit + 1):
-            token = decoding.sample()[0].id
-            if token in stop_ids:
+            (token,) = decoding.sample()
+            if isinstance(token, Exception):
+                raise BackboneError(str(token), hint="--dtype float32") from token
+            if token.id in stop_ids:
                 break
-            yield detokenizer.push(token)
+            yield detokenizer.push(token.id)
             if count < limit:
-                decoding.advance([token])
+                decoding.advance([token.id])
         yield detokenizer.finish()
 
     def notes(self, texts: Sequence[str]) -> list[str]:

@@ -43,6 +43,7 @@ def serve(
     max_body_bytes: int = _limit(1024 * 1024, "Maximum bytes of a request body.", min=1),
     concurrency: int = _limit(64, "Maximum requests processed at once.", min=1),
     queue: int = _limit(256, "Maximum queued requests; further ones get 429.", min=0),
+    max_connections: int = _limit(512, "Maximum open connections; further ones get 503.", min=1),
     timeout: float = _limit(120.0, "Maximum seconds per request.", min=0.1),
     tensor_parallel_size: int = _vllm(1, "GPUs per tensor-parallel group.", min=1),
     pipeline_parallel_size: int = _vllm(1, "Number of pipeline stages.", min=1),
@@ -110,7 +111,7 @@ def serve(
         metrics=metrics,
         cors_origins=cors_origin or (),
     )
-    run(app, supervised, host, port, drain_s=drain)
+    run(app, supervised, host, port, drain_s=drain, has_keys=keys is not None)
 
 
 def _is_vllm(engine: str) -> bool:

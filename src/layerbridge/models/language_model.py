@@ -189,7 +189,8 @@ class LanguageModel(nn.Module):
 
     def instruction(self, text: str, batch: int) -> Segment:
         """Returns the segment of an English text, the same in each of ``batch`` rows."""
-        ids = torch.tensor(self.token_ids(text), device=self.device)
+        # Without a dtype the ids of an empty text would be floats.
+        ids = torch.tensor(self.token_ids(text), dtype=torch.long, device=self.device)
         embeds = self.embed(ids).expand(batch, -1, -1)
         return Segment(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=self.device))
 

@@ -23,8 +23,12 @@ from layerbridge.models.finite import check_rows, finite_rows
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import Segment, pack
 
-# Rows per pass over the options' own tokens, unless the batch is larger.
+# Rows per pass over the options' own tokens, unless the batch is larger. Each has a copy of its
+# prefix's cache, so there are fewer after a long one.
 PASS_ROWS = 64
+PASS_CACHE_TOKENS = 2**15
+# Logits at a time, rows × tokens × vocabulary: 256 MB in float32.
+PASS_LOGITS = 2**26
 
 # Cache layers that grow by allocating a new tensor and never write into the old one.
 GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -99,6 +103,7 @@ class _Scorer:
             after = branch(after, self.mask.new_zeros(len(self.mask)), 1)
             self.mask = torch.cat([before, self.mask], dim=1)
         logits, self.cache = language_model.last_logits(packed.inputs_embeds, self.mask, after)
+        self.vocabulary = logits.shape[-1]
         first_tokens = [option[0] for option in options]
         self.scores = logits[:, 0].float().log_softmax(-1)[:, first_tokens]  # [B, O]
         self.check()
@@ -111,7 +116,7 @@ class _Scorer:
                 by_length[len(self.options[option])].append((row, option))
         # At least as many rows per pass as the batch has: all rows with one option then need no
         # copy of the cache, and fewer would leave the machine idle.
-        size = max(len(selected), PASS_ROWS)
+        size = max(len(selected), min(PASS_ROWS, PASS_CACHE_TOKENS // self.mask.shape[1]))
         for pairs in by_length.values():
             for start in range(0, len(pairs), size):
                 rows, chosen = torch.tensor(pairs[start : start + size], device=selected.device).T
@@ -125,12 +130,18 @@ class _Scorer:
 
     def _rest(self, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]) -> Float[Tensor, " n"]:
         """Σ log p of tokens 2 … T, each option after the prefix of its row."""
-        count = ids.shape[1] - 1
-        mask = torch.cat([self.mask[rows], self.mask.new_ones(len(rows), count)], dim=1)
-        cache = branch(self.cache, rows, len(self.mask))
-        embeds = self.language_model.embed(ids[:, :-1])
-        logits, _ = self.language_model.last_logits(embeds, mask, cache, keep=count)
-        return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1).sum(1)
+        mask, cache = self.mask[rows], branch(self.cache, rows, len(self.mask))
+        total = torch.zeros(len(rows), device=mask.device)
+        width = max(1, PASS_LOGITS // (len(rows) * self.vocabulary))
+        # The logits of token t + 1 are read at token t, so the last token is not read.
+        inputs, targets = ids[:, :-1].split(width, 1), ids[:, 1:].split(width, 1)
+        for read, scored in zip(inputs, targets, strict=True):
+            mask = torch.cat([mask, mask.new_ones(read.shape)], dim=1)
+            embeds = self.language_model.embed(read)
+            logits, cache = self.language_model.last_logits(embeds, mask, cache, keep=read.shape[1])
+            logprobs = logits.float().log_softmax(-1).gather(-1, scored[..., None])
+            total += logprobs.squeeze(-1).sum(1)
+        return total
 
 
 def branch(cache: Any, rows: Int[Tensor, " n"], batch: int) -> Any:

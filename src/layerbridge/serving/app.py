@@ -1,6 +1,6 @@
 """App: the HTTP server around an engine.
 
-    metrics · headers · CORS · errors · keys · readiness · body limit · routes
+    HEAD · metrics · headers · CORS · errors · keys · readiness · JSON · body limit · routes
 
 From the outside in: refused requests are counted too, and their bodies are not read. The server
 sends no request to other machines and neither does its page.
@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.conversation import ChatMapping
 from layerbridge.serving.engine import Engine, EngineDownError
-from layerbridge.serving.errors import ErrorMiddleware, handle
+from layerbridge.serving.errors import ApiError, ErrorMiddleware, handle
 from layerbridge.serving.keys import Keys
 from layerbridge.serving.limits import BodyLimitMiddleware, Gate, Limits
 from layerbridge.serving.metrics import Metrics, MetricsMiddleware
@@ -76,7 +76,11 @@ def create_app(
     service = Service(engine, limits, mapping or ChatMapping(), metrics, gate, state)
     metrics.watch(engine, gate)
 
-    middleware = [Middleware(MetricsMiddleware, metrics=metrics), Middleware(HeadersMiddleware)]
+    middleware = [
+        Middleware(HeadMiddleware),
+        Middleware(MetricsMiddleware, metrics=metrics),
+        Middleware(HeadersMiddleware),
+    ]
     if cors_origins:
         middleware.append(
             Middleware(
@@ -87,7 +91,9 @@ def create_app(
             )
         )
     middleware.append(Middleware(ErrorMiddleware))
-    checks = [service.check_available] if keys is None else [keys.check, service.check_available]
+    checks = [service.check_available, check_json]
+    if keys is not None:
+        checks.insert(0, keys.check)
     middleware.append(Middleware(CheckMiddleware, checks=checks))
     middleware.append(Middleware(BodyLimitMiddleware, limits=limits))
     app = FastAPI(
@@ -136,6 +142,42 @@ async def _start(service: Service) -> None:
         # One line is enough for an error that the user can fix.
         expected = isinstance(error, LayerBridgeError | EngineDownError)
         log.error("the engine failed to start: %s", error, exc_info=None if expected else error)
+
+
+class HeadMiddleware:
+    """ASGI middleware that answers HEAD as GET, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope.get("method") != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+
+
+def check_json(scope: Scope) -> None:
+    """Raises a 415 for a request to the API whose body is not called JSON.
+
+    Browsers let any page send what is called something else.
+    """
+    if scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
+        return
+    given = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
+    kind = given.partition(";")[0].strip().lower()
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
+        message = f"Content-Type: {given[:100] or 'none'}; allowed: application/json"
+        raise ApiError(415, message, "unsupported_media_type")
 
 
 class HeadersMiddleware:

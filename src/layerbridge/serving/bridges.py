@@ -121,9 +121,6 @@ class Bridges(Mapping[str, LayerBridge]):
         """Returns the language model's input for each prompt, in its dtype.
 
         Each is [BOS] · soft prompt · boundary · instruction.
-
-        Raises:
-            DataError: a prompt exceeds the language model's context.
         """
         rows = dict(pair for batch in self.embed_batches(prompts) for pair in batch)
         return [rows[index] for index in range(len(prompts))]
@@ -133,7 +130,7 @@ class Bridges(Mapping[str, LayerBridge]):
     ) -> Iterator[list[tuple[int, Float[Tensor, "T D"]]]]:
         """Yields, after each encoder batch, the indices of its prompts with their embeddings.
 
-        Prompts for the same bridge and instruction are batched together. Errors as in ``embeds``.
+        Prompts for the same bridge and instruction are batched together.
         """
         groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
@@ -164,21 +161,39 @@ class Bridges(Mapping[str, LayerBridge]):
             return [list(indices)]
         return cut(sorted(indices, key=lambda index: -lengths[index]), lengths, CPU_TOKENS)
 
-    def max_new_tokens(self, prompt_tokens: int) -> int | None:
+    def prompt_tokens(self, name: str, texts: Sequence[str], instruction: str | None) -> list[int]:
+        """Returns the length of what ``embeds`` makes of each text, without running a model."""
+        bridge, lm = self[name], self.language_model
+        instruction = bridge.config.instruction if instruction is None else instruction
+        others = len(lm.token_ids(instruction)) if instruction else 0
+        others += (lm.bos_id is not None) + (bridge.projection.boundary is not None)
+        lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
+        return [length + others for length in lengths]
+
+    def max_new_tokens(
+        self, prompt_tokens: int, needed: int = 1, limit: int | None = None
+    ) -> int | None:
         """Returns how many tokens fit after a prompt; None if the context is unbounded.
 
+        Args:
+            prompt_tokens: length of the prompt.
+            needed: how many must fit, such as those of the longest option.
+            limit: of the engine, if it may be lower than the language model's.
+
         Raises:
-            DataError: none fit.
+            DataError: fewer than ``needed`` fit.
         """
-        limit = self.language_model.max_tokens
-        if limit is None:
+        limits = [each for each in (limit, self.language_model.max_tokens) if each is not None]
+        if not limits:
             return None
-        if prompt_tokens >= limit:
+        room = min(limits) - prompt_tokens
+        if room < needed:
+            what = "text and instruction" if needed == 1 else "text, instruction and options"
             raise DataError(
-                f"text and instruction come to {prompt_tokens} tokens",
-                allowed=f"fewer than {limit}, the language model's context length",
+                f"{what} come to {prompt_tokens + needed - 1} tokens",
+                allowed=f"fewer than {min(limits)}, the language model's context length",
             )
-        return limit - prompt_tokens
+        return room
 
 
 def names(runs: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,10 @@ from transformers.cache_utils import DynamicLayer
 
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import PackedInputs
-from layerbridge.serving.requests import Sampling, Token
+from layerbridge.serving.requests import ModelError, Sampling, Token
+
+# Logits divided by less would overflow. The most likely token is as good as certain.
+MIN_TEMPERATURE = 1e-5
 
 
 @dataclass
@@ -73,22 +76,24 @@ class Decoding:
         return all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.no_grad()
-    def sample(self) -> list[Token]:
-        """Chooses the next token of every row."""
+    def sample(self) -> list[Token | Exception]:
+        """Chooses the next token of every row; a row for which that fails gets the exception."""
         logits = self.logits.float()
-        greedy = logits.argmax(-1).tolist()
+        # The maximum is NaN if any logit is, and infinite if one is or if all are -∞.
+        best, greedy = logits.max(-1)
+        is_finite = best.isfinite().tolist()
         counts = [row.sampling.logprobs for row in self.rows]
-        logprobs = logits.log_softmax(-1) if any(count is not None for count in counts) else None
-        tokens = []
-        for index, (row, count) in enumerate(zip(self.rows, counts, strict=True)):
-            sampled = row.sampling.temperature > 0
-            id = _draw(logits[index], row) if sampled else greedy[index]
-            if logprobs is None or count is None:
-                tokens.append(Token(id))
-                continue
-            values, ids = logprobs[index].topk(count)
-            top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-            tokens.append(Token(id, float(logprobs[index, id]), top))
+        logprobs: Sequence[Tensor | None] = [None] * len(self.rows)
+        if any(count is not None for count in counts):
+            logprobs = list(logits.log_softmax(-1))
+        tokens: list[Token | Exception] = []
+        for index, (row, id) in enumerate(zip(self.rows, greedy.tolist(), strict=True)):
+            try:
+                if not is_finite[index]:
+                    raise ModelError("the language model's logits are not finite numbers")
+                tokens.append(_token(row, id, logits[index], logprobs[index]))
+            except Exception as error:
+                tokens.append(error)
         return tokens
 
     @torch.no_grad()
@@ -134,14 +139,26 @@ def _concatenate(
     return torch.cat([F.pad(part, (0, 0, width - part.shape[2], 0)) for part in (first, second)])
 
 
+def _token(
+    row: Row, greedy: int, logits: Float[Tensor, " V"], logprobs: Float[Tensor, " V"] | None
+) -> Token:
+    id = _draw(logits, row) if row.sampling.temperature > 0 else greedy
+    if logprobs is None or row.sampling.logprobs is None:
+        return Token(id)
+    values, ids = logprobs.topk(row.sampling.logprobs)
+    top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return Token(id, float(logprobs[id]), top)
+
+
 def _draw(logits: Float[Tensor, " V"], row: Row) -> int:
     """Samples a token with temperature and top-p.
 
     Not transformers' ``TopPLogitsWarper``: its sort is unstable, and bfloat16 logits have so many
     ties that other tokens would be drawn from the same seed.
     """
+    temperature = max(row.sampling.temperature, MIN_TEMPERATURE)
     # On the CPU, where a seed gives the same draws on every machine.
-    probabilities = (logits.cpu() / row.sampling.temperature).softmax(-1)
+    probabilities = (logits.cpu() / temperature).softmax(-1)
     if row.sampling.top_p < 1:
         values, order = probabilities.sort(descending=True, stable=True)
         removed = values.cumsum(0) - values >= row.sampling.top_p

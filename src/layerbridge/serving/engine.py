@@ -13,6 +13,10 @@ from layerbridge.serving.requests import Event, Prompt, Question
 
 State = Literal["starting", "ready", "down"]
 
+# How the names of the engines' threads begin. They are daemons: a process that is to end does not
+# wait for a step.
+THREAD = "layerbridge"
+
 # Called with every batch: its kind ("encode", "prefill", "decode", "classify") and its rows.
 OnBatch = Callable[[str, int], None]
 
@@ -33,6 +37,7 @@ class Engine(Protocol):
     """Generates completions and classifies.
 
     An engine belongs to the event loop that started it. Any method may raise ``EngineDownError``.
+    Other exceptions are about one request; those that are not documented are mistakes of ours.
     """
 
     name: str
@@ -44,6 +49,10 @@ class Engine(Protocol):
     @property
     def state(self) -> State:
         """Whether it is starting, ready or down."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why it cannot be started again in this process; None if it can."""
 
     @property
     def load(self) -> Load:
@@ -62,17 +71,25 @@ class Engine(Protocol):
 
         Raises:
             DataError: the prompt exceeds the language model's context.
+            ModelError: the language model's logits are not finite.
+            MemoryError: the request needs more memory than there is.
         """
 
     async def classify(self, question: Question) -> Classification:
         """Scores the options as ``LayerBridge.classify`` does.
 
         Raises:
-            DataError: no options, or one of them is empty or a duplicate.
+            DataError: there are no options, one is empty or a duplicate, they are too long, or
+                they exceed the language model's context with the prompt.
+            ModelError, MemoryError: as in ``generate``.
         """
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
-        """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does."""
+        """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does.
+
+        Raises:
+            ModelError, MemoryError: as in ``generate``.
+        """
 
 
 class LocalEngine:
@@ -83,6 +100,12 @@ class LocalEngine:
         self._on_batch = on_batch or (lambda kind, rows: None)
         self._bridges: Bridges | None = None
         self._state: State = "starting"
+        self._lost: str | None = None
+
+    @property
+    def lost(self) -> str | None:
+        """Why it cannot be started again in this process; None if it can."""
+        return self._lost
 
     @property
     def bridges(self) -> Bridges:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.engine import EngineDownError
+from layerbridge.serving.requests import ModelError
 from layerbridge.serving.responses import ErrorBody, ErrorReply
 
 log = logging.getLogger(__name__)
@@ -65,19 +66,32 @@ def timed_out(timeout_s: float) -> ApiError:
 
 
 def to_api_error(error: BaseException) -> ApiError:
-    """Returns any exception as the client sees it, and logs unexpected ones."""
+    """Returns any exception as the client sees it, and logs those that are not the client's."""
     match error:
         case ApiError():
             return error
         case LayerBridgeError():
             return ApiError(400, str(error), "invalid_value")
-        case EngineDownError():
-            return unavailable("the engine is down; try again", "engine_down")
         case RequestValidationError():
             return _validation_error(error)
         case HTTPException():
             headers = dict(error.headers or {})
             return ApiError(error.status_code, str(error.detail), "http_error", headers=headers)
+    return _server_error(error)
+
+
+def _server_error(error: BaseException) -> ApiError:
+    match error:
+        case EngineDownError():
+            return unavailable("the engine is down; try again", "engine_down")
+        case ModelError():
+            log.error("%s", error)
+            # OpenAI's client would send the request again.
+            headers = {"X-Should-Retry": "false"}
+            return ApiError(500, str(error), "model_error", headers=headers)
+        case MemoryError():
+            log.error("out of memory: %s", error)
+            return unavailable("there is not enough memory for this request now", "out_of_memory")
     log.error("a request failed", exc_info=error)
     return ApiError(500, "internal server error; see the server log", "internal_error")
 

@@ -64,11 +64,13 @@ class Job:
         )
 
 
-async def run_limited(request: Request, service: Service, call: Callable[[], Awaitable[T]]) -> T:
-    """Awaits a call of the engine when there is a slot, until the timeout or a disconnect."""
+async def run_limited(
+    request: Request, service: Service, call: Callable[[], Awaitable[T]], weight: int = 1
+) -> T:
+    """Awaits a call of the engine when there are slots, until the timeout or a disconnect."""
 
     async def run() -> T:
-        async with time_limit(service.limits.timeout_s), service.gate.admit():
+        async with time_limit(service.limits.timeout_s), service.gate.admit(weight):
             return await call()
 
     return await run_while_connected(request.receive, run())

@@ -1,12 +1,14 @@
 """Limits on single requests and on how many run at once.
 
 A request that breaks a limit is a 400 that names the field. A body that is too long is never read
-to its end (413). Requests beyond the concurrency limit wait, and beyond the queue get a 429.
+to its end (413). Requests beyond the concurrency limit wait, and beyond the queue get a 429. The
+limits on connections are those of ``Protocol``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +21,9 @@ from layerbridge.errors import ConfigError
 from layerbridge.serving.errors import ApiError, timed_out
 
 DEFAULT_TOKENS = 64
+# What weighs as much as one answer in a classification: a batch of short options, or so much text.
+ANSWER_OPTIONS = 32
+ANSWER_CHARS = 1024
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,15 @@ class Limits:
     max_prompts: int = 64  # of a request to /v1/completions
     max_options: int = 256  # of a classification
     max_option_chars: int = 500  # of each option
+    max_options_chars: int = 32_768  # of all options of a classification
     max_tokens: int = 1024  # of a completion
     max_n: int = 8  # completions per text
     concurrency: int = 64  # completions that run at once
     queue: int = 256  # completions that wait; further ones get a 429
     timeout_s: float = 120.0  # from a request's arrival to the end of its response
     body_timeout_s: float = 30.0  # to receive a request's body
+    header_timeout_s: float = 15.0  # to receive its header
+    max_connections: int = 512  # open at once
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,11 +72,25 @@ class Limits:
         for prompt in prompts:
             self.check_text(prompt, "prompt")
 
-    def check_options(self, options: Sequence[str] | None) -> None:
-        """Checks the number and length of options."""
-        _check_count(len(options or ()), self.max_options, "options", "options")
-        for index, option in enumerate(options or ()):
+    def check_options(self, options: Sequence[str] | None) -> int:
+        """Checks the number and lengths of options; returns how many answers they weigh."""
+        options = options or ()
+        _check_count(len(options), self.max_options, "options", "options")
+        for index, option in enumerate(options):
             _check_count(len(option), self.max_option_chars, "characters", f"options[{index}]")
+        total = sum(map(len, options))
+        _check_count(total, self.max_options_chars, "characters in all", "options")
+        weight = max(1, math.ceil(len(options) / ANSWER_OPTIONS), math.ceil(total / ANSWER_CHARS))
+        return min(weight, self.max_answers)
+
+    @property
+    def max_answers(self) -> int:
+        """The answers a single request may ask for; more could never run nor wait."""
+        return max(self.concurrency, self.queue)
+
+    def check_answers(self, count: int, param: str) -> None:
+        """Checks how many answers a request asks for, over all its texts."""
+        _check_count(count, self.max_answers, "answers in all", param)
 
 
 def _check_count(count: int, maximum: int, unit: str, param: str) -> None:
@@ -90,7 +112,8 @@ class Gate:
     async def admit(self, count: int = 1) -> AsyncIterator[None]:
         """Holds a slot for each of a request's completions; raises a 429 if the queue is full.
 
-        A request for more than ``concurrency`` completions runs alone.
+        A request for more than ``concurrency`` completions runs alone. One for more than
+        ``Limits.max_answers`` has to be refused before.
         """
         if self._queue or not self._fits(count):
             if self.waiting + count > self._limits.queue:

@@ -82,6 +82,7 @@ class Metrics:
             ("engine_running", "Requests running in the engine.", lambda: engine.load.running),
             ("gate_waiting", "Completions waiting for a slot.", lambda: gate.waiting),
             ("gate_running", "Completions with a slot.", lambda: gate.running),
+            ("engine_restarts", "Restarts of the engine.", lambda: getattr(engine, "restarts", 0)),
             ("ready", "Whether the engine is ready.", lambda: float(engine.state == "ready")),
         ):
             Gauge(name, text, **self._common).set_function(value)

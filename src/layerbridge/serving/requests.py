@@ -1,4 +1,4 @@
-"""Requests to an engine, and the events it answers with. Plain values: no tensors, no HTTP."""
+"""Requests to an engine, and what it answers with. Plain values: no tensors, no HTTP."""
 
 from __future__ import annotations
 
@@ -69,3 +69,7 @@ class Finished:
 
 
 Event = Started | Token | Finished
+
+
+class ModelError(Exception):
+    """The models cannot answer one request, as their numbers overflow; it is the only one lost."""

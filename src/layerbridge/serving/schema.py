@@ -20,22 +20,34 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-# Unsupported fields, and the values without an effect, which are allowed. So is null.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("audio", "chat_template", "image", "prediction", "prompt_embeds"), ()),
+# Unsupported fields of OpenAI's API and of vLLM, and the values without an effect, which are
+# allowed. So is null.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("allowed_token_ids", "audio", "chat_template", "documents", "image"), ()),
     **dict.fromkeys(("guided_choice", "guided_grammar", "guided_json", "guided_regex"), ()),
-    **dict.fromkeys(("prompt_logprobs", "structured_outputs", "web_search_options"), ()),
-    **dict.fromkeys(("functions", "images", "stop_token_ids", "tool_calls", "tools"), ([],)),
+    **dict.fromkeys(("logits_processors", "mm_payload", "moderation", "prediction"), ()),
+    **dict.fromkeys(("logprob_token_ids", "prompt_embeds", "prompt_logprobs"), ()),
+    **dict.fromkeys(("repetition_detection", "structured_outputs", "truncate_prompt_tokens"), ()),
+    "web_search_options": (),
+    **dict.fromkeys(("bad_words", "functions", "images", "stop_token_ids"), ([],)),
+    **dict.fromkeys(("tool_calls", "tools"), ([],)),
     **dict.fromkeys(("frequency_penalty", "min_p", "min_tokens", "presence_penalty"), (0,)),
     **dict.fromkeys(("best_of", "repetition_penalty"), (1,)),
-    **dict.fromkeys(("echo", "use_beam_search"), (False,)),
+    **dict.fromkeys(("continue_final_message", "continuous_usage_stats", "echo"), (False,)),
+    **dict.fromkeys(("include_stop_str_in_output", "use_beam_search", "watermarking"), (False,)),
+    **dict.fromkeys(("return_prompt_text", "return_token_ids", "return_token_offsets"), (False,)),
+    **dict.fromkeys(("return_mm_kwargs", "return_tokens_as_token_ids"), (False,)),
     "function_call": ("none",),
-    "logit_bias": ({},),
+    **dict.fromkeys(("logit_bias", "vllm_xargs"), ({},)),
     "modalities": (["text"],),
+    "reasoning_effort": ("none",),
     "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "top_k": (0, -1),
+    "truncation_side": ("right",),
+    "verbosity": ("medium",),
 }
 
 _INT64 = 2**63
@@ -81,9 +93,9 @@ class _Request(BaseModel):
         if not isinstance(data, dict):
             return data
         problems = [
-            (name, _unsupported(_UNSUPPORTED[name]), data[name])
-            for name in sorted(_UNSUPPORTED.keys() & data.keys())
-            if data[name] is not None and data[name] not in _UNSUPPORTED[name]
+            (name, _unsupported(UNSUPPORTED[name]), data[name])
+            for name in sorted(UNSUPPORTED.keys() & data.keys())
+            if data[name] is not None and data[name] not in UNSUPPORTED[name]
         ]
         if problems:
             raise _field_errors(cls.__name__, problems)
@@ -173,6 +185,15 @@ class Message(_Request):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content)
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Message:
+        # An assistant's may be missing, as where it has called tools. An empty text stands for
+        # itself, but null is hardly what somebody wanted to ask.
+        if self.role != "assistant" and "content" not in self.model_fields_set:
+            problem = PydanticCustomError("missing", "Field required; allowed: a string, or parts")
+            raise _field_errors("Message", [("content", problem, None)])
+        return self
 
 
 class ChatRequest(GenerationRequest):

@@ -1,4 +1,4 @@
-"""Supervision: restarts an engine that goes down."""
+"""Supervision: restarts an engine that goes down, and gives up if that does not help."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.engine import Engine, Load, State
+from layerbridge.serving.engine import Engine, EngineDownError, Load, State
 from layerbridge.serving.requests import Event, Prompt, Question
 
 LOG = logging.getLogger(__name__)
@@ -17,23 +17,43 @@ LOG = logging.getLogger(__name__)
 CHECK_S = 0.25
 # Before each restart in a row; the last delay is used for all further ones.
 DELAYS_S = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
+# After how long without a failure the count starts again.
+STABLE_S = 60.0
+# Failures in a row after which there is no further restart.
+MAX_FAILURES = 8
 
 
 class Supervised:
     """An engine, not started yet, that is restarted when it goes down.
 
-    It is checked at intervals of ``check_s``; ``delays_s`` are those before restarts in a row.
+    After too many failures in a row, or one that no restart in this process can mend, ``error``
+    says why there are no more; the process should then end, so that another one can be started.
+
+    Args:
+        engine: not started yet.
+        check_s: how often it is checked.
+        delays_s: before restarts in a row.
+        stable_s: how long it must have been ready for the next failure to be the first again.
+        max_failures: in a row.
     """
 
     def __init__(
-        self, engine: Engine, *, check_s: float = CHECK_S, delays_s: Sequence[float] = DELAYS_S
+        self,
+        engine: Engine,
+        *,
+        check_s: float = CHECK_S,
+        delays_s: Sequence[float] = DELAYS_S,
+        stable_s: float = STABLE_S,
+        max_failures: int = MAX_FAILURES,
     ) -> None:
         self.engine = engine
         self.name = engine.name
         self.restarts = 0
-        self.error: BaseException | None = None  # why the first start failed; it is not retried
+        self.error: BaseException | None = None  # of the first start, or why there are no more
         self._check_s = check_s
         self._delays_s = tuple(delays_s)
+        self._stable_s = stable_s
+        self._max_failures = max_failures
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -45,6 +65,11 @@ class Supervised:
     def state(self) -> State:
         """The engine's state."""
         return self.engine.state
+
+    @property
+    def lost(self) -> str | None:
+        """Why the engine cannot be started again in this process; None if it can."""
+        return self.engine.lost
 
     @property
     def load(self) -> Load:
@@ -82,16 +107,32 @@ class Supervised:
         return await self.engine.layer_weights(bridge, text)
 
     async def _supervise(self) -> None:
-        attempts = 0
+        try:
+            await self._restart_for_ever()
+        except Exception as error:  # without supervision a dead engine would stay dead
+            LOG.exception("the %s engine is not supervised any more", self.name)
+            self.error = error
+
+    async def _restart_for_ever(self) -> None:
+        clock = asyncio.get_running_loop().time
+        failures = 0
+        ready_since: float | None = clock()
         while True:
             await asyncio.sleep(self._check_s)
             if self.engine.state != "down":
-                attempts = 0
                 continue
-            delay = self._delays_s[min(attempts, len(self._delays_s) - 1)]
+            was_stable = ready_since is not None and clock() - ready_since >= self._stable_s
+            failures, ready_since = 1 if was_stable else failures + 1, None
+            reason = self.engine.lost
+            if reason is None and failures >= self._max_failures:
+                reason = f"it has failed {failures} times in a row"
+            if reason is not None:
+                self.error = EngineDownError(f"the {self.name} engine is given up: {reason}")
+                LOG.error("%s", self.error)
+                return
+            delay = self._delays_s[min(failures, len(self._delays_s)) - 1]
             LOG.warning("the %s engine is down; restarting in %g s", self.name, delay)
             await asyncio.sleep(delay)
-            attempts += 1
             self.restarts += 1
             try:
                 # Frees what is left of it: processes and their memory.
@@ -100,4 +141,5 @@ class Supervised:
             except Exception:
                 LOG.exception("the %s engine could not be restarted", self.name)
             else:
+                ready_since = clock()
                 LOG.warning("the %s engine is running again", self.name)

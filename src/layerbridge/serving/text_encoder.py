@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, OnBatch, resolve
-from layerbridge.serving.requests import Prompt
+from layerbridge.serving.jobs import LostDeviceError, check_device
+from layerbridge.serving.requests import ModelError, Prompt
+from layerbridge.serving.worker import Worker
 
 MAX_TEXTS = 32
 # How long the first prompt waits for others to batch.
@@ -23,18 +25,45 @@ _Entry = tuple[Prompt, "asyncio.Future[Tensor]"]
 
 
 class TextEncoder:
-    """The one thread that runs torch for vLLM. Legend: T LM tokens, D LM width."""
+    """The one thread that runs torch for vLLM. Legend: T LM tokens, D LM width.
+
+    Attributes:
+        lost: why no call can succeed any more in this process, if so.
+    """
 
     def __init__(self, on_batch: OnBatch) -> None:
         self.bridges: Bridges | None = None
+        self.lost: str | None = None
         self._on_batch = on_batch
-        self._thread = ThreadPoolExecutor(1, "layerbridge-encoder")
+        self._thread = Worker("encoder")
         self._entries: list[_Entry] = []
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether texts can be encoded."""
+        return self.lost is None and self._thread.is_alive
+
     async def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs ``call`` in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+        """Runs ``call`` in the thread.
+
+        Raises:
+            EngineDownError: the thread has ended, or the device is lost.
+        """
+        return await self._thread.run(self._checked, call, *arguments)
+
+    def _checked(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except Exception:
+            if self.bridges is None:
+                raise
+            try:
+                check_device(self.bridges.language_model.device)
+            except LostDeviceError as error:
+                self.lost = str(error)
+                raise EngineDownError(self.lost) from error
+            raise
 
     async def embeds(self, prompt: Prompt) -> Float[Tensor, "T D"]:
         """Returns the language model's input, on the CPU."""
@@ -50,7 +79,7 @@ class TextEncoder:
             self._task.cancel()
         self._fail(self._entries)
         self._entries = []
-        self._thread.shutdown(wait=False)
+        self._thread.stop()
 
     async def _collect(self) -> None:
         batch: list[_Entry] = []
@@ -62,7 +91,7 @@ class TextEncoder:
                 # Clients may have gone meanwhile.
                 batch = [entry for entry in batch if not entry[1].done()]
                 await self._encode(batch)
-        except asyncio.CancelledError:
+        except BaseException:
             self._fail(batch)
             raise
 
@@ -83,9 +112,23 @@ class TextEncoder:
     def _embed(self, batch: Sequence[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         """Passes rows on after each batch, so that vLLM starts while the next is encoded."""
         assert self.bridges is not None
-        for rows in self.bridges.embed_batches([prompt for prompt, _ in batch]):
+        fitting = []
+        for prompt, future in batch:
+            try:
+                (length,) = self.bridges.prompt_tokens(
+                    prompt.bridge, [prompt.text], prompt.instruction
+                )
+                self.bridges.max_new_tokens(length)
+            except LayerBridgeError as error:
+                loop.call_soon_threadsafe(resolve, future, error)
+            else:
+                fitting.append((prompt, future))
+        for rows in self.bridges.embed_batches([prompt for prompt, _ in fitting]):
             for index, row in rows:
-                loop.call_soon_threadsafe(resolve, batch[index][1], row.cpu())
+                outcome: Any = row.cpu()
+                if not outcome.isfinite().all():
+                    outcome = ModelError("the prompt's embeddings are not finite numbers")
+                loop.call_soon_threadsafe(resolve, fitting[index][1], outcome)
 
     @staticmethod
     def _fail(entries: Sequence[_Entry]) -> None:

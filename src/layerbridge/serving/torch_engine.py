@@ -1,7 +1,7 @@
 """The embedded engine: continuous batching with torch, in a thread of its own.
 
-Between two decoding steps new prompts are prefilled as one batch and join the running rows; rows
-that have finished or whose client has gone are dropped.
+A request that fails takes no other one with it. The engine goes down only if the device is lost or
+there is a mistake in the engine itself.
 """
 
 from __future__ import annotations
@@ -13,43 +13,30 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
-from layerbridge.serving.decoding import Decoding, Row
-from layerbridge.serving.engine import EngineDownError, Load, LocalEngine, OnBatch, resolve
+from layerbridge.serving.completions import Completions
+from layerbridge.serving.engine import (
+    THREAD,
+    EngineDownError,
+    Load,
+    LocalEngine,
+    OnBatch,
+    resolve,
+)
 from layerbridge.serving.heap import HeapTrimmer
-from layerbridge.serving.requests import Event, Finished, Prompt, Question, Started
+from layerbridge.serving.jobs import Job, LostDeviceError, isolated
+from layerbridge.serving.options import Options
+from layerbridge.serving.requests import Event, Finished, ModelError, Prompt, Question
 
 LOG = logging.getLogger(__name__)
 
-
-@dataclass(eq=False)
-class _Job:
-    """A request, and the queue for its results."""
-
-    request: Any
-    queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    generated: int = 0  # tokens so far
-    max_tokens: int = 0
-
-    async def result(self) -> Any:
-        """Returns the next result, or raises it."""
-        result = await self.queue.get()
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Rows that are decoded together."""
-
-    decoding: Decoding
-    jobs: list[_Job]
+# How long a step may take to end when the engine is stopped.
+STOP_S = 10.0
 
 
 class TorchEngine(LocalEngine):
@@ -75,14 +62,13 @@ class TorchEngine(LocalEngine):
         super().__init__(load, on_batch)
         self._max_batch = max_batch
         self._wait_s = wait_ms / 1000
-        self._prompts: deque[_Job] = deque()
-        self._queries: deque[_Job] = deque()  # classifications and layer weights
-        self._open: set[_Job] = set()  # jobs that somebody waits for
-        self._batches: list[_Batch] = []
+        self._prompts: deque[Job] = deque()
+        self._queries: deque[Job] = deque()  # classifications and layer weights
+        self._open: set[Job] = set()  # jobs that somebody waits for
+        self._completions: Completions | None = None
         self._busy = 0  # queries in progress
         self._changed = threading.Condition()
         self._stopping = False
-        self._can_join = True  # whether batches can be joined; the first one tells
         self._heap = HeapTrimmer()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -94,7 +80,8 @@ class TorchEngine(LocalEngine):
 
     @property
     def _rows(self) -> int:
-        return sum(len(batch.jobs) for batch in self._batches)
+        completions = self._completions
+        return 0 if completions is None else len(completions)
 
     async def start(self) -> None:
         """Starts the thread, which loads the models unless they are loaded already.
@@ -103,12 +90,13 @@ class TorchEngine(LocalEngine):
             LayerBridgeError: loading failed.
         """
         assert self._thread is None, "already started"
+        if self._lost is not None:
+            raise EngineDownError(self._lost)
         self._state, self._stopping = "starting", False
         self._loop = asyncio.get_running_loop()
         ready = self._loop.create_future()
-        # A daemon, as a process that is to end must not wait for a step.
         self._thread = threading.Thread(
-            target=self._run, args=(ready,), name="torch engine", daemon=True
+            target=self._run, args=(ready,), name=f"{THREAD} torch engine", daemon=True
         )
         self._thread.start()
         try:
@@ -126,8 +114,21 @@ class TorchEngine(LocalEngine):
             self._stopping = True
             self._changed.notify()
         if thread is not None:
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, STOP_S)
+            if thread.is_alive():
+                self._lost = f"a step of the engine has not ended for {STOP_S:g} s"
+                LOG.error("%s", self._lost)
+                self._abandon("the engine was stopped")
         self._state = "down"
+
+    def _abandon(self, reason: str) -> None:
+        """Goes down; everybody who waits is told so."""
+        with self._changed:
+            self._state = "down"
+            lost = list(self._open)
+            self._prompts.clear()
+            self._queries.clear()
+        self._send((job, EngineDownError(reason)) for job in lost)
 
     async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Implements ``Engine.generate``."""
@@ -150,9 +151,9 @@ class TorchEngine(LocalEngine):
         return weights
 
     @contextmanager
-    def _submitted(self, queue: deque[_Job], request: Any) -> Iterator[_Job]:
+    def _submitted(self, queue: deque[Job], request: Any) -> Iterator[Job]:
         """Puts a request into the queue; leaving the context abandons it."""
-        job = _Job(request)
+        job = Job(request)
         with self._changed:
             if self._state != "ready":
                 raise EngineDownError("the engine is not running")
@@ -176,32 +177,31 @@ class TorchEngine(LocalEngine):
         except BaseException as error:
             loop.call_soon_threadsafe(resolve, ready, error)
             return
+        completions = Completions(
+            self._bridges, self._on_batch, self._send, self._open.__contains__
+        )
+        self._completions = completions
         loop.call_soon_threadsafe(resolve, ready, None)
         reason = "the engine was stopped"
         try:
             while self._wait():
                 self._run_queries()
-                self._admit()
-                for batch in list(self._batches):
-                    self._step(batch)
+                completions.admit(self._take(self._prompts, self._max_batch - len(completions)))
+                completions.step()
                 self._heap.after_work()
-        except BaseException:
-            # Out of memory, a lost device: the state of running requests cannot be trusted.
+        except BaseException as error:
             LOG.exception("the engine failed")
             reason = "the engine failed"
+            if isinstance(error, LostDeviceError):
+                self._lost = str(error)
         finally:
-            with self._changed:
-                self._state = "down"
-                lost = list(self._open)
-                self._prompts.clear()
-                self._queries.clear()
-            self._batches, self._busy = [], 0
-            self._send((job, EngineDownError(reason)) for job in lost)
+            self._completions, self._busy = None, 0
+            self._abandon(reason)
 
     def _wait(self) -> bool:
         """Waits for work; returns False to stop."""
         with self._changed:
-            if self._batches or self._stopping:
+            if self._rows or self._stopping:
                 return not self._stopping
             while not (self.load.waiting or self._stopping):
                 self._changed.wait(self._heap.when_idle())
@@ -214,8 +214,8 @@ class TorchEngine(LocalEngine):
                 self._changed.wait(left)
             return not self._stopping
 
-    def _take(self, queue: deque[_Job], limit: int) -> list[_Job]:
-        jobs: list[_Job] = []
+    def _take(self, queue: deque[Job], limit: int) -> list[Job]:
+        jobs: list[Job] = []
         with self._changed:
             while queue and len(jobs) < limit:
                 job = queue.popleft()
@@ -226,100 +226,55 @@ class TorchEngine(LocalEngine):
     def _run_queries(self) -> None:
         """Runs classifications and layer weights; those that differ only in text as one batch."""
         jobs = self._take(self._queries, self._max_batch)
-        groups: dict[Any, list[_Job]] = defaultdict(list)
+        groups: dict[Any, list[Job]] = defaultdict(list)
         for job in jobs:
             groups[replace(job.request, text="")].append(job)
         self._busy = len(jobs)
-        for group in groups.values():
-            try:
-                results: Sequence[Any] = self._results([job.request for job in group])
-            except LayerBridgeError as error:
-                results = [error] * len(group)
-            self._send(zip(group, results, strict=True))
+        for request, group in groups.items():
+            run = self._classify if isinstance(request, Question) else self._weigh
+            for part, results in isolated(group, run, self.bridges.language_model.device):
+                each = [results] if isinstance(results, Exception) else results
+                self._send(zip(part, each, strict=True))
             self._busy -= len(group)
 
-    def _results(self, requests: Sequence[Question | Prompt]) -> Sequence[Any]:
-        first, texts = requests[0], [request.text for request in requests]
-        bridge = self.bridges[first.bridge]
-        if isinstance(first, Question):
-            self._on_batch("classify", len(texts))
-            options = None if first.options is None else list(first.options)
-            return bridge.classify(
-                texts, options, instruction=first.instruction, length_normalization=first.normalize
-            )
-        self._on_batch("encode", len(texts))
-        return bridge.layer_weights(texts)
-
-    def _admit(self) -> None:
-        """Prefills as many waiting prompts as there are free rows."""
-        waiting = self._take(self._prompts, self._max_batch - self._rows)
-        if not waiting:
-            return
-        self._on_batch("encode", len(waiting))
-        embeds, jobs = [], []
-        rows = self.bridges.embeds([job.request for job in waiting])
-        for job, row in zip(waiting, rows, strict=True):
+    def _classify(self, jobs: list[Job]) -> Sequence[Any]:
+        """Returns a classification or an exception for each job."""
+        question: Question = jobs[0].request
+        bridge = self.bridges[question.bridge]
+        texts = [job.request.text for job in jobs]
+        try:
+            options = Options(bridge, question)
+        except LayerBridgeError as error:
+            return [error] * len(jobs)
+        results: dict[int, Any] = {}
+        lengths = self.bridges.prompt_tokens(question.bridge, texts, question.instruction)
+        for index, length in enumerate(lengths):
             try:
-                room = self.bridges.max_new_tokens(len(row))
+                self.bridges.max_new_tokens(length, options.longest)
             except LayerBridgeError as error:
-                self._send([(job, error)])
-                continue
-            limit = job.request.sampling.max_tokens
-            job.max_tokens = limit if room is None else min(limit, room)
-            embeds.append(row)
-            jobs.append(job)
-        if not jobs:
-            return
-        self._send((job, Started(len(row))) for job, row in zip(jobs, embeds, strict=True))
-        # Batches that cannot be joined would be decoded one by one, so they are kept large.
-        batches = [list(range(len(jobs)))]
-        if self._can_join:
-            batches = self.bridges.batches([len(row) for row in embeds])
-        for indices in batches:
-            self._on_batch("prefill", len(indices))
-            own = [jobs[index] for index in indices]
-            inputs = [embeds[index] for index in indices]
-            started = [Row(job.request.sampling) for job in own]
-            self._add(_Batch(Decoding(self.bridges.language_model, inputs, started), own))
+                results[index] = error
+        fitting = [index for index in range(len(jobs)) if index not in results]
+        if fitting:
+            self._on_batch("classify", len(fitting))
+            states = bridge.encode([texts[index] for index in fitting])
+            rows = bridge.option_scores(states, options.ids, question.instruction).cpu()
+            for index, scores in zip(fitting, rows, strict=True):
+                try:
+                    results[index] = options.classification(scores)
+                except ModelError as error:
+                    results[index] = error
+        return [results[index] for index in range(len(jobs))]
 
-    def _add(self, new: _Batch) -> None:
-        """Joins the batch with another one if their caches allow it."""
-        self._can_join = new.decoding.can_join
-        for batch in self._batches:
-            if batch.decoding.can_join and new.decoding.can_join:
-                batch.decoding.join(new.decoding)
-                batch.jobs += new.jobs
-                return
-        self._batches.append(new)
+    def _weigh(self, jobs: list[Job]) -> Sequence[Any]:
+        """Returns the layer weights or an exception for each job."""
+        self._on_batch("encode", len(jobs))
+        results = self.bridges[jobs[0].request.bridge].layer_weights(
+            [job.request.text for job in jobs]
+        )
+        wrong = ModelError("the layer weights are not finite numbers")
+        return [each if each.weights.isfinite().all() else wrong for each in results]
 
-    def _step(self, batch: _Batch) -> None:
-        """Generates a token for every row; drops rows that have finished or are abandoned."""
-        self._on_batch("decode", len(batch.jobs))
-        stop_ids = set(self.bridges.language_model.stop_token_ids())
-        events: list[tuple[_Job, Any]] = []
-        kept = []
-        tokens = batch.decoding.sample()
-        for index, (job, token) in enumerate(zip(batch.jobs, tokens, strict=True)):
-            if job not in self._open:
-                continue
-            if token.id in stop_ids and not job.request.sampling.ignore_eos:
-                events.append((job, Finished("stop")))
-                continue
-            job.generated += 1
-            events.append((job, token))
-            if job.generated >= job.max_tokens:
-                events.append((job, Finished("length")))
-            else:
-                kept.append(index)
-        self._send(events)
-        batch.jobs = [batch.jobs[index] for index in kept]
-        if not kept:
-            self._batches.remove(batch)
-            return
-        batch.decoding.keep(kept)
-        batch.decoding.advance([tokens[index].id for index in kept])
-
-    def _send(self, results: Iterable[tuple[_Job, Any]]) -> None:
+    def _send(self, results: Iterable[tuple[Job, Any]]) -> None:
         """Puts results into their jobs' queues with one call into the event loop."""
         pairs = list(results)
         if not pairs:
@@ -329,6 +284,6 @@ class TorchEngine(LocalEngine):
             self._loop.call_soon_threadsafe(_put, pairs)
 
 
-def _put(results: Sequence[tuple[_Job, Any]]) -> None:
+def _put(results: Sequence[tuple[Job, Any]]) -> None:
     for job, result in results:
         job.queue.put_nowait(result)

@@ -19,19 +19,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import ConfigError, DataError, LayerBridgeError
-from layerbridge.models.inference import (
-    Classification,
-    LayerWeights,
-    classification,
-    option_divisors,
-    option_ids,
-)
+from layerbridge.errors import ConfigError, LayerBridgeError
+from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import bind_thread
-from layerbridge.serving.engine import EngineDownError, Load, LocalEngine, OnBatch, State
+from layerbridge.serving.engine import (
+    EngineDownError,
+    Load,
+    LocalEngine,
+    OnBatch,
+    State,
+)
 from layerbridge.serving.heap import IDLE_DELAY_S, HeapTrimmer, WorkerHeap, trim
-from layerbridge.serving.requests import Event, Finished, Prompt, Question, Sampling, Started, Token
+from layerbridge.serving.options import Options
+from layerbridge.serving.requests import (
+    Event,
+    Finished,
+    ModelError,
+    Prompt,
+    Question,
+    Sampling,
+    Started,
+    Token,
+)
 from layerbridge.serving.text_encoder import TextEncoder
 from layerbridge.serving.vllm_launch import (
     WORKER_HEAP,
@@ -41,6 +51,10 @@ from layerbridge.serving.vllm_launch import (
     shut_down,
     unavailable_reason,
 )
+from layerbridge.serving.worker import Worker
+
+# Positions of the prompts that a classification has in vLLM at a time.
+CLASSIFY_TOKENS = 2**15
 
 
 class VLLMEngine(LocalEngine):
@@ -82,9 +96,19 @@ class VLLMEngine(LocalEngine):
     @property
     def state(self) -> State:
         """Whether it is starting, ready or down."""
-        if self._state == "ready" and self._llm.errored:
+        encoder = self._text_encoder
+        if self._state == "ready" and (
+            self._llm.errored or encoder is None or not encoder.is_alive
+        ):
             return "down"
         return self._state
+
+    @property
+    def lost(self) -> str | None:
+        """Why it cannot be started again in this process; None if it can."""
+        if self._lost is None and self._text_encoder is not None:
+            self._lost = self._text_encoder.lost
+        return self._lost
 
     @property
     def load(self) -> Load:
@@ -100,17 +124,20 @@ class VLLMEngine(LocalEngine):
             EngineDownError: vLLM failed to start.
         """
         await self.stop()  # what is left of one that crashed
+        if self.lost is not None:
+            raise EngineDownError(self.lost)
         self._state = "starting"
         self._text_encoder = encoder = TextEncoder(self._on_batch)
+        launcher = Worker("vLLM launch")
         try:
-            cores = await asyncio.to_thread(cores_for, self.settings)
+            cores = await launcher.run(cores_for, self.settings)
             if cores is not None:  # before torch starts its helper threads, which stay where it is
                 await encoder.run(bind_thread, cores.encoder)
             if self._bridges is None:
                 self._bridges = await encoder.run(self._load_bridges)
             encoder.bridges = self._bridges
             arguments = self.settings.arguments(self._bridges)
-            self._llm, self._processes = await asyncio.to_thread(launch, arguments, cores)
+            self._llm, self._processes = await launcher.run(launch, arguments, cores)
             self._trimming = asyncio.create_task(self._trim_heaps(self._llm))
             await self._warm_up()
         except LayerBridgeError:
@@ -119,16 +146,19 @@ class VLLMEngine(LocalEngine):
         except Exception as error:
             await self.stop()
             raise EngineDownError(f"vLLM failed to start ({error}); see its log") from error
-        except BaseException:  # cancelled: a launch in progress ends itself when it is done
+        except BaseException:  # cancelled: a launch in progress ends with the process
             encoder.stop()
             self._state = "down"
             raise
+        finally:
+            launcher.stop()
         self._state = "ready"
 
     async def stop(self) -> None:
         """Stops vLLM; requests that are still running raise ``EngineDownError``."""
         self._state = "down"
         llm, self._llm = self._llm, None
+        self._lost = self.lost
         encoder, self._text_encoder = self._text_encoder, None
         trimming, self._trimming = self._trimming, None
         if encoder is not None:
@@ -167,31 +197,39 @@ class VLLMEngine(LocalEngine):
         is a request for one token, with the option's next token as the only one allowed; its
         log-probability is the model's own. Options with a common prefix share these requests.
         """
-        bridge = self.bridges[question.bridge]
-        options = bridge.option_words(question.options)
-        ids = [option_ids(self.bridges.language_model, option) for option in options]
-        divisors = option_divisors(ids, question.normalize)
-        prefixes = list(dict.fromkeys(prefix for option in ids for prefix in _prefixes(option)))
+        options = await self._ready_encoder.run(Options, self.bridges[question.bridge], question)
+        prefixes = list(
+            dict.fromkeys(prefix for option in options.ids for prefix in _prefixes(option))
+        )
+        logprobs: dict[tuple[int, ...], float] = {}
         with self._counted() as count_started:
             prompt = Prompt(question.bridge, question.text, question.instruction)
             embeds = await self._ready_encoder.embeds(prompt)
-            if self._max_new_tokens(len(embeds)) < max(map(len, ids)):
-                raise DataError("text, instruction and options exceed the language model's context")
+            self._max_new_tokens(len(embeds), options.longest)
             count_started()
-            self._on_batch("classify", len(prefixes))
-            inputs = await self._ready_encoder.run(self._append, embeds, prefixes)
-            tasks = [
-                asyncio.ensure_future(self._logprob(row, prefix[-1]))
-                for row, prefix in zip(inputs, prefixes, strict=True)
-            ]
-            try:
-                values = await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-        logprobs = dict(zip(prefixes, values, strict=True))
-        scores = [sum(logprobs[prefix] for prefix in _prefixes(option)) for option in ids]
-        return classification(options, torch.tensor(scores) / divisors)
+            size = max(1, CLASSIFY_TOKENS // (len(embeds) + options.longest))
+            for start in range(0, len(prefixes), size):
+                part = prefixes[start : start + size]
+                self._on_batch("classify", len(part))
+                values = await self._logprobs(embeds, part)
+                logprobs.update(zip(part, values, strict=True))
+        scores = [sum(logprobs[prefix] for prefix in _prefixes(option)) for option in options.ids]
+        return options.classification(torch.tensor(scores))
+
+    async def _logprobs(
+        self, embeds: Float[Tensor, "T D"], prefixes: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """Returns the log-probability of the last token of each prefix."""
+        inputs = await self._ready_encoder.run(self._append, embeds, prefixes)
+        tasks = [
+            asyncio.ensure_future(self._logprob(row, prefix[-1]))
+            for row, prefix in zip(inputs, prefixes, strict=True)
+        ]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Implements ``Engine.layer_weights``."""
@@ -199,6 +237,8 @@ class VLLMEngine(LocalEngine):
         self._on_batch("encode", 1)
         self._heap.after_work()
         weights: LayerWeights = results[0]
+        if not weights.weights.isfinite().all():
+            raise ModelError("the layer weights are not finite numbers")
         return weights
 
     async def _trim_heaps(self, llm: Any) -> None:
@@ -237,22 +277,18 @@ class VLLMEngine(LocalEngine):
         finally:
             del self._started[number]
 
-    def _max_new_tokens(self, prompt_tokens: int) -> int:
+    def _max_new_tokens(self, prompt_tokens: int, needed: int = 1) -> int:
         """Returns how many tokens fit after a prompt.
 
         Raises:
-            DataError: none fit.
+            DataError: fewer than ``needed`` fit.
         """
-        room = self.bridges.max_new_tokens(prompt_tokens)
         if self._llm is None:
             raise EngineDownError("the engine was stopped")
         limit = self._llm.model_config.max_model_len
-        if prompt_tokens >= limit:
-            raise DataError(
-                f"text and instruction come to {prompt_tokens} tokens",
-                allowed=f"fewer than {limit}, vLLM's max_model_len",
-            )
-        return min(limit - prompt_tokens, limit if room is None else room)
+        room = self.bridges.max_new_tokens(prompt_tokens, needed, limit)
+        assert room is not None
+        return room
 
     @torch.no_grad()
     def _append(

@@ -118,11 +118,14 @@ def launch(
 
 
 def shut_down(llm: Any, processes: Sequence[BaseProcess]) -> None:
-    """Stops vLLM and waits for its processes."""
+    """Stops vLLM and waits for its processes; kills those that do not end."""
     llm.shutdown(timeout=GRACE_S)
     llm.shutdown = lambda: None  # its __del__ calls it again at exit, and fails there
     for process in processes:
         process.join(GRACE_S)
+        if process.is_alive():
+            process.kill()
+            process.join(GRACE_S)
 
 
 def _set_environment() -> None:

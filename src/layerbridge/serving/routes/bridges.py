@@ -25,7 +25,7 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
     service.check_model(body.model)
     service.limits.check_text(body.text, "text")
     service.limits.check_text(body.instruction, "instruction")
-    service.limits.check_options(body.options)
+    weight = service.limits.check_options(body.options)
     question = Question(
         bridge=body.model,
         text=body.text,
@@ -33,7 +33,7 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
         instruction=body.instruction,
         normalize=body.normalize,
     )
-    result = await run_limited(request, service, lambda: service.engine.classify(question))
+    result = await run_limited(request, service, lambda: service.engine.classify(question), weight)
     scores = [
         OptionScore(option=option, score=score, probability=result.probabilities[option])
         for option, score in result.scores.items()

@@ -12,9 +12,10 @@ _DESCRIPTIONS = {
     404: "Unknown model.",
     408: "The body did not arrive in time.",
     413: "The body is too long.",
+    415: "The body is not called JSON.",
     429: "The server is busy; see Retry-After.",
-    500: "Internal server error.",
-    503: "The engine is starting or down, or the server is shutting down; see Retry-After.",
+    500: "Internal server error, or the models' numbers overflow.",
+    503: "The server cannot answer now; see Retry-After.",
     504: "The answer took too long.",
 }
 

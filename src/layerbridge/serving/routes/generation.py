@@ -24,6 +24,7 @@ async def chat(body: ChatRequest, request: Request, service: ServiceDependency) 
     instruction = instruction if body.instruction is None else body.instruction
     service.limits.check_text(text, "messages")
     service.limits.check_text(instruction, "instruction")
+    service.limits.check_answers(body.n, "n")
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     job = Job(
         body,
@@ -44,6 +45,7 @@ async def completions(
     service.check_model(body.model)
     service.limits.check_prompts(body.prompts)
     service.limits.check_text(body.instruction, "instruction")
+    service.limits.check_answers(body.n * len(body.prompts), "prompt")
     job = Job(
         body,
         texts=body.prompts,

@@ -20,6 +20,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/v1/models", responses=_ERRORS)
+@router.get("/v1/models/", include_in_schema=False)
 async def models(service: ServiceDependency) -> ModelList:
     """Lists all bridges."""
     return ModelList(data=[_card(service, name) for name in service.engine.bridges])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -24,7 +25,17 @@ _TYPES = {
 for _suffix, _type in _TYPES.items():
     mimetypes.add_type(_type, _suffix)
 
-files = StaticFiles(directory=FOLDER, check_dir=False)
+
+class _Files(StaticFiles):
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Finds no file under a name that no file can have, such as one with a NUL."""
+        try:
+            return super().lookup_path(path)
+        except (OSError, ValueError):
+            return "", None
+
+
+files = _Files(directory=FOLDER, check_dir=False)
 
 
 @router.get("/")

@@ -1,0 +1,59 @@
+"""Options of a question: what the language model may answer, as token ids.
+
+Legend: O options.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from layerbridge.errors import DataError
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.inference import (
+    Classification,
+    classification,
+    option_divisors,
+    option_ids,
+)
+from layerbridge.serving.requests import ModelError, Question
+
+# Of all options together. Each costs a row of logits, and with vLLM a request.
+MAX_TOKENS = 8192
+
+
+class Options:
+    """A question's options.
+
+    Args:
+        bridge: tokenizes them, and has those of training.
+        question: its options; None takes those of training.
+
+    Attributes:
+        ids: of each option, EOS included.
+        longest: tokens of the longest option.
+
+    Raises:
+        DataError: there are none, one is empty or a duplicate, or they are too long together.
+    """
+
+    def __init__(self, bridge: LayerBridge, question: Question) -> None:
+        self._words = bridge.option_words(question.options)
+        self.ids = [option_ids(bridge.language_model, word) for word in self._words]
+        self._divisors = option_divisors(self.ids, question.normalize)
+        self.longest = max(map(len, self.ids))
+        total = sum(map(len, self.ids))
+        if total > MAX_TOKENS:
+            raise DataError(
+                f"options: {total} tokens in all", allowed=f"at most {MAX_TOKENS}, ends included"
+            )
+
+    def classification(self, scores: Float[Tensor, " O"]) -> Classification:
+        """Returns the classification by the options' summed log-probabilities.
+
+        Raises:
+            ModelError: a score is not a finite number.
+        """
+        if not scores.isfinite().all():
+            raise ModelError("the language model's scores of the options are not finite numbers")
+        return classification(self._words, scores / self._divisors)
