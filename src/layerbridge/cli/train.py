@@ -11,6 +11,7 @@ import typer
 from layerbridge.cli import options as o
 from layerbridge.cli.values import split, task_options
 from layerbridge.errors import ConfigError
+from layerbridge.progress import is_first_process
 
 
 def train(
@@ -85,7 +86,8 @@ def train(
     from layerbridge.training import run
 
     run.train(merged, output_dir, overwrite=overwrite, resume=resume, device=device)
-    print(output_dir)
+    if is_first_process():
+        print(output_dir)
 
 
 def reject_unknown_flags(names: Iterable[str], own_flags: set[str]) -> None:
