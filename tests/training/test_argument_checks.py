@@ -34,10 +34,7 @@ FIELDS = {
 }
 TYPES = hints(BridgeTrainingArguments)
 TEXTS = ["the market " * 3, "a crowd", "players of both teams", "a", "the players sang " * 2, "of"]
-ROWS = [
-    Row(str(n), text, "Sports" if n % 2 else "no", "en")
-    for n, text in enumerate(TEXTS)
-]
+ROWS = [Row(str(n), text, "Sports" if n % 2 else "no", "en") for n, text in enumerate(TEXTS)]
 DATA = RunData(ROWS, ROWS[:3], None, None, "rows")
 BASE = {
     "num_train_epochs": 1,

@@ -2,12 +2,16 @@ import csv
 import dataclasses
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import two_processes
+from layerbridge.cli.app import main
 from layerbridge.errors import (
     BackboneError,
     ConfigError,
@@ -18,6 +22,7 @@ from layerbridge.errors import (
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.training import run
 from layerbridge.training.recipe import Recipe, read
+from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import RunData, read_data, train, training_arguments
 
 EXAMPLES = {
@@ -517,3 +522,57 @@ def test_a_recipe_may_be_a_file(make_recipe, tmp_path):
     make_recipe(training={"max_steps": 1}).write(tmp_path)
     bridge = train(tmp_path / "recipe.yaml", tmp_path / "run", device="cpu")
     assert bridge.config.fusion == "global-softmax"
+
+
+# Two processes
+
+
+def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_path, monkeypatch):
+    texts = {f"the {'market ' * (n % 5)}{n}": OPTIONS[n % 5] for n in range(12)}
+    training = {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 2}
+    # Three steps an epoch; the fourth is in the middle of the second.
+    training |= {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1, "warmup_steps": 0}
+    recipe = make_recipe(
+        data=write_jsonl(tmp_path / "rows.jsonl", texts),
+        validation_data=write_jsonl(tmp_path / "more.jsonl", {"the teams": "Sports"}),
+        training=training,
+    )
+    recipe.write(tmp_path)
+    runs = tmp_path / "runs"
+    (runs / "old" / "checkpoint-9").mkdir(parents=True)
+
+    def interrupted(self, args, state, control, **_):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    def work():
+        words = ["layerbridge", "train", "--recipe", str(tmp_path / "recipe.yaml")]
+        words += ["-o", str(runs / "old"), "--overwrite", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(RowsRecord, "on_step_end", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe, runs / "broken", device="cpu")
+        train(recipe, runs / "broken", resume=True, device="cpu")
+
+    first, second = two_processes.run(work, runs)
+    # Each process has its own random numbers to keep.
+    assert {Path(path).name for path in second} <= {"checkpoint-4", "checkpoint-6"}
+    assert {"/old/recipe.yaml", "/old/training.json", "/old/layer-weights.jsonl"} <= first
+    assert "/old/checkpoint-9" in first
+    assert sorted(path.name for path in (runs / "old").iterdir()) == [
+        "README.md", "checkpoint-6", "config.json", "layer-weights.jsonl", "model.safetensors",
+        "recipe.yaml", "training.json",
+    ]  # fmt: skip
+    assert (tmp_path / "out-0").read_text() == f"{runs / 'old'}\n"
+    assert (tmp_path / "out-1").read_text() == (tmp_path / "err-1").read_text() == ""
+    whole, resumed = (load_file(runs / name / "model.safetensors") for name in ("old", "broken"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+    logs = [json.loads((runs / name / "training.json").read_text()) for name in ("old", "broken")]
+    losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 6

@@ -257,7 +257,11 @@ def checked(value: Any, field: Field[Any], hint: Any) -> Any:
         allowed: str | list[str] = [str(item).lower() for item in choices]
     else:
         unread = dict in kinds and isinstance(value, str)  # neither a mapping nor JSON
-        fits = not unread and _is_a(hint, value) and (limit is None or value is None or limit.holds(value))
+        fits = (
+            not unread
+            and _is_a(hint, value)
+            and (limit is None or value is None or limit.holds(value))
+        )
         allowed = limit.allowed if limit else " or ".join(map(_name, kinds))
     if not fits:
         raise ConfigError(f"{field.name}={value!r} is not valid", allowed=allowed)

@@ -81,6 +81,8 @@ class BridgeTrainingArguments(TrainingArguments):
     # It would leave rows whose loss is not finite out of the validation loss.
     logging_nan_inf_filter: bool = field(default=False)
     disable_tqdm: bool | None = field(default=False)
+    # A step uses all that is trained.
+    ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
         given = self._check_values()

@@ -221,8 +221,9 @@ class BridgeTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Without the Trainer's pickled copy of the arguments.
-        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+        # Every process gets here. Without the Trainer's pickled copy of the arguments.
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
 class _Resumption(TrainerCallback):
