@@ -94,4 +94,4 @@ def say(text: str) -> None:
 
 def is_first_process() -> bool:
     """Whether this is the only process of a run, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"

@@ -152,7 +152,7 @@ def outcome(load_encoder, load_lm, folder, tmp_path_factory):
         bridge.load_trained(dict(start))
         recipe = Recipe(encoder="e", language_model="l")
         environment = dict(os.environ)
-        # Accelerate builds the output of bf16 anew from a dict, as transformers' ModelOutput allows.
+        # Accelerate builds the output of bf16 from a dict, as transformers' ModelOutput allows.
         jaxtyping.config.update("jaxtyping_disable", True)
         try:
             arguments = training_arguments(settings, output)

@@ -8,9 +8,9 @@ import statistics
 import jaxtyping
 import pytest
 import torch
-from safetensors.torch import load_file
 from accelerate import skip_first_batches
 from accelerate.data_loader import prepare_data_loader
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
@@ -142,7 +142,7 @@ def test_a_negative_scale_is_refused(tmp_path):
     with pytest.raises(ConfigError) as caught:
         BridgeTrainingArguments(output_dir=str(tmp_path), fusion_learning_rate_scale=-1)
     assert str(caught.value) == (
-        "fusion_learning_rate_scale=-1.0 is not valid; allowed: 0 (the fusion stays as it starts) "
+        "fusion_learning_rate_scale=-1 is not valid; allowed: 0 (the fusion stays as it starts) "
         "or more"
     )
 
@@ -519,17 +519,19 @@ def test_the_backbones_never_change(new, trainer):
             if not name.startswith(("fusion.", "projection."))
         }
 
-    def no_buffers(state, model, **_):
+    changeable = []
+
+    def note(state, model, **_):
         for name, parameter in model.named_parameters():
-            if not name.startswith(("fusion.", "projection.")):
-                assert parameter.grad is None
-                assert not parameter.requires_grad
+            if parameter.grad is not None or parameter.requires_grad:
+                changeable.append(name)
 
     before, start = hashes(), tensors(bridge)
     assert len(before) > 50
-    made = trainer(bridge, callbacks=[Watch(after=no_buffers)], max_steps=3, learning_rate=1e-2)
+    made = trainer(bridge, callbacks=[Watch(after=note)], max_steps=3, learning_rate=1e-2)
     made.train()
     assert hashes() == before
+    assert set(changeable) == {name for name in start if not name.endswith((".mean", ".std"))}
     end = bridge.trained_state_dict()
     unmoved = {name for name in start if torch.equal(start[name], end[name])}
     # The projection's standardisation is taken once, before training.
@@ -780,7 +782,7 @@ def checkpoint(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "run") / "checkpoint-3"
 
 
-def test_checkpoints_hold_no_pickled_arguments(checkpoint):
+def test_checkpoints_hold_no_pickled_arguments(checkpoint, new):
     assert sorted(path.name for path in checkpoint.iterdir()) == [
         "README.md",
         "config.json",
@@ -791,10 +793,7 @@ def test_checkpoints_hold_no_pickled_arguments(checkpoint):
         "trainer_state.json",
     ]
     # The bridge's own tensors and no backbone's.
-    assert all(
-        name.startswith(("fusion.", "projection."))
-        for name in load_file(checkpoint / "model.safetensors")
-    )
+    assert load_file(checkpoint / "model.safetensors").keys() == new().trained_state_dict().keys()
 
 
 def test_nothing_is_printed_to_stdout(new, trainer, capfd):

@@ -11,7 +11,6 @@ import typing
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass
 from enum import Enum
-from functools import cache
 from types import NoneType
 from typing import Any
 
@@ -160,6 +159,7 @@ UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), (_VERB, "layerbridge evaluate RUN")),
 }
 
+_WITHOUT_WARMUP = (SchedulerType.CONSTANT, SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 _Condition = Callable[[Any], bool]
 
 # Argument → what gives it an effect, and whether that is set.
@@ -227,11 +227,9 @@ _NEEDS: dict[str, tuple[str, _Condition]] = {
     ),
 }
 
-_WITHOUT_WARMUP = (SchedulerType.CONSTANT, SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
-@cache
 def hints(arguments: type) -> dict[str, Any]:
     """Returns the type of each argument; transformers' own are the more exact ones."""
     return {**typing.get_type_hints(arguments), **typing.get_type_hints(TrainingArguments)}
@@ -249,7 +247,7 @@ def checked(value: Any, field: Field[Any], hint: Any) -> Any:
         ConfigError: the value is of another type or out of range.
     """
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not NoneType]
-    value = _converted(value, kinds)
+    given, value = value, _converted(value, kinds)
     choices = _choices(field, kinds)
     limit = _RANGES.get(field.name)
     if choices:
@@ -257,14 +255,11 @@ def checked(value: Any, field: Field[Any], hint: Any) -> Any:
         allowed: str | list[str] = [str(item).lower() for item in choices]
     else:
         unread = dict in kinds and isinstance(value, str)  # neither a mapping nor JSON
-        fits = (
-            not unread
-            and _is_a(hint, value)
-            and (limit is None or value is None or limit.holds(value))
-        )
-        allowed = limit.allowed if limit else " or ".join(map(_name, kinds))
+        fits = not unread and _is_a(hint, value)
+        fits = fits and (limit is None or value is None or limit.holds(value))
+        allowed = limit.allowed if limit else _described(kinds)
     if not fits:
-        raise ConfigError(f"{field.name}={value!r} is not valid", allowed=allowed)
+        raise ConfigError(f"{field.name}={given!r} is not valid", allowed=allowed)
     return value
 
 
@@ -344,10 +339,10 @@ def _choices(field: Field[Any], kinds: list[Any]) -> tuple[Any, ...]:
     return _CHOICES.get(field.name) or tuple(listed)
 
 
-def _name(kind: Any) -> str:
-    if kind is dict or typing.get_origin(kind) is dict:
-        return 'a mapping, such as {"min_lr": 1e-6}'
-    return _NAMES.get(kind, "a list of texts")
+def _described(kinds: list[Any]) -> str:
+    if dict in kinds:
+        return 'a mapping, such as {"num_cycles": 2}'
+    return " or ".join(_NAMES.get(kind, "a list of texts") for kind in kinds)
 
 
 def _is_a(hint: Any, value: Any) -> bool:

@@ -81,6 +81,7 @@ class BridgeTrainingArguments(TrainingArguments):
     # It would leave rows whose loss is not finite out of the validation loss.
     logging_nan_inf_filter: bool = field(default=False)
     disable_tqdm: bool | None = field(default=False)
+    metric_for_best_model: str | None = field(default=None)
     # A step uses all that is trained.
     ddp_find_unused_parameters: bool | None = field(default=False)
 
@@ -91,8 +92,8 @@ class BridgeTrainingArguments(TrainingArguments):
         with one_line("invalid training arguments"):
             super().__post_init__()
             get_reporting_integration_callbacks(self.report_to)
-        for name in given:
-            reject_idle(name, getattr(self, name), self)
+        for name, value in given.items():
+            reject_idle(name, value, self)
         if self.n_gpu > 1:
             raise TrainingError(
                 f"{self.n_gpu} GPUs need one process each",
@@ -101,19 +102,18 @@ class BridgeTrainingArguments(TrainingArguments):
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
-        if not given.isdisjoint(_OPTIMIZATION):
+        if _OPTIMIZATION.intersection(given):
             self._try_optimization()
 
-    def _check_values(self) -> set[str]:
-        """Checks each value, and returns the names of those that are not the default."""
-        types = hints(type(self))
-        given = set()
+    def _check_values(self) -> dict[str, Any]:
+        """Checks each value, and returns those that are not the default, as they were given."""
+        given = {}
         for each in fields(self):
             value = getattr(self, each.name)
             if each.init and each.name != "output_dir" and not is_default(value, each):
-                setattr(self, each.name, checked(value, each, types[each.name]))
                 reject_unsupported(each, value, self)
-                given.add(each.name)
+                given[each.name] = value
+                setattr(self, each.name, checked(value, each, _TYPES[each.name]))
         return given
 
     def _try_optimization(self) -> None:
@@ -149,7 +149,7 @@ class BridgeTrainingArguments(TrainingArguments):
 
     def _optimizer_settings(self, **changes: Any) -> dict[str, Any]:
         changed = copy.copy(self)
-        vars(changed).update(changes)
+        changed.__dict__.update(changes)
         return Trainer.get_optimizer_cls_and_kwargs(changed)[1]
 
     def _check_tokens_per_batch(self, tokens: int) -> None:
@@ -192,6 +192,9 @@ class BridgeTrainingArguments(TrainingArguments):
                 f"cached states support only one process, but there are {self.world_size}",
                 hint="train in one process, or leave the cache out",
             )
+
+
+_TYPES = hints(BridgeTrainingArguments)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class BridgeTrainer(Trainer):
             args.check_cached()
         # accelerate would leave a bridge that was trained before as it is: in that run's precision.
         for left in ("_is_accelerate_prepared", "_original_forward", "forward"):
-            vars(model).pop(left, None)
+            model.__dict__.pop(left, None)
         with one_line("invalid training arguments"):
             if args.torch_compile and not model.language_model.compiled:
                 settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
