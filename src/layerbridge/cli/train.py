@@ -11,7 +11,6 @@ import typer
 from layerbridge.cli import options as o
 from layerbridge.cli.values import split, task_options
 from layerbridge.errors import ConfigError
-from layerbridge.progress import is_first_process
 
 
 def train(
@@ -87,6 +86,7 @@ def train(
     merged = override(read(recipe) if recipe is not None else Recipe(), settings)
     merged.check()
 
+    from layerbridge.progress import is_first_process
     from layerbridge.training import run
 
     run.train(merged, output_dir, overwrite=overwrite, resume=resume, device=device)
