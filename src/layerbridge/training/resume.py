@@ -33,6 +33,7 @@ _MAY_CHANGE = {
     *("save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
     *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"),
     *("load_best_model_at_end", "metric_for_best_model", "ignore_data_skip"),
+    "skip_memory_metrics",
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("dataloader_multiprocessing_context", "dataloader_pin_memory"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
@@ -42,6 +43,8 @@ _MAY_CHANGE |= {"validation_data", "cache_states"}
 # What these name is compared itself, wherever it is now.
 _DECIDED_BY_WEIGHTS = {"encoder", "language_model"}
 _DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"}
+_LENGTH = {"num_train_epochs", "max_steps"}
+_LONGER = "more --num-train-epochs or --max-steps"
 _SECTIONS = ("bridge", "backbones", "training", "task_options")
 
 
@@ -51,7 +54,7 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
     Settings that may change are printed if they did.
 
     Raises:
-        ConfigError: another setting has changed, or the rows.
+        ConfigError: another setting has changed, or the rows, or the run is complete.
     """
     recorded = {entry["rows_sha256"] for entry in _log(folder) if "rows_sha256" in entry}
     if recorded and rows_sha256(rows) not in recorded:
@@ -78,27 +81,27 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
             allowed="other numbers of epochs or steps, other logging, saving and validation",
             hint="resume with the run's own settings, or train in another folder",
         )
+    state = _state(folder)
+    done, total = state.get("global_step", 0), state.get("max_steps", 0)
+    if 0 < total <= done and (folder / WEIGHTS).is_file() and not changed.keys() & _LENGTH:
+        raise ConfigError(
+            f"the run in {str(folder)!r} is complete: {done} of {total} steps", hint=_LONGER
+        )
     if changed:
         say(f"resuming with {_listed(changed)}")
 
 
 def check_steps(folder: Path, total: int) -> None:
-    """Checks that a run of so many steps goes on after the last checkpoint.
+    """Checks that a run of so many steps does not end before its last checkpoint.
 
     Raises:
-        ConfigError: it ends before the checkpoint, or is complete already.
+        ConfigError: it does.
     """
-    state = _state(folder)
-    done = int(state.get("global_step", 0))
-    hint = "more --num-train-epochs or --max-steps"
+    done = _state(folder).get("global_step", 0)
     if done > total:
         raise ConfigError(
             f"the run in {str(folder)!r} is at step {done}, beyond its new end at step {total}",
-            hint=hint,
-        )
-    if done == total and (folder / WEIGHTS).is_file():
-        raise ConfigError(
-            f"the run in {str(folder)!r} is complete: {done} of {total} steps", hint=hint
+            hint=_LONGER,
         )
 
 

@@ -159,7 +159,8 @@ def train(
         recipe: a recipe, its YAML file, or the name of a shipped one.
         output_dir: created if it does not exist.
         overwrite: write to a folder that is not empty.
-        resume: continue from the last checkpoint in the folder.
+        resume: continue from the last checkpoint in the folder, with the settings of its run;
+            epochs, steps, logging, saving and validation may change.
         device: ``"cpu"``, ``"cuda"``, …; None takes the best available.
 
     Returns:
@@ -246,7 +247,7 @@ def train_bridge(
         watched = [row.text for row in data.validation or data.train]
         trainer.add_callback(WeightWatch(bridge, watched, folder))
         trainer.train(resume_from_checkpoint=resume or None)
-    _report_validation(trainer, len(data.validation))
+        _report_validation(trainer, len(data.validation))
     if arguments.should_save:
         bridge.card = model_card(
             bridge.config,
