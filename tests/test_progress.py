@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from layerbridge import progress
-from layerbridge.progress import meter, say
+from layerbridge.progress import is_first_process, meter, say
 
 
 def test_say_is_one_line_on_stderr(capsys):
@@ -17,6 +17,28 @@ def test_without_a_terminal_only_the_end_is_reported_at_once(capsys):
         for done in range(1, 4):
             bar.update(done, 3, f"loss {done}")
     assert capsys.readouterr() == ("", "training last: 3/3  loss 3\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "1", "LOCAL_RANK": "1"}, False),
+        # The first of its machine, and not of the run.
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        # Not torchrun's.
+        ({"RANK": "1"}, True),
+    ],
+)
+def test_only_the_first_process_reports(capsys, monkeypatch, variables, first):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == first
+    say("a line")
+    with meter("work") as bar:
+        bar.update(2, 2)
+    assert capsys.readouterr().err == ("a line\nwork: 2/2\n" if first else "")
 
 
 def test_by_language(capsys):

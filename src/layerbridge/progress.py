@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class Meter:
 def meter(label: str) -> Iterator[Meter]:
     """Shows the progress of work that counts items, until the block ends."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not is_first_process():
         yield Meter(label, None)
         return
     columns: list[Any] = [
@@ -94,4 +95,10 @@ def say_once(text: str) -> None:
 
 def say(text: str) -> None:
     """Prints one line to stderr, so that stdout has only results."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    if is_first_process():
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a run, or the first of those that torchrun started."""
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"

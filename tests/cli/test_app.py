@@ -68,6 +68,18 @@ def test_a_wrong_command_line_is_one_line(command, words, message):
     assert re.search(message, line), line
 
 
+def test_only_training_shares_its_work(command, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    result = command("demo")
+    assert (result.code, result.out, result.err) == (
+        2,
+        "",
+        "error: demo runs in one process, not under torchrun; next: layerbridge demo …\n",
+    )
+    assert "has neither a task nor data" in command("train", "-o", "x", "--encoder", "e",
+                                                    "--language-model", "l").err  # fmt: skip
+
+
 def test_an_interrupt_is_no_traceback(command, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

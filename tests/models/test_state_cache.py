@@ -47,11 +47,10 @@ def test_batch_in_the_order_asked_with_pads_on_the_right(cache, dtype):
 
 def test_it_takes_more_after_it_was_read(cache):
     rows = {str(n): torch.randn(3, 1 + n, 8) for n in range(4)}
-    for text, states in rows.items():
+    for count, (text, states) in enumerate(rows.items(), 1):
         cache.put(text, states)
-        for known, row in rows.items():
-            if known in cache:
-                assert torch.equal(cache.batch([known]).stacked[:, 0], row)
+        for known in list(rows)[:count]:
+            assert torch.equal(cache.batch([known]).stacked[:, 0], rows[known])
 
 
 def test_what_it_gives_is_the_askers_own(cache):

@@ -195,6 +195,14 @@ def test_override_changes_what_is_given_and_leaves_the_original():
     assert dataclasses.asdict(recipe) == before
 
 
+def test_a_strategy_comes_with_its_own_steps():
+    recipe = Recipe(training={"save_strategy": "steps", "save_steps": 50, "logging_steps": 5})
+    changed = override(recipe, {"training": {"save_strategy": "epoch"}})
+    assert changed.training == {"save_strategy": "epoch", "logging_steps": 5}
+    changed = override(recipe, {"training": {"save_strategy": "steps", "save_steps": 9}})
+    assert changed.training == {"save_strategy": "steps", "save_steps": 9, "logging_steps": 5}
+
+
 def test_every_flag_of_a_section_reaches_it():
     for section, known in (("bridge", BRIDGE), ("backbones", BACKBONES)):
         for name in known:

@@ -27,7 +27,7 @@ from layerbridge.cli import (
 )
 from layerbridge.cli.old_names import with_new_names
 from layerbridge.cli.text_input import check_words
-from layerbridge.errors import LayerBridgeError, missing_extra
+from layerbridge.errors import ConfigError, LayerBridgeError, missing_extra
 from layerbridge.version import __version__
 
 USER_ERROR = 2
@@ -76,6 +76,7 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
@@ -83,6 +84,12 @@ def _options(
     # Tokenizers' threads and a data loader's processes do not mix, which it reports on stderr at
     # every fork unless this is set.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # vLLM may be started by torchrun, too.
+    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in ("train", "serve"):
+        raise ConfigError(
+            f"{context.invoked_subcommand} runs in one process, not under torchrun",
+            hint=f"layerbridge {context.invoked_subcommand} …",
+        )
 
 
 def main() -> NoReturn:

@@ -25,7 +25,9 @@ def train(
     target: str | None = o.data(None, "Column with the answer."),
     template: o.Template = None,
     labels: o.Labels = None,
-    validation_data: str | None = o.data(None, "Validation rows, in the same form as --data."),
+    validation_data: str | None = o.data(
+        None, "Validation rows, as --data; their loss is logged every epoch."
+    ),
     max_rows: o.MaxRows = None,
     encoder: o.Encoder = None,
     encoder_revision: o.EncoderRevision = None,
@@ -50,7 +52,9 @@ def train(
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
     ),
-    resume: bool = o.training(False, "Continue from the last checkpoint.", "--resume"),
+    resume: bool = o.training(
+        False, "Continue from the last checkpoint, with the run's own settings.", "--resume"
+    ),
     output_dir: o.OutputFolder,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
 ) -> None:
@@ -60,7 +64,7 @@ def train(
     --num-train-epochs 3, --per-device-train-batch-size 32, --gradient-accumulation-steps 4,
     --bf16 true, --seed 1 or --report-to tensorboard. Two more: --fusion-learning-rate-scale 0.1
     multiplies the learning rate of the fusion; --tokens-per-batch 4096 limits a batch by tokens
-    instead of rows.
+    instead of rows. On N GPUs: torchrun --nproc-per-node N -m layerbridge train …
     """
     from layerbridge.training.recipe import Recipe, override, read
 
@@ -82,10 +86,12 @@ def train(
     merged = override(read(recipe) if recipe is not None else Recipe(), settings)
     merged.check()
 
+    from layerbridge.progress import is_first_process
     from layerbridge.training import run
 
     run.train(merged, output_dir, overwrite=overwrite, resume=resume, device=device)
-    print(output_dir)
+    if is_first_process():
+        print(output_dir)
 
 
 def reject_unknown_flags(names: Iterable[str], own_flags: set[str]) -> None:

@@ -25,8 +25,9 @@ from layerbridge.reproducing.backbones import Backbones
 from layerbridge.reproducing.jobs import Job, Remaining, remaining
 from layerbridge.reproducing.request import FEW_SHOT, TF_IDF, TRANSLATE, ZERO_SHOT, Request
 from layerbridge.reproducing.rows import Rows
-from layerbridge.training.output import check_resumable, prepare_output
+from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
+from layerbridge.training.resume import check_resumable
 from layerbridge.training.run import new_bridge, train_bridge, training_arguments
 
 # In the output folder, because experiments can share a translator.

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from transformers import TrainingArguments
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
 
-from layerbridge.errors import TrainingError
+from layerbridge.errors import ConfigError, LayerBridgeError, TrainingError
+from layerbridge.training.argument_checks import (
+    checked,
+    hints,
+    is_default,
+    reject_idle,
+    reject_unsupported,
+)
+
+# These decide what the optimizer and the schedule are built with.
+_ADAM = {"adam_beta1": "betas", "adam_beta2": "betas", "adam_epsilon": "eps"}
+_OPTIMIZATION = {*_ADAM, "optim", "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs"}
+# What other packages raise about a setting.
+_FOREIGN = (
+    *(ValueError, TypeError, LookupError, AttributeError),
+    *(OSError, RuntimeError, ImportError),
+)
+_CHOOSE_PARAMETERS = ("galore", "apollo", "lomo", "adalomo")
 
 
 @dataclass
@@ -52,25 +78,82 @@ class BridgeTrainingArguments(TrainingArguments):
     # A batch is a few token ids; or cached states, which may be on a GPU and cannot be pinned.
     dataloader_pin_memory: bool = field(default=False)
     prediction_loss_only: bool = field(default=True)
+    # It would leave rows whose loss is not finite out of the validation loss.
+    logging_nan_inf_filter: bool = field(default=False)
+    disable_tqdm: bool | None = field(default=False)
+    metric_for_best_model: str | None = field(default=None)
+    # A step uses all that is trained.
+    ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.fusion_learning_rate_scale < 0:
+        given = self._check_values()
+        if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
+            self.metric_for_best_model = "loss"
+        with one_line("invalid training arguments"):
+            super().__post_init__()
+            get_reporting_integration_callbacks(self.report_to)
+        for name, value in given.items():
+            reject_idle(name, value, self)
+        if self.n_gpu > 1:
             raise TrainingError(
-                f"fusion_learning_rate_scale={self.fusion_learning_rate_scale} is negative",
-                allowed="0 (the fusion stays as it starts) or more",
+                f"{self.n_gpu} GPUs need one process each",
+                hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
+                "one with CUDA_VISIBLE_DEVICES=0",
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
+        if _OPTIMIZATION.intersection(given):
+            self._try_optimization()
 
-    def _check_tokens_per_batch(self, tokens: object) -> None:
-        setting = f"tokens_per_batch={tokens!r}"
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
-            raise TrainingError(
-                f"{setting} is not a number of tokens",
-                allowed="a positive integer",
-                hint="for example --tokens-per-batch 4096",
+    def _check_values(self) -> dict[str, Any]:
+        """Checks each value, and returns those that are not the default, as they were given."""
+        given = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.init and each.name != "output_dir" and not is_default(value, each):
+                reject_unsupported(each, value, self)
+                given[each.name] = value
+                setattr(self, each.name, checked(value, each, _TYPES[each.name]))
+        return given
+
+    def _try_optimization(self) -> None:
+        """Builds the optimizer and the schedule of one parameter."""
+        name = OptimizerNames(self.optim).value
+        if name.startswith(_CHOOSE_PARAMETERS):
+            raise ConfigError(
+                f"optim={name!r} is not supported: it chooses the parameters itself",
+                hint="leave it out",
             )
+        optim_args = f" with optim_args={self.optim_args!r}" if self.optim_args else ""
+        with one_line(f"optim={name!r}{optim_args} cannot be used"):
+            cls, settings = Trainer.get_optimizer_cls_and_kwargs(self)
+            optimizer = cls([nn.Parameter(torch.zeros(1))], **settings)
+        if optim_args and settings == self._optimizer_settings(optim_args=None):
+            raise ConfigError(f"optim_args has no effect on optim={name!r}", hint="leave it out")
+        for argument, setting in _ADAM.items():
+            default = type(self).__dataclass_fields__[argument].default
+            if getattr(self, argument) != default and setting not in settings:
+                raise ConfigError(
+                    f"{argument} has no effect on optim={name!r}", hint="leave it out"
+                )
+        schedule = SchedulerType(self.lr_scheduler_type)
+        with one_line(f"lr_scheduler_type={schedule.value!r} cannot be used"):
+            steps = max(self.max_steps, 100)
+            get_scheduler(
+                schedule,
+                optimizer,
+                num_warmup_steps=self.get_warmup_steps(steps),
+                num_training_steps=steps,
+                scheduler_specific_kwargs=self.lr_scheduler_kwargs,
+            )
+
+    def _optimizer_settings(self, **changes: Any) -> dict[str, Any]:
+        changed = copy.copy(self)
+        changed.__dict__.update(changes)
+        return Trainer.get_optimizer_cls_and_kwargs(changed)[1]
+
+    def _check_tokens_per_batch(self, tokens: int) -> None:
+        setting = f"tokens_per_batch={tokens}"
         conflict = None
         if self.train_sampling_strategy != "group_by_length":
             strategy = str(self.train_sampling_strategy)
@@ -98,9 +181,32 @@ class BridgeTrainingArguments(TrainingArguments):
                 "cached states: workers have nothing to tokenize and cannot fill the cache",
                 hint="leave --dataloader-num-workers or the cache out",
             )
-        devices = max(self.world_size, self.n_gpu)
-        if devices > 1:
+        for name in ("dataloader_pin_memory", "include_num_input_tokens_seen"):
+            if getattr(self, name) not in (False, "no"):
+                raise TrainingError(
+                    f"{name} cannot be combined with cached states, which are not token ids",
+                    hint=f"leave --{name.replace('_', '-')} or the cache out",
+                )
+        if self.world_size > 1:
             raise TrainingError(
-                f"cached states support only one device, but there are {devices}",
-                hint="choose one, such as CUDA_VISIBLE_DEVICES=0, or leave the cache out",
+                f"cached states support only one process, but there are {self.world_size}",
+                hint="train in one process, or leave the cache out",
             )
+
+
+_TYPES = hints(BridgeTrainingArguments)
+
+
+@contextmanager
+def one_line(problem: str) -> Iterator[None]:
+    """Turns what other packages raise about a setting into one line.
+
+    Raises:
+        ConfigError: anything of theirs was raised in the block.
+    """
+    try:
+        yield
+    except LayerBridgeError:
+        raise
+    except _FOREIGN as error:
+        raise ConfigError(f"{problem}: {error}") from error

@@ -1,19 +1,16 @@
-"""A run's output folder: checks, preparation, the checkpoint to resume from, and the log."""
+"""A run's output folder: checks, preparation, and the log."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 from transformers.trainer_utils import get_last_checkpoint
 
-from layerbridge.errors import CheckpointError, OutputError
-from layerbridge.models.backbone_pair import have_same_weights
-from layerbridge.models.bridge import LayerBridge
-from layerbridge.models.checkpoint import read_checkpoint, read_config
+from layerbridge.errors import OutputError
+from layerbridge.models.checkpoint import WEIGHTS
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.weight_log import FILE as WEIGHT_LOG
 
@@ -55,8 +52,9 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
 def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool = False) -> Path:
     """Creates the run's folder and returns it.
 
-    ``overwrite`` removes an earlier run's checkpoints, result files and weight log; other files
-    stay.
+    Removes what an earlier run has left, so that it cannot be taken for this one's: the trained
+    bridge, its log and its result files; with ``overwrite`` also the checkpoints and the weight
+    log, which ``resume`` continues. Other files stay.
 
     Raises:
         OutputError: as ``check_output``.
@@ -65,64 +63,17 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite and not resume:
-            # They would be taken for this run's, and resumed from.
             for stale in folder.glob("checkpoint-[0-9]*"):
                 shutil.rmtree(stale)
-            for stale in (*folder.glob("results/*.json"), *folder.glob(WEIGHT_LOG)):
-                stale.unlink()
+            (folder / WEIGHT_LOG).unlink(missing_ok=True)
+        for stale in (folder / WEIGHTS, folder / LOG, *folder.glob("results/*.json")):
+            stale.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"{str(folder)!r} cannot be written ({error.strerror or error})",
             hint="choose another folder",
         ) from None
     return folder
-
-
-def check_resumable(bridge: LayerBridge, folder: Path) -> None:
-    """Loads the last checkpoint in ``folder`` into ``bridge``, and checks the Trainer's files.
-
-    Raises:
-        CheckpointError: the checkpoint is damaged, or of another fusion or other backbones.
-    """
-    last = Path(get_last_checkpoint(str(folder)) or folder)
-    config, _ = read_config(str(last))
-    for backbone in ("encoder", "language_model"):
-        if not have_same_weights(config, bridge.config, backbone):
-            name = f"{backbone}_fingerprint"
-            saved, current = getattr(config, name), getattr(bridge.config, name)
-            raise CheckpointError(
-                f"{str(last)!r} was trained with another {backbone.replace('_', ' ')}: its "
-                f"weights are {saved[:12]}",
-                allowed=f"weights {current[:12]}",
-                hint="resume with the models it was trained with",
-            )
-    if config.fusion != bridge.config.fusion:
-        raise CheckpointError(
-            f"{str(last)!r} has the fusion {config.fusion!r}", allowed=bridge.config.fusion
-        )
-    bridge.load_trained(read_checkpoint(last), where=str(last))
-    for name, is_complete in _STATE_FILES.items():
-        if not is_complete(last / name):
-            raise CheckpointError(
-                f"{str(last / name)!r} is missing or truncated",
-                hint=f"remove {last} and resume from the one before it, or train again",
-            )
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-# What the Trainer reads besides the bridge's tensors. A zip archive has its directory at the end.
-_STATE_FILES = {
-    "trainer_state.json": _is_json,
-    "optimizer.pt": zipfile.is_zipfile,
-    "scheduler.pt": zipfile.is_zipfile,
-}
 
 
 def write_log(history: list[dict[str, float]], folder: Path) -> None:

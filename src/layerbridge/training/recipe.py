@@ -281,6 +281,10 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         elif name in BACKBONES:
             result.backbones[name] = value
         elif isinstance(value, Mapping):
+            for kind in ("eval", "logging", "save"):
+                # The recipe's steps are those of the strategy that is replaced.
+                if f"{kind}_strategy" in value:
+                    getattr(result, name).pop(f"{kind}_steps", None)
             getattr(result, name).update(value)
         else:
             setattr(result, name, value)

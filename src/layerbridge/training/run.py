@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
-from transformers.integrations import get_reporting_integration_callbacks
 
-from layerbridge.errors import ConfigError, LayerBridgeError
+from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
 from layerbridge.models.backbone import choose_device
@@ -23,9 +22,10 @@ from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
 from layerbridge.training.arguments import BridgeTrainingArguments
-from layerbridge.training.output import check_output, check_resumable, prepare_output, write_log
+from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
+from layerbridge.training.resume import RowsRecord, check_resumable, check_same_run, check_steps
 from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
@@ -45,28 +45,16 @@ def training_arguments(
         device: of the run; ``"cpu"`` keeps the Trainer off an available GPU.
 
     Raises:
-        ConfigError: an unknown name, or a value that the Trainer rejects.
+        LayerBridgeError: an unknown name, a value that is not valid, or an argument without a use.
     """
     if device == "cpu":
         settings = {**settings, "use_cpu": True}
-    fields = {item.name: item for item in dataclasses.fields(BridgeTrainingArguments)}
-    for name, value in settings.items():
-        reject_unknown("training argument", name, fields)
+    names = [item.name for item in dataclasses.fields(BridgeTrainingArguments)]
+    for name in settings:
+        reject_unknown("training argument", name, names)
         if name == "output_dir":
             raise ConfigError("output_dir is not a training argument here", hint="--output FOLDER")
-        default = fields[name].default
-        if isinstance(default, bool) and value not in (True, False):
-            raise ConfigError(f"{name}={value!r} must be true or false")
-        if isinstance(default, (int, float)) and isinstance(value, str):
-            raise ConfigError(f"{name}={value!r} is not a number")
-    try:
-        arguments = BridgeTrainingArguments(output_dir=str(output_dir), **settings)
-        get_reporting_integration_callbacks(arguments.report_to)
-        return arguments
-    except LayerBridgeError:
-        raise
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"invalid training arguments: {error}") from error
+    return BridgeTrainingArguments(output_dir=str(output_dir), **settings)
 
 
 def new_bridge(
@@ -120,7 +108,8 @@ def train(
         recipe: a recipe, its YAML file, or the name of a shipped one.
         output_dir: created if it does not exist.
         overwrite: write to a folder that is not empty.
-        resume: continue from the last checkpoint in the folder.
+        resume: continue from the last checkpoint in the folder, with the settings of its run;
+            epochs, steps, logging, saving and validation may change.
         device: ``"cpu"``, ``"cuda"``, …; None takes the best available.
 
     Returns:
@@ -137,23 +126,23 @@ def train(
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
-    data = read_data(recipe)
     if device is not None:
         choose_device(device)
-    arguments = training_arguments(recipe.training, Path(output_dir), device=device)
-    if arguments.gradient_checkpointing:
-        raise ConfigError(
-            "gradient_checkpointing has no effect: the language model stays in eval mode",
-            hint="leave it out; a smaller batch with --gradient-accumulation-steps saves memory",
-        )
+    settings = {**_validation(recipe), **recipe.training}
+    arguments = training_arguments(settings, Path(output_dir), device=device)
     if recipe.cache_states:
         arguments.check_cached()
+    folder = Path(output_dir)
+    if arguments.should_save:
+        check_output(folder, overwrite=overwrite, resume=resume)
+    data = read_data(recipe)
     if arguments.eval_strategy != "no" and not data.validation:
         raise ConfigError(
             f"eval_strategy={str(arguments.eval_strategy.value)!r} needs validation rows",
             hint="--validation-data FILE, or leave it out",
         )
-    folder = check_output(output_dir, overwrite=overwrite, resume=resume)
+    if resume:
+        check_same_run(recipe, data.train, folder)
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
@@ -188,13 +177,7 @@ def train_bridge(
             folder,
             layers=bridge.fusion.required_layers,
         )
-    try:
-        trainer = BridgeTrainer(bridge, arguments, data.train, data.validation)
-    except LayerBridgeError:
-        raise
-    except (ValueError, ImportError, RuntimeError) as error:
-        # For example a reporter whose package is not installed.
-        raise ConfigError(f"invalid training arguments: {error}") from error
+    trainer = BridgeTrainer(bridge, arguments, data.train, data.validation)
     splits = {"training": (data.train, trainer.train_dataset)}
     if trainer.eval_dataset is not None:
         splits["validation"] = (data.validation, trainer.eval_dataset)
@@ -204,39 +187,73 @@ def train_bridge(
     }
     for line in notes(counts, bridge.encoder.max_text_tokens):
         say(line)
-    prepare_output(folder, overwrite=not resume, resume=resume)
-    recipe.write(folder)
+    if resume:
+        check_steps(folder, trainer.total_steps)
+    if arguments.should_save:
+        prepare_output(folder, overwrite=not resume, resume=resume)
+        recipe.write(folder)
+    trainer.accelerator.wait_for_everyone()
     with ExitStack() as stack:
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
-        bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
-        trainer.add_callback(_Progress(bar))
+        if not arguments.disable_tqdm:
+            bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
+            trainer.add_callback(_Progress(bar))
+        trainer.add_callback(RowsRecord(data.train))
         watched = [row.text for row in data.validation or data.train]
         trainer.add_callback(WeightWatch(bridge, watched, folder))
         trainer.train(resume_from_checkpoint=resume or None)
-    bridge.card = model_card(
-        bridge.config,
-        data=data.name,
-        rows=len(data.train),
-        settings=recipe.training,
-        steps=trainer.state.global_step,
-        seconds=time.monotonic() - started,
-    )
-    bridge.save_pretrained(folder)
-    write_log([log_entry(counts), *trainer.state.log_history], folder)
+        _report_validation(trainer, len(data.validation))
+    if arguments.should_save:
+        bridge.card = model_card(
+            bridge.config,
+            data=data.name,
+            rows=len(data.train),
+            settings=recipe.training,
+            steps=trainer.state.global_step,
+            seconds=time.monotonic() - started,
+        )
+        bridge.save_pretrained(folder)
+        write_log([log_entry(counts), *trainer.state.log_history], folder)
+    trainer.accelerator.wait_for_everyone()
     return bridge.eval()
 
 
+def _validation(recipe: Recipe) -> dict[str, Any]:
+    """Returns the arguments that validation rows imply: they are there to be watched."""
+    if recipe.validation_data is None:
+        return {}
+    return {"eval_strategy": "steps" if "eval_steps" in recipe.training else "epoch"}
+
+
+def _report_validation(trainer: BridgeTrainer, rows: int) -> None:
+    """Prints the validation loss of the bridge as it is at the end."""
+    if trainer.args.eval_strategy == "no":
+        return
+    state = trainer.state
+    losses = {entry["step"]: entry["eval_loss"] for entry in state.log_history
+              if "eval_loss" in entry}  # fmt: skip
+    if trainer.args.load_best_model_at_end and state.best_metric is not None:
+        loss = state.best_metric
+    elif state.global_step in losses:
+        loss = losses[state.global_step]
+    else:
+        loss = trainer.evaluate()["eval_loss"]
+    say(f"validation loss: {loss:.3f}, mean of {rows} rows")
+
+
 class _Progress(TrainerCallback):
-    """Updates a meter at every step, with the last logged loss."""
+    """Updates a meter at every step, with the losses that were logged last."""
 
     def __init__(self, bar: Meter) -> None:
         self.bar = bar
         self.note = ""
+        self.losses: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self.note = f"loss {float(logs['loss']):.3f}"
+        names = {"loss": "loss", "eval_loss": "validation loss"}
+        self.losses |= {names[name]: float(logs[name]) for name in names if name in (logs or ())}
+        self.note = ", ".join(f"{name} {loss:.3f}" for name, loss in self.losses.items())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # The last step is left to on_train_end, when its loss is logged.

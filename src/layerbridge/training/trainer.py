@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 
 from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.tasks.task import Row
-from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
 
@@ -31,7 +33,8 @@ class BridgeTrainer(Trainer):
         **arguments: passed on to ``Trainer``.
 
     Raises:
-        TrainingError: there are no rows, or the arguments do not allow cached states.
+        TrainingError: the rows fill no batch, or the arguments do not allow cached states.
+        ConfigError: the arguments do not fit this machine.
     """
 
     model: LayerBridge
@@ -45,24 +48,28 @@ class BridgeTrainer(Trainer):
         validation_rows: Sequence[Row] | None = None,
         **arguments: Any,
     ) -> None:
-        if not train_rows:
-            raise TrainingError("there are no rows to train on")
+        _check_rows(len(train_rows), args)
         if model.encoder.cache is not None:
             args.check_cached()
-        if args.torch_compile and not model.language_model.compiled:
-            settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
-            model.language_model.compile_layers(**settings)
-        # Compiling layers takes seconds; the Trainer would compile the bridge for each batch shape.
-        args.torch_compile = False
-        args.torch_compile_backend = args.torch_compile_mode = None
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=Collator(model),
-            train_dataset=RowDataset(train_rows, model),
-            eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
-            **arguments,
-        )
+        # accelerate would leave a bridge that was trained before as it is: in that run's precision.
+        for left in ("_is_accelerate_prepared", "_original_forward", "forward"):
+            model.__dict__.pop(left, None)
+        with one_line("invalid training arguments"):
+            if args.torch_compile and not model.language_model.compiled:
+                settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
+                model.language_model.compile_layers(**settings)
+            # Compiling layers takes seconds; the Trainer would compile the bridge for each shape of
+            # a batch.
+            args.torch_compile = False
+            args.torch_compile_backend = args.torch_compile_mode = None
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=Collator(model),
+                train_dataset=RowDataset(train_rows, model),
+                eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
+                **arguments,
+            )
         model.config.training_seed = args.seed
         self.label_names = ["labels"]
         # The bridge's forward divides by the number of labels of all accumulated batches.
@@ -70,6 +77,7 @@ class BridgeTrainer(Trainer):
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
+        self.add_callback(_Resumption())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Creates the optimizer of the projection and, at its own learning rate, the fusion."""
@@ -83,6 +91,46 @@ class BridgeTrainer(Trainer):
             self.optimizer = cls(groups, **{**arguments, "weight_decay": self.args.weight_decay})
         return self.optimizer
 
+    def train(self, *arguments: Any, **keywords: Any) -> TrainOutput:
+        """Trains.
+
+        Raises:
+            TrainingError: there was no step of the optimizer, or what a step raises.
+        """
+        output = super().train(*arguments, **keywords)
+        # The schedule does not move on when the loss scaler of float16 skips a step.
+        schedule = self.lr_scheduler
+        skipped = isinstance(schedule, LambdaLR) and schedule.last_epoch == 0
+        if output.global_step == 0 or skipped:
+            raise TrainingError(
+                "the run ended without a step of the optimizer: the bridge is untrained",
+                hint="more rows, or a smaller batch",
+            )
+        return output
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole run, as the Trainer counts them."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        batches = len(self.get_train_dataloader())
+        steps = math.ceil(batches / self.args.gradient_accumulation_steps)
+        return math.ceil(self.args.num_train_epochs * steps)
+
+    def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
+        """Computes the loss of the validation rows, without an effect on the steps that follow.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        # A data loader draws from the generator that dropout draws from.
+        with torch.random.fork_rng(devices=[]):
+            metrics = super().evaluate(*arguments, **keywords)
+        loss = metrics.get("eval_loss", 0.0)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the validation loss is {loss}", self.state.global_step)
+        return metrics
+
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         """Does one step.
 
@@ -91,13 +139,14 @@ class BridgeTrainer(Trainer):
         """
         loss = super().training_step(*arguments, **keywords)
         if not torch.isfinite(loss):
-            raise self._not_finite(f"the loss is {loss.item()}")
+            raise self._not_finite(f"the loss is {loss.item()}", self.state.global_step + 1)
         # A float16 gradient may overflow: the loss scaler skips that step.
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         if gradients and not self.args.fp16:
             largest = torch.stack([gradient.abs().max() for gradient in gradients]).max()
             if not torch.isfinite(largest):
-                raise self._not_finite(f"a gradient is {largest.item()}")
+                problem = f"a gradient is {largest.item()}"
+                raise self._not_finite(problem, self.state.global_step + 1)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
@@ -111,11 +160,11 @@ class BridgeTrainer(Trainer):
         norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
         return torch.stack(norms).norm()
 
-    def _not_finite(self, problem: str) -> TrainingError:
+    def _not_finite(self, problem: str, step: int) -> TrainingError:
         last = get_last_checkpoint(self.args.output_dir)
         state = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
         return TrainingError(
-            f"{problem} at step {self.state.global_step + 1}",
+            f"{problem} at step {step}",
             hint=f"lower --learning-rate or raise --warmup-steps, or train in float32; {state}",
         )
 
@@ -138,6 +187,14 @@ class BridgeTrainer(Trainer):
             in_order=args.dataloader_in_order,
         )
         return self.accelerator.prepare(loader)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Returns batches of all validation rows, also with ``dataloader_drop_last``."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
         """Returns the rows per step: of batches by tokens the mean, for the logged speeds."""
@@ -165,5 +222,44 @@ class BridgeTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Without the Trainer's pickled copy of the arguments.
-        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+        # Every process gets here. Without the Trainer's pickled copy of the arguments.
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+
+class _Resumption(TrainerCallback):
+    """What the Trainer leaves out when a run resumes."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Puts the settings of now in force; the checkpoint's state has those of the first run."""
+        state.compute_steps(args, state.max_steps)
+
+    def on_epoch_begin(
+        self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any
+    ) -> None:
+        """Tells the sampler which epoch begins.
+
+        The Trainer tells the loader, and accelerate does not pass it on in the middle of an epoch
+        if several processes share the batches.
+        """
+        part = train_dataloader
+        while part is not None:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(int(state.epoch or 0))
+            inner = getattr(part, "batch_sampler", None)
+            inner = getattr(part, "sampler", None) if inner is None else inner
+            part = None if inner is part else inner
+
+
+def _check_rows(rows: int, args: BridgeTrainingArguments) -> None:
+    if not rows:
+        raise TrainingError("there are no rows to train on")
+    size = args.train_batch_size
+    if args.dataloader_drop_last and rows // size < args.world_size:
+        shared = f" for each of {args.world_size} processes" if args.world_size > 1 else ""
+        raise TrainingError(
+            f"{rows} rows do not fill a batch of {size}{shared}, and dataloader_drop_last drops "
+            "the rest",
+            hint=f"--per-device-train-batch-size {max(1, rows // args.world_size)} or smaller, or "
+            "leave --dataloader-drop-last out",
+        )

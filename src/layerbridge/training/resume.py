@@ -1,0 +1,211 @@
+"""Resuming a run: what may have changed since its last checkpoint, and what may not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from layerbridge.errors import CheckpointError, ConfigError
+from layerbridge.models.backbone_pair import have_same_weights
+from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.checkpoint import WEIGHTS, read_checkpoint, read_config
+from layerbridge.models.config import BridgeConfig
+from layerbridge.progress import say
+from layerbridge.tasks.task import Row
+from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.recipe import BRIDGE, FILE, Recipe, read
+
+# Training arguments that may change: what is logged, saved and watched, how long the run is, and
+# how the work is done. All others decide a step, or are restored from the checkpoint.
+_MAY_CHANGE = {
+    *("num_train_epochs", "max_steps"),
+    *("logging_strategy", "logging_steps", "logging_first_step", "log_level", "log_level_replica"),
+    *("log_on_each_node", "disable_tqdm", "report_to", "run_name", "project"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+    *("include_num_input_tokens_seen",),
+    *("save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node"),
+    *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"),
+    *("load_best_model_at_end", "metric_for_best_model", "ignore_data_skip"),
+    "skip_memory_metrics",
+    *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
+    *("dataloader_multiprocessing_context", "dataloader_pin_memory"),
+    *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
+    *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
+}
+_MAY_CHANGE |= {"validation_data", "cache_states"}
+# What these name is compared itself, wherever it is now.
+_DECIDED_BY_WEIGHTS = {"encoder", "language_model"}
+_DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"}
+_LENGTH = {"num_train_epochs", "max_steps"}
+_LONGER = "more --num-train-epochs or --max-steps"
+_SECTIONS = ("bridge", "backbones", "training", "task_options")
+
+
+def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
+    """Compares a recipe and its rows with the run that the folder has checkpoints of.
+
+    Settings that may change are printed if they did.
+
+    Raises:
+        ConfigError: another setting has changed, or the rows, or the run is complete.
+    """
+    recorded = {entry["rows_sha256"] for entry in _log(folder) if "rows_sha256" in entry}
+    if recorded and rows_sha256(rows) not in recorded:
+        raise ConfigError(
+            f"the run in {str(folder)!r} began with other rows",
+            allowed="the same rows in the same order",
+            hint="restore the data, or train in another folder",
+        )
+    file = folder / FILE
+    if not file.is_file():
+        say(f"{str(folder)!r} has no {FILE}: the run's settings are not compared")
+        return
+    before, now = _settings(read(file)), _settings(recipe)
+    changed = {
+        name: (before.get(name), now.get(name))
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name) and name not in _DECIDED_BY_WEIGHTS
+    }
+    free = _MAY_CHANGE | (_DECIDED_BY_ROWS if recorded else set())
+    fixed = {name: values for name, values in changed.items() if name not in free}
+    if fixed:
+        raise ConfigError(
+            f"the run in {str(folder)!r} cannot continue with {_listed(fixed)}",
+            allowed="other numbers of epochs or steps, other logging, saving and validation",
+            hint="resume with the run's own settings, or train in another folder",
+        )
+    state = _state(folder)
+    done, total = state.get("global_step", 0), state.get("max_steps", 0)
+    if 0 < total <= done and (folder / WEIGHTS).is_file() and not changed.keys() & _LENGTH:
+        raise ConfigError(
+            f"the run in {str(folder)!r} is complete: {done} of {total} steps", hint=_LONGER
+        )
+    if changed:
+        say(f"resuming with {_listed(changed)}")
+
+
+def check_steps(folder: Path, total: int) -> None:
+    """Checks that a run of so many steps does not end before its last checkpoint.
+
+    Raises:
+        ConfigError: it does.
+    """
+    done = _state(folder).get("global_step", 0)
+    if done > total:
+        raise ConfigError(
+            f"the run in {str(folder)!r} is at step {done}, beyond its new end at step {total}",
+            hint=_LONGER,
+        )
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """Returns a hash of the rows' texts and targets, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([row.text, row.target]).encode())
+    return digest.hexdigest()
+
+
+class RowsRecord(TrainerCallback):
+    """Writes the hash of the training rows to the run's log, which every checkpoint holds."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.entry = {"step": 0, "rows": len(rows), "rows_sha256": rows_sha256(rows)}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Adds the line, unless the log was continued and has one."""
+        if not any("rows_sha256" in entry for entry in state.log_history):
+            state.log_history.insert(0, self.entry)
+
+
+def check_resumable(bridge: LayerBridge, folder: Path) -> None:
+    """Loads the last checkpoint in ``folder`` into ``bridge``, and checks the Trainer's files.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another fusion or other backbones.
+    """
+    last = Path(get_last_checkpoint(str(folder)) or folder)
+    config, _ = read_config(str(last))
+    for backbone in ("encoder", "language_model"):
+        if not have_same_weights(config, bridge.config, backbone):
+            name = f"{backbone}_fingerprint"
+            saved, current = getattr(config, name), getattr(bridge.config, name)
+            raise CheckpointError(
+                f"{str(last)!r} was trained with another {backbone.replace('_', ' ')}: its "
+                f"weights are {saved[:12]}",
+                allowed=f"weights {current[:12]}",
+                hint="resume with the models it was trained with",
+            )
+    if config.fusion != bridge.config.fusion:
+        raise CheckpointError(
+            f"{str(last)!r} has the fusion {config.fusion!r}", allowed=bridge.config.fusion
+        )
+    bridge.load_trained(read_checkpoint(last), where=str(last))
+    for name, is_complete in _STATE_FILES.items():
+        if not is_complete(last / name):
+            raise CheckpointError(
+                f"{str(last / name)!r} is missing or truncated",
+                hint=f"remove {last} and resume from the one before it, or train again",
+            )
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# What the Trainer reads besides the bridge's tensors. A zip archive has its directory at the end.
+_STATE_FILES = {
+    "trainer_state.json": _is_json,
+    "optimizer.pt": zipfile.is_zipfile,
+    "scheduler.pt": zipfile.is_zipfile,
+}
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns a recipe's settings by name, with the defaults of those that are not set."""
+    top = {
+        item.name: getattr(recipe, item.name)
+        for item in dataclasses.fields(Recipe)
+        if item.name not in _SECTIONS
+    }
+    config = BridgeConfig(**recipe.bridge)
+    return {
+        **top,
+        **{f"task option {name}": value for name, value in recipe.task_options.items()},
+        **{name: getattr(config, name) for name in BRIDGE},
+        "dtype": recipe.backbones.get("dtype", "auto"),
+        **{
+            item.name: item.default
+            for item in dataclasses.fields(BridgeTrainingArguments)
+            if item.default is not dataclasses.MISSING
+        },
+        **recipe.training,
+    }
+
+
+def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name}={now!r} (was {before!r})" for name, (before, now) in changed.items())
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    last = Path(get_last_checkpoint(str(folder)) or folder)
+    try:
+        return json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # check_resumable reports it
+
+
+def _log(folder: Path) -> Iterator[dict[str, Any]]:
+    yield from _state(folder).get("log_history", ())
