@@ -120,7 +120,7 @@ def values(name):
         if kind is bool:
             made += [True, False, "maybe"]
         elif kind is int:
-            made += [3, 1, 2.0, 0, -1, 1.5, "many", math.nan, True]
+            made += [1, 3, 2.0, 0, -1, 1.5, "many", math.nan, True]
             made += [1 << 40] if "seed" in name else []
         elif kind is float:
             made += [0.5, 2, 1, 0, -1, "fast", math.nan, math.inf, True]
