@@ -8,7 +8,7 @@ from layerbridge.evaluation import results
 from layerbridge.evaluation.baselines.few_shot import few_shot
 from layerbridge.evaluation.baselines.tf_idf import tf_idf
 from layerbridge.evaluation.baselines.zero_shot import zero_shot
-from layerbridge.models.backbone import LoadOptions
+from layerbridge.models.backbone import LoadOptions, choose_device
 from layerbridge.report.tables import accuracy_table
 
 PLACE = ("--device", "cpu", "--dtype", "float32")
@@ -217,4 +217,6 @@ def test_the_language_model_is_read_as_asked(command, few_names, folder, monkeyp
         "--language-model", folder("gpt2"), "--dtype", "float32", "--allow-pickle",
     )  # fmt: skip
     assert outcome.code == 0
-    assert asked == [(str(folder("gpt2")), LoadOptions("float32", allow_pickle=True))]
+    assert asked == [
+        (str(folder("gpt2")), LoadOptions("float32", allow_pickle=True, device=choose_device()))
+    ]
