@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import cache
 
 import pytest
@@ -34,9 +33,6 @@ FLOAT32 = LoadOptions(dtype="float32")
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet():
-    # The Trainer collects garbage before each run: a third of a second for the modules alone.
-    gc.collect()
-    gc.freeze()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
