@@ -50,7 +50,7 @@ schema.config.generation.modes = [GenerationMode.POSITIVE, GenerationMode.NEGATI
 
 @schema.parametrize()
 @settings(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -1,5 +1,6 @@
 """What is the same for all routes: start, drain, headers, CORS, the OpenAPI document."""
 
+import asyncio
 import logging
 import re
 
@@ -14,7 +15,15 @@ ASK = {"model": "demo", "text": "a"}
 
 
 def test_before_the_engine_is_ready(client, eventually):
-    engine = FakeEngine(start_s=0.2)
+    class Held(FakeEngine):
+        held = True
+
+        async def start(self):
+            while self.held:
+                await asyncio.sleep(0.005)
+            await super().start()
+
+    engine = Held()
     client = client(engine, wait=False)
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
@@ -30,6 +39,7 @@ def test_before_the_engine_is_ready(client, eventually):
     }
     assert client.get("/v1/models").status_code == 503
     assert client.get("/").status_code == 200
+    engine.held = False
     eventually(lambda: client.get("/readyz").json() == {"status": "ready"})
     assert client.post("/v1/classify", json=ASK).status_code == 200
 

@@ -1,6 +1,6 @@
 """App: the HTTP server around an engine.
 
-    HEAD · metrics · headers · CORS · errors · keys · readiness · JSON · body limit · routes
+    HEAD · metrics · headers · CORS · errors · keys · readiness · body limit · JSON · routes
 
 From the outside in: refused requests are counted too, and their bodies are not read. The server
 sends no request to other machines and neither does its page.
@@ -91,11 +91,11 @@ def create_app(
             )
         )
     middleware.append(Middleware(ErrorMiddleware))
-    checks = [service.check_available, check_json]
-    if keys is not None:
-        checks.insert(0, keys.check)
+    checks = [service.check_available] if keys is None else [keys.check, service.check_available]
     middleware.append(Middleware(CheckMiddleware, checks=checks))
     middleware.append(Middleware(BodyLimitMiddleware, limits=limits))
+    # After the body has been read, as what is left of it would be the next request.
+    middleware.append(Middleware(CheckMiddleware, checks=[check_json]))
     app = FastAPI(
         title="layerbridge",
         version=__version__,
