@@ -35,7 +35,9 @@ FIELDS = {
 TYPES = hints(BridgeTrainingArguments)
 TEXTS = ["the market " * 3, "a crowd", "players of both teams", "a", "the players sang " * 2, "of"]
 ROWS = [Row(str(n), text, "Sports" if n % 2 else "no", "en") for n, text in enumerate(TEXTS)]
-DATA = RunData(ROWS, ROWS[:3], None, None, "rows")
+# Answers that training makes less likely, so that the last checkpoint is not the best one.
+WATCHED = [Row(row.id, row.text, "crowd", "en") for row in ROWS[:3]]
+DATA = RunData(ROWS, WATCHED, None, None, "rows")
 BASE = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": 2,
@@ -58,7 +60,7 @@ CONTEXT = {
     "eval_on_start": VALIDATION,
     "per_device_eval_batch_size": VALIDATION,
     "metric_for_best_model": VALIDATION,
-    "load_best_model_at_end": {**VALIDATION, **CHECKPOINTS, "learning_rate": 30, "seed": 2},
+    "load_best_model_at_end": {**VALIDATION, **CHECKPOINTS, "learning_rate": 0.3},
     "logging_strategy": {"logging_steps": UNSET, "num_train_epochs": 4},
     "logging_first_step": {"logging_steps": 2},
     "save_steps": {"save_strategy": "steps", "save_total_limit": 0},

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from layerbridge.errors import NotFiniteError
 from layerbridge.models import fusion
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
@@ -30,7 +29,7 @@ from layerbridge.models.backbone_pair import load_backbones, record_weights
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
-from layerbridge.models.finite import advice, check_rows, check_soft_prompt, finite_rows
+from layerbridge.models.finite import check_rows, check_soft_prompt, finite_rows
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import Answering
 from layerbridge.models.language_model import IGNORED, LanguageModel
@@ -297,8 +296,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         targets = labels[labels != IGNORED]  # [n]
         items = len(targets) if num_items_in_batch is None else num_items_in_batch
         loss = F.cross_entropy(logits.float(), targets, reduction="sum") / items
-        if not self.training and not loss.isfinite():
-            raise NotFiniteError("the loss", hint=advice(self.language_model.dtype))
         return BridgeOutput(loss=loss, logits=logits)
 
     @torch.no_grad()
