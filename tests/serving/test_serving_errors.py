@@ -7,7 +7,7 @@ import pytest
 from fake_engine import FakeEngine
 from starlette.exceptions import HTTPException
 
-from layerbridge.errors import BackboneError
+from layerbridge.errors import BackboneError, NotFiniteError
 from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.errors import ErrorMiddleware, to_api_error
 from layerbridge.serving.requests import ModelError
@@ -276,6 +276,7 @@ def test_an_engine_that_is_down(client, path, stream):
     ("error", "status", "header", "code"),
     [
         (ModelError, 500, ("x-should-retry", "false"), "model_error"),
+        (NotFiniteError, 500, ("x-should-retry", "false"), "model_error"),
         (MemoryError, 503, ("retry-after", "5"), "out_of_memory"),
     ],
 )

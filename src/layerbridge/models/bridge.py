@@ -283,7 +283,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
                 is then the sum divided by it, so that accumulation does not change the step.
 
         Raises:
-            NotFiniteError: states are not finite, or, outside training, logits or the loss.
+            NotFiniteError: states, or outside training soft prompts or logits, are not finite.
             LengthError: a row has more tokens than a model has positions.
         """
         states = self._states(input_ids, attention_mask, hidden_states)

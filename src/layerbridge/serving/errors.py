@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from layerbridge.errors import LayerBridgeError
+from layerbridge.errors import LayerBridgeError, NotFiniteError
 from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.requests import ModelError
 from layerbridge.serving.responses import ErrorBody, ErrorReply
@@ -70,7 +70,7 @@ def to_api_error(error: BaseException) -> ApiError:
     match error:
         case ApiError():
             return error
-        case LayerBridgeError():
+        case LayerBridgeError() if not isinstance(error, NotFiniteError):
             return ApiError(400, str(error), "invalid_value")
         case RequestValidationError():
             return _validation_error(error)
@@ -84,7 +84,7 @@ def _server_error(error: BaseException) -> ApiError:
     match error:
         case EngineDownError():
             return unavailable("the engine is down; try again", "engine_down")
-        case ModelError():
+        case ModelError() | NotFiniteError():
             log.error("%s", error)
             # OpenAI's client would send the request again.
             headers = {"X-Should-Retry": "false"}
