@@ -93,6 +93,16 @@ def test_marks_against_a_method_that_is_not_there(command, seeds, tmp_path):
     assert result.err == ("error: no result of the method 'lst'; allowed: last, token-softmax\n")
 
 
+def test_a_run_is_named_on_the_command_line(command, results, tmp_path):
+    runs = tmp_path / "runs"
+    result = command("table", f"mine={runs / 'last'}", runs / "token-softmax", "--against", "mine")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split(" | ")[0] for line in result.out.splitlines()[2:4]] == [
+        "| mine",
+        "| token-softmax",
+    ]
+
+
 def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):
     result = command("table", tmp_path / "seeds", "--against", "last", "--by-seed")
     assert (result.code, result.out) == (2, "")

@@ -33,7 +33,8 @@ output = partial(option, panel="Output")
 
 RunFolder = Annotated[str, argument(..., "RUN", "Trained bridge: its folder or hub ID.")]
 ResultFiles = Annotated[
-    list[Path], argument(..., "RUN", "Result files, or folders with result files.")
+    list[Path],
+    argument(..., "RUN", "Result files, or folders with result files; NAME=RUN names the method."),
 ]
 
 _TASK = data(..., "Name (see `layerbridge tasks`) or YAML file of the task.")

@@ -11,15 +11,17 @@ import platform
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from layerbridge.errors import ResultError
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.statistics.proportions import wilson
 from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
+from layerbridge.hub.named_run import split_name
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
 
@@ -114,6 +116,14 @@ class LanguageResult:
         interval = wilson(correct, n)
         weights = None if layer_weights is None else tuple(float(w) for w in layer_weights)
         return cls(n, correct, correct / n, interval, predictions, weights)
+
+
+class ResultPath(NamedTuple):
+    """A result, its file, and the path it was found under: the file or a folder."""
+
+    file: Path
+    given: Path
+    result: Result
 
 
 class Average(NamedTuple):
@@ -261,14 +271,26 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
 
     Other JSON files in a folder are skipped; a file given by name must be a result file.
 
+    Args:
+        paths: of files or folders; ``NAME=PATH`` gives the method there that name.
+
     Returns:
-        The results in the order of the paths; within a folder, by file name.
+        The results in the order of the paths; within a folder, by file name. Methods that share a
+        name but not their settings have what differs in their names, see ``method_names``.
 
     Raises:
-        ResultError: a path does not exist, a folder has no result file, or a file is malformed.
+        ResultError: a path does not exist, a folder has no result file, a file is malformed, or
+            one name is given to several methods.
     """
-    results: dict[Path, Result] = {}
-    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
+    return distinguish([each.result for each in find_files(paths)])
+
+
+def find_files(paths: str | Path | Iterable[str | Path]) -> list[ResultPath]:
+    """As ``find``, with the path of each result; settings are not told apart."""
+    found: dict[Path, ResultPath] = {}
+    for given in [paths] if isinstance(paths, (str, Path)) else paths:
+        name, text = split_name(given)
+        path = Path(text)
         files = [path]
         if path.is_dir():
             files = [file for file in sorted(path.rglob("*.json")) if _is_result_file(file)]
@@ -276,9 +298,17 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
                 raise ResultError(
                     f"{path} has no result files", hint="create one with layerbridge evaluate"
                 )
-        for file in files:
-            results.setdefault(file.resolve(), read(file))
-    return list(results.values())
+        of_path = [(file, read(file)) for file in files]
+        methods = list(dict.fromkeys(result.method for _, result in of_path))
+        if name is not None and len(methods) > 1:
+            raise ResultError(
+                f"{given} gives one name to {len(methods)} methods: {', '.join(methods)}",
+                hint="give each a name with NAME=RUN",
+            )
+        for file, result in of_path:
+            named = result if name is None else replace(result, method=name)
+            found.setdefault(file.resolve(), ResultPath(file, path, named))
+    return list(found.values())
 
 
 def check_codes(result: Result) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from layerbridge.evaluation.comparison import compare
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
 from layerbridge.report import drawings
 from layerbridge.report.commands import run_commands
@@ -49,7 +50,7 @@ def gather(
     """
     for result in results:
         check_codes(result)
-    results = sorted(results, key=lambda result: _rank(result, against))
+    results = sorted(distinguish(results), key=lambda result: _rank(result, against))
     methods = by_method(results)
     comparisons = compare(results, against) if against in methods and len(methods) > 1 else []
     palette = drawings.palette_of(results)

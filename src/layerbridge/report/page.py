@@ -42,7 +42,8 @@ def write(
     """Writes the report of some runs, atomically, and returns its path.
 
     Args:
-        runs: result files, or folders that contain some, with the recipes and weight logs of runs.
+        runs: result files, or folders that contain some, with the recipes and weight logs of runs;
+            ``NAME=PATH`` names the method there.
         output: the page; an existing file is replaced.
         against: the method to compare with; nothing is compared if no result is of it.
         title: of the page; None names the task and counts methods and languages.

@@ -13,6 +13,7 @@ from layerbridge.evaluation.comparison.comparable import (
     ordered_languages,
 )
 from layerbridge.evaluation.comparison.methods import Method, methods
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.averages import average_difference
 from layerbridge.evaluation.statistics.paired import Difference, difference, discordant, holm
@@ -135,7 +136,7 @@ def compare(
         ResultError: the results cannot be compared, the method or a language is unknown, there is
             nothing to compare with, or two results of one method and seed differ.
     """
-    results = list(results)
+    results = distinguish(results)
     check_comparable(results)
     by_name = methods(results)
     if against not in by_name:

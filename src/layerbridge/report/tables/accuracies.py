@@ -21,6 +21,7 @@ from layerbridge.evaluation.comparison import (
     ordered_languages,
     repeated_seed,
 )
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid
@@ -156,7 +157,7 @@ def accuracy_table(
         ResultError: there are no results, or they cannot be compared; the message names the
             difference.
     """
-    results = list(results)
+    results = distinguish(results)
     check_comparable(results)
     languages, averaged = ordered_languages(results), averaged_languages(results)
     pooled = [] if by_seed else _pooled(results)
