@@ -107,7 +107,7 @@ def baseline(
         result.settings["task_options"] = options
     name = str(method) if shots is None else f"{method}-{shots}"
     path = output or Path("results") / f"{test_task.name}-{name}.json"
-    write_result(result, path, as_json=as_json)
+    write_result(context, result, path, as_json=as_json)
 
 
 def _check_flags(context: typer.Context, method: Method) -> None:

@@ -81,7 +81,8 @@ def evaluate(
             progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    write_result(result, output or folder / f"{test_task.name}-{protocol}.json", as_json=as_json)
+    path = output or folder / f"{test_task.name}-{protocol}.json"
+    write_result(context, result, path, as_json=as_json)
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

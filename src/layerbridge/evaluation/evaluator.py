@@ -102,7 +102,7 @@ def evaluate(
         settings={
             "options": list(task.options),
             "normalize": length_normalization,
-            "task_version": task.version(),
+            **task.settings(),
             "bridge": config.to_diff_dict(),
             "dtype": dtype_name(bridge.language_model.dtype),
             **_recipe(run),

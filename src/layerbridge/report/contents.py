@@ -11,7 +11,6 @@ from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
 from layerbridge.report import drawings
-from layerbridge.report.commands import run_commands
 from layerbridge.report.layer_weights import by_method
 from layerbridge.report.plots.accuracy import accuracy_by_language, chance_level
 from layerbridge.report.plots.gains import encoder_of
@@ -81,7 +80,6 @@ def gather(
         "corpus": corpus_of(encoder_of(results)),
         "settings": {name: joined(map(_flat, runs)) for name, runs in methods.items()},
         "folders": folders,
-        "commands": run_commands(results, folders),
         "versions": joined(result.versions for result in results),
         "created": sorted(result.created for result in results),
         "now": datetime.now(UTC).isoformat(timespec="minutes"),
@@ -126,6 +124,8 @@ def _flat(result: Result) -> dict[str, Any]:
     """The settings of a result, one level deep: ``bridge.fusion`` of its ``bridge``."""
     flat = {"protocol": result.protocol, "seed": result.seed, "run": result.run or _ABSENT}
     for key, value in result.settings.items():
+        if key == "command":  # among those that make it again
+            continue
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:

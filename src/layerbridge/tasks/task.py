@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from layerbridge.errors import DataError
 
@@ -69,6 +70,7 @@ class Task(ABC):
         languages: the codes that ``test`` accepts, English first.
         template: the encoder's text, with columns in braces.
         licence: of the data.
+        file: the YAML file that describes the task, if there is one.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Task(ABC):
     languages: tuple[str, ...]
     template: str
     licence: str
+    file: Path | None = None
 
     def train(self) -> list[Row]:
         """Returns the English training rows."""
@@ -109,6 +112,11 @@ class Task(ABC):
     def version(self) -> str:
         """Returns what the rows depend on besides the options, such as a data release."""
         return ""
+
+    def settings(self) -> dict[str, str]:
+        """Returns what a result file says about the task."""
+        file = {} if self.file is None else {"task_file": str(self.file)}
+        return {"task_version": self.version(), **file}
 
     @property
     def file_template(self) -> str:

@@ -32,6 +32,7 @@ class UserTask(SourcedTask):
     ) -> None:
         super().__init__(train_per_label, max_test)
         path = Path(path)
+        self.file = path
         self._file = task_file.read(path)
         self.name = self._file.name
         self.description = self._file.description or f"The task of {path.name}."

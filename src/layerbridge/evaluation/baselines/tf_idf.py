@@ -69,6 +69,6 @@ def tf_idf(
             "ngram_range": list(ngrams),
             "C": c,
             "train_rows": len(train),
-            "task_version": task.version(),
+            **task.settings(),
         },
     )
