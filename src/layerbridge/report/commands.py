@@ -6,7 +6,6 @@ What is made again goes beside what there is, so that nothing is replaced: of ``
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -149,4 +148,4 @@ def _is_command(command: object) -> bool:
 def _run(run: str, trained: Mapping[Path, Path], file: Path) -> str | Path:
     """The run that is trained again, or else the one there is; a moved one has its results."""
     around = [folder for folder in file.resolve().parents if folder in trained]
-    return trained.get(Path(os.path.abspath(run))) or (trained[around[0]] if around else run)
+    return trained.get(Path.cwd() / run) or (trained[around[0]] if around else run)
