@@ -35,7 +35,8 @@ from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
 from layerbridge.reproducing.catalog import instructions, preset
 from layerbridge.training.recipe import Recipe
-from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
+from layerbridge.training.run import new_bridge, train_bridge, training_arguments
+from layerbridge.training.run_data import RunData
 
 SMALL = preset("small")
 GLOBAL, TOKEN = dict(SMALL.fusions["global-softmax"]), dict(SMALL.fusions["token-softmax"])
@@ -101,6 +102,7 @@ def main() -> None:
     device = choose_device(None)
     load = LoadOptions(dtype=arguments.dtype or ("float32" if device == "cpu" else "auto"))
     encoder = Encoder.load(resolve(arguments.encoder), load).to(device)
+    encoder = encoder.with_settings(template=task.template)
     encoder.cache = StateCache()
     language_model = LanguageModel.load(resolve(LANGUAGE_MODEL), load).to(device)
     for name in arguments.only or VARIANTS:

@@ -15,6 +15,9 @@ from transformers import GenerationMixin, PreTrainedModel  # noqa: F401
 
 from layerbridge.models.config import BridgeConfig
 
+# These have no tensors, and messages of their own for values of a wrong type.
+from layerbridge.tasks import labels, registry  # noqa: F401
+
 with install_import_hook("layerbridge", "beartype.beartype"):
     from layerbridge.hub.sources import resolve
     from layerbridge.models.backbone import LoadOptions

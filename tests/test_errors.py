@@ -98,3 +98,20 @@ def test_every_package_of_an_extra_is_known():
             for name in installed.get(module, [module])
         }
         assert packages <= known, extra
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts", "line"),
+    [
+        ((), None, "NaN or infinity in the scores; next: again"),
+        ((2,), None, "NaN or infinity in the scores, in row 3 of the batch; next: again"),
+        ((0, 2), "abc", "NaN or infinity in the scores, for the text 'a' and 1 more; next: again"),
+        ((1,), ["", "x" * 70], f"NaN or infinity in the scores, for the text {'x' * 60 + ' …'!r}"),
+    ],
+)
+def test_numbers_that_are_not_finite(rows, texts, line):
+    error = errors.NotFiniteError("the scores", rows, hint="again")
+    error = error if texts is None else error.of(texts)
+    assert str(error).startswith(line)
+    assert error.rows == rows
+    assert error.texts == (None if texts is None else tuple(texts[row] for row in rows))

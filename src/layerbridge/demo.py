@@ -37,7 +37,8 @@ from layerbridge.report.tables import accuracy_table
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
-from layerbridge.training.run import RunData, new_bridge, train_bridge, training_arguments
+from layerbridge.training.run import new_bridge, train_bridge, training_arguments
+from layerbridge.training.run_data import RunData
 
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
@@ -116,10 +117,10 @@ def demo(
     data = RunData.of(task)
 
     # float32 even on CPUs with bfloat16 units, so that every CPU gives the README's numbers.
-    options = LoadOptions(dtype="float32" if device == "cpu" else "auto")
+    options = LoadOptions(dtype="float32" if device == "cpu" else "auto", device=device)
     sources = {name: resolve(name) for name in (ENCODER, LANGUAGE_MODEL)}
-    encoder = Encoder.load(sources[ENCODER], options).to(device)
-    language_model = LanguageModel.load(sources[LANGUAGE_MODEL], options).to(device)
+    encoder = Encoder.load(sources[ENCODER], options)
+    language_model = LanguageModel.load(sources[LANGUAGE_MODEL], options)
     encoder.cache = StateCache()
     say(
         f"{len(data.train)} English training names, {len(task.languages)} test languages; "

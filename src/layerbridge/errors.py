@@ -7,7 +7,7 @@ Bugs in layerbridge itself are never raised through these classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LayerBridgeError(ValueError):
@@ -68,6 +68,51 @@ class ZooError(LayerBridgeError):
 
 class TrainingError(LayerBridgeError):
     """Training cannot continue: the loss is not finite, or the settings do not fit the data."""
+
+
+class LengthError(LayerBridgeError):
+    """A prompt and its answer have more tokens than a model has positions."""
+
+
+class NotFiniteError(LayerBridgeError):
+    """A model computed NaN or an infinity, and an answer made of it would be worth nothing.
+
+    Args:
+        what: what was computed, such as ``"the option scores"``.
+        rows: numbers of the rows of the batch it was computed for, from 0; empty if unknown.
+        texts: of these rows, where they are known.
+        hint: the next step.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        rows: Iterable[int] = (),
+        *,
+        texts: Iterable[str] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.rows = tuple(rows)
+        self.texts = None if texts is None else tuple(texts)
+        if self.texts:
+            first = self.texts[0]
+            where = f", for the text {first if len(first) <= 60 else first[:60] + ' …'!r}"
+        elif self.rows:
+            where = f", in row {self.rows[0] + 1} of the batch"
+        else:
+            where = ""
+        others = f" and {len(self.rows) - 1} more" if len(self.rows) > 1 else ""
+        super().__init__(f"NaN or infinity in {what}{where}{others}", hint=hint)
+
+    def of(self, texts: Sequence[str]) -> NotFiniteError:
+        """Returns the error that names rows by their texts.
+
+        Args:
+            texts: of the whole batch.
+        """
+        named = [texts[row] for row in self.rows]
+        return NotFiniteError(self.what, self.rows, texts=named, hint=self.hint)
 
 
 class MissingExtraError(LayerBridgeError):

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -83,6 +84,12 @@ def phase(label: str, total: int | None = None) -> Iterator[Callable[[int], None
         task = bar.add_task(label, total=total)
         yield lambda done: bar.update(task, completed=done)
         bar.update(task, total=total or 1, completed=total or 1)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Prints one line to stderr, unless this process has printed it before."""
+    say(text)
 
 
 def say(text: str) -> None:

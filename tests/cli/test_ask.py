@@ -92,8 +92,21 @@ def test_no_text_at_all(command, trained, monkeypatch):
     [
         ("a,,b", "an option is empty; allowed: label words"),
         ("a,b,a", "duplicate option 'a'; allowed: each option once"),
+        ("", "an option is empty; allowed: label words"),
+        (" ", "an option is empty; allowed: label words"),
     ],
 )
-def test_options_that_do_not_fit(command, trained, options, message):
-    result = command("ask", trained, "x", "--options", options, *CPU)
+@pytest.mark.parametrize("verb", ["ask", "chat", "train"])
+def test_options_that_do_not_fit(command, train_flags, tmp_path, verb, options, message):
+    words = (*train_flags, "-o", tmp_path / "run") if verb == "train" else ("no/such/run",)
+    result = command(verb, *words, "--options", options)
     assert (result.code, result.out, result.err) == (2, "", f"error: {message}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_that_are_cut_or_empty_are_said(command, trained):
+    result = command("ask", trained, "a", "the market " * 400, "", " ", *CPU)
+    assert (result.code, result.out.count("\n")) == (0, 4)
+    assert result.err == (
+        "texts cut at 512 tokens: 1 of 4 in the input\nempty texts: 2 of 4 in the input\n"
+    )

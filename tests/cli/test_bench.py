@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from layerbridge.benchmarking import fusion, memory, roofline, train
+from layerbridge.benchmarking import fusion, memory, roofline, start, train
 
 TINY = ("--encoder", "shape:tiny-encoder", "--language-model", "shape:tiny-lm", "--device", "cpu")
 
@@ -24,7 +24,7 @@ def _in_process(monkeypatch):
         function, arguments = pickle.loads(pickle.dumps((function, arguments)))
         return function(*arguments)
 
-    for module in (fusion, memory):
+    for module in (fusion, memory, start):
         monkeypatch.setattr(module, "in_fresh_process", call)
 
 
@@ -99,6 +99,19 @@ def test_memory(command):
     assert 0.3 < found["memory"]["ratio"] < 1.5
 
 
+@pytest.mark.usefixtures("_in_process")
+@pytest.mark.parametrize("start", ["scaled", "aligned"])
+def test_start(command, start):
+    found = document(
+        command("bench", "start", *TINY, "--rows", "3,600", "--projection-start", start)
+    )["start"]
+    assert found["start"] == start
+    for figures in (found["peak_bytes"], found["added_bytes"], found["seconds"]):
+        assert list(figures) == ["3 rows", "600 rows"]
+    peaks = found["peak_bytes"]
+    assert found["growth"] == pytest.approx(peaks["600 rows"] / peaks["3 rows"])
+
+
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_latency(command, cache):
     found = document(
@@ -132,6 +145,11 @@ def test_levers_are_reported(command):
             "unknown optimization 'magic'; allowed: all, none, collapsed",
         ),
         (("train", "--dtype", "int4"), "unknown dtype 'int4'; allowed: auto, float32"),
+        (("start", "--rows", "0,5"), "--rows '0,5' has no row to start from; allowed: positive"),
+        (
+            ("start", "--projection-start", "random"),
+            "unknown projection start 'random'; allowed: scaled, aligned",
+        ),
         (("latency", "--cache", "magic"), "unknown cache 'magic'; allowed: dynamic, static"),
     ],
 )

@@ -66,16 +66,24 @@ def test_lines_from_a_pipe(command, trained, bridge, monkeypatch):
     texts = ["the market", "", "/quit", "ම ශ්"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts)))
     result = command("chat", trained, "--max-new-tokens", 5, *CPU)
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (0, "empty texts: 1 of 4 in the input\n")
     assert result.out.splitlines() == [" ".join(free(bridge, text).split()) for text in texts]
 
 
-def test_bytes_that_are_no_text(command, trained, monkeypatch):
-    stdin = io.TextIOWrapper(io.BytesIO(b"the \xff market\n"), encoding="utf-8")
-    monkeypatch.setattr(sys, "stdin", stdin)
-    result = command("chat", trained, "--max-new-tokens", 2, *CPU)
-    assert (result.code, result.err) == (0, "")
-    assert result.out.count("\n") == 1
+def test_a_line_that_is_not_utf8_ends_only_itself(chat, bridge):
+    result = chat("caf\udce9", "the market")
+    assert result.code == 0
+    assert "error: the line is not UTF-8; next: set the terminal to UTF-8" in result.err
+    assert result.out.rstrip() == shown(bridge, "the market")
+
+
+def test_a_text_that_is_cut(chat, command, trained, monkeypatch):
+    text, limit = "the market " * 400, 512
+    note = f"texts cut at {limit} tokens: 1 of 1 in the input"
+    assert f"> {note}" in chat(text).err.splitlines()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"a\n{text}\n"))
+    result = command("chat", trained, "--max-new-tokens", 1, *CPU)
+    assert result.err == f"texts cut at {limit} tokens: 1 of 2 in the input\n"
 
 
 def test_an_answer_and_its_options(chat, bridge):

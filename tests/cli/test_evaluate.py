@@ -35,6 +35,15 @@ def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_name
     assert (result.run, result.seed, result.method) == (str(run), 0, "token-softmax")
 
 
+def test_a_language_by_another_code(command, run, few_names, tmp_path):
+    outcome = command(
+        "evaluate", run, "--task", "names", "--languages", "sin_Sinh, swa,sw", "--device", "cpu",
+        "-o", tmp_path / "r.json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert list(results.read(tmp_path / "r.json").languages) == ["si", "sw"]
+
+
 def test_json_is_the_file_and_nothing_else(command, run, few_names, tmp_path):
     output = tmp_path / "elsewhere" / "result.json"
     outcome = command(
@@ -84,6 +93,19 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
         "rows left out: 1 of train; English validation or test has the same texts",
         "10 English rows of mine; loading the models …",
     ]
+    with (mine.parent / "si.jsonl").open("a") as file:
+        file.write(
+            '\n{"text": null, "label": "a"}\n{"text": "' + "the market " * 9 + '", "label": "b"}'
+        )
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "max_text_tokens": 24}))
+    outcome = command("evaluate", run, "--device", "cpu", "--json")
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[:2] == [
+        "texts cut at 24 tokens: 1 of 7 in si",
+        "empty texts: 1 of 7 in si",
+    ]
+    assert json.loads(outcome.out)["text_counts"] == {"si": {"cut": 1, "empty": 1}}
     outcome = command("evaluate", run, "--device", "cpu", "--task-option", "max_test=3")
     assert outcome.code == 0
     assert outcome.err.splitlines()[-1] == f"wrote {run / 'results' / 'mine-score.json'}"

@@ -262,3 +262,29 @@ def test_an_unknown_language_is_reported_before_the_first_row_is_read(bridge, mo
     with pytest.raises(DataError) as caught:
         evaluate(bridge, Small(), ["en", "xx"])
     assert str(caught.value) == ("the task small has no test rows in 'xx'; allowed: en, si, ar")
+
+
+def test_texts_that_are_cut_or_empty_are_counted(make_bridge, capsys, tmp_path):
+    bridge = make_bridge("mt5", "llama", "last")
+    whole = evaluate(bridge, Small(), ["ar"])
+    capsys.readouterr()
+    bridge.encoder = bridge.encoder.with_settings(max_text_tokens=12)
+    lengths = {
+        code: [len(bridge.encoder.tokenizer(text).input_ids) for text in texts]
+        for code, texts in TEXTS.items()
+    }
+    cut = {code: sum(length > 12 for length in of) for code, of in lengths.items()}
+    assert (cut["en"], cut["si"]) >= (1, 1)
+    result = evaluate(bridge, Small(), ["en", "si"])
+    assert result.text_counts == {
+        "en": {"cut": cut["en"], "empty": 1},
+        "si": {"cut": cut["si"]},
+    }
+    assert capsys.readouterr().err == (
+        f"texts cut at 12 tokens: {cut['en']} of 6 in en, {cut['si']} of 6 in si\n"
+        "empty texts: 1 of 6 in en\n"
+    )
+    assert read(result.write(tmp_path / "cut.json")) == result
+    assert whole.text_counts == {}
+    assert "text_counts" not in whole.write(tmp_path / "whole.json").read_text()
+    assert read(tmp_path / "whole.json") == whole

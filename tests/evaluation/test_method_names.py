@@ -184,6 +184,26 @@ def test_one_name_for_two_methods(tmp_path):
     )
 
 
+def test_a_language_has_one_code_in_all_results(tmp_path):
+    one = result("a", eng="10", swa="10", pt="11", ids="{i}")
+    other = result("b", **{"en": "11", "swh_Latn": "11", "por": "10", "pt-BR": "11"}, ids="{i}")
+    for each in (one, other):
+        each.write(tmp_path / f"{each.method}.json")
+    found = find(tmp_path)
+    assert [list(each.languages) for each in found] == [
+        ["en", "swa", "pt"],
+        ["en", "swh_Latn", "por", "pt-BR"],  # two test sets, which one code would merge
+    ]
+    del other.languages["pt-BR"]
+    other.write(tmp_path / "b.json")
+    found = find(tmp_path)
+    assert [list(each.languages) for each in found] == [["en", "swa", "pt"]] * 2
+    assert accuracy_table(found).averaged == ("swa", "pt")
+    (compared,) = compare(found, "a", languages=["sw", "eng"])
+    assert list(compared.languages) == ["en", "swa"]
+    assert found[0].average_non_english(["sw"]).languages == ("swa",)
+
+
 def test_committed_results_keep_their_names():
     folders = {file.parents[2] for file in RESULTS.glob("*/*/seed-0/*.json")}
     assert len(folders) > 3

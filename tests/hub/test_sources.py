@@ -104,6 +104,88 @@ def test_a_zoo_model_has_the_fingerprint_of_its_folder(model, monkeypatch):
     assert in_zoo.fingerprint() == shown.fingerprint()
 
 
+def in_hub_cache(folder, cache, monkeypatch, *, with_weights=True):
+    """The files of a folder as the hub's client stores them; large ones are named by SHA-256."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    repository = cache / "models--org--model"
+    snapshot = repository / "snapshots" / COMMIT
+    for part in (repository / "blobs", snapshot, repository / "refs"):
+        part.mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    for number, file in enumerate(folder.iterdir()):
+        large = file.suffix == ".safetensors"
+        if large and not with_weights:
+            continue
+        blob = repository / "blobs" / (sha256(file) if large else f"{number:040}")
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(blob)
+    return sources.Source("org/model", "hub", "org/model", COMMIT)
+
+
+def test_a_commit_and_a_folder_of_the_same_files_are_one_model(model, tmp_path, monkeypatch):
+    in_folder = sources.resolve(str(model))
+    on_hub = in_hub_cache(model, tmp_path / "cache", monkeypatch)
+    assert on_hub.fingerprint() == in_folder.fingerprint()
+    assert on_hub.identities() == {COMMIT, in_folder.fingerprint()}
+    assert in_folder.identities() == {in_folder.fingerprint()}
+    (model / "model.safetensors").write_bytes(b"others")
+    assert sources.resolve(str(model)).identities().isdisjoint(on_hub.identities())
+
+
+@pytest.mark.parametrize("files", ["no weights", "some shards", "nothing"])
+def test_a_hub_model_that_is_not_all_here_is_its_commit(model, tmp_path, monkeypatch, files):
+    if files == "some shards":
+        shards = {"a": "model.safetensors", "b": "model-2.safetensors"}
+        index = model / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": shards}))
+    source = in_hub_cache(
+        model, tmp_path / "cache", monkeypatch, with_weights=files == "some shards"
+    )
+    if files == "nothing":
+        source = sources.Source("org/other", "hub", "org/other", COMMIT)
+    assert source.fingerprint() == COMMIT
+    assert source.identities() == {COMMIT}
+
+
+def test_each_file_is_read_once_a_process_and_again_once_it_changed(model, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(sources, "sha256", lambda file: read.append(file.name) or sha256(file))
+    for number, file in enumerate(model.iterdir()):
+        os.utime(file, (number, number))  # long ago
+    found = {sources.resolve(str(model)).fingerprint() for _ in range(3)}
+    assert len(found) == 1
+    assert sorted(read) == ["config.json", "model.safetensors"]
+    # A hub's file says what it holds.
+    on_hub = in_hub_cache(model, tmp_path / "cache", monkeypatch)
+    assert on_hub.fingerprint() in found
+    assert read.count("model.safetensors") == 1
+    read.clear()
+    (model / "model.safetensors").write_bytes(b"Weights")  # of the same length, just now
+    changed = [sources.resolve(str(model)).fingerprint() for _ in range(2)]
+    assert changed[0] == changed[1] not in found
+    (model / "model.safetensors").write_bytes(b"weightS")  # within one tick of the clock
+    assert sources.resolve(str(model)).fingerprint() not in {*found, *changed}
+    assert set(read) == {"model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("model_id", "local"),
+    [
+        ("org/name", True),  # a folder here
+        ("org/other", False),
+        ("zoo:gemma-3-270m", False),
+        ("gemma-3-270m", False),
+        ("/no/such", True),
+        ("./here", True),
+        ("~/models/mine", True),
+        ("a/b/c", True),
+        ("C:\\models", True),
+    ],
+)
+def test_what_only_this_machine_has(model, model_id, local):
+    assert sources.is_local(model_id) is local
+
+
 def test_ids_that_can_be_nothing(model):
     assert message(" ") == f"the model id is empty; {ACCEPTED}"
     assert message("org/name/config.json") == f"'org/name/config.json' is a file; {ACCEPTED}"

@@ -1,4 +1,5 @@
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 from layerbridge.errors import ConfigError
 from layerbridge.models import alignment
-from layerbridge.models.alignment import align, rescale, ridge
+from layerbridge.models.alignment import align, rescale
 
 TEXTS = [
     "The market rose while the players of both teams entertained the crowd.",
@@ -15,20 +16,6 @@ TEXTS = [
     "Business and Sports, Science or Political entertainment",
     "What is the category of the text? Answer with one word.",
 ]
-
-
-@pytest.mark.parametrize("penalty", [0.01, 0.1, 10.0])
-def test_ridge_is_scikit_learns(penalty):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(50, 7)) * np.arange(1, 8) + 3
-    y = x @ rng.normal(size=(7, 4)) + rng.normal(size=(50, 4)) - 2
-    # λ = penalty · N · the mean variance of x; the intercept is not punished.
-    expected = Ridge(alpha=penalty * 50 * x.var(0).mean()).fit(x, y)
-    weight, bias, explained = ridge(torch.from_numpy(x), torch.from_numpy(y), penalty)
-    np.testing.assert_allclose(weight.numpy(), expected.coef_, rtol=1e-8)
-    np.testing.assert_allclose(bias.numpy(), expected.intercept_, rtol=1e-8)
-    residual = ((y - expected.predict(x)) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
-    assert explained == pytest.approx(1 - residual)
 
 
 def pairs_of(bridge, texts):
@@ -124,6 +111,83 @@ def test_texts_that_are_cut(make_bridge, monkeypatch):
     monkeypatch.setattr(bridge.encoder, "max_text_tokens", 6)
     fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model)
     assert align(*fit, TEXTS, words=0).tokens == 4 * 4  # without [CLS] and [SEP]
+
+
+def start_of(bridge, begin, texts, **options):
+    """The projection's tensors after a start from the same random weights."""
+    torch.manual_seed(0)
+    torch.nn.init.kaiming_uniform_(bridge.projection.linear.weight, a=5**0.5)
+    state = torch.random.get_rng_state()
+    fit = (bridge.encoder, bridge.fusion, bridge.projection, bridge.language_model)
+    begin(*fit, texts, **options)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    return {name: tensor.clone() for name, tensor in bridge.projection.state_dict().items()}
+
+
+@pytest.mark.parametrize("begin", [align, rescale])
+def test_batches_of_any_size_give_the_same_start(make_bridge, monkeypatch, begin):
+    bridge = make_bridge("mt5", "llama", "global-softmax")
+    starts = []
+    for size in (1000, 128, 7, 1):
+        monkeypatch.setattr(alignment, "BATCH", size)
+        starts.append(start_of(bridge, begin, TEXTS))
+    for start in starts[1:]:
+        for name, tensor in starts[0].items():
+            torch.testing.assert_close(start[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("begin", [align, rescale])
+def test_no_more_states_are_kept_for_more_texts(make_bridge, monkeypatch, begin):
+    bridge = make_bridge("bert", "llama", "last")
+    monkeypatch.setattr(alignment, "BATCH", 2)
+    alive, most = [], []
+    bridge.fusion.register_forward_hook(lambda module, inputs, f: alive.append(weakref.ref(f)))
+    encode = bridge.encoder.encode
+
+    def spy(texts, **options):
+        most.append(sum(reference() is not None for reference in alive))
+        return encode(texts, **options)
+
+    monkeypatch.setattr(bridge.encoder, "encode", spy)
+    start_of(bridge, begin, [f"text {number}" for number in range(20)], words=0)
+    assert len(most) == 10
+    assert max(most) <= 1
+
+
+@pytest.mark.parametrize("begin", [align, rescale])
+def test_many_tokens_are_sampled_and_that_is_said(make_bridge, monkeypatch, capfd, begin):
+    bridge = make_bridge("bert", "llama", "last")
+    texts = [f"text number {number}" for number in range(200)]
+    tokens = {text: len(bridge.encoder.tokenizer(text)["input_ids"]) for text in texts}
+    read = []
+    encode = bridge.encoder.encode
+    monkeypatch.setattr(
+        bridge.encoder, "encode", lambda batch, **options: read.extend(batch) or encode(batch)
+    )
+
+    def begun(limit):
+        read.clear()
+        monkeypatch.setattr(alignment, "TOKENS", limit)
+        start = start_of(bridge, begin, texts, words=0)
+        return list(read), start, capfd.readouterr().err
+
+    total = sum(tokens.values())
+    whole, _, said = begun(total)
+    assert (whole, said) == (texts, "")
+    sample, _, said = begun(total // 4)
+    assert sum(tokens[text] for text in sample) <= total // 4
+    assert sum(tokens[text] for text in sample) > total // 4 - 2 * max(tokens.values())
+    assert sample == [text for text in texts if text in set(sample)]
+    # From everywhere, not only from the start of the file.
+    assert [text for text in sample if text in texts[:50]]
+    assert [text for text in sample if text in texts[150:]]
+    assert said == (
+        f"start of the projection: reads {len(sample)} of 200 texts, {total // 4} tokens drawn at "
+        "random\n"
+    )
+    assert begun(total // 4)[0] == sample
+    one, *_ = begun(1)
+    assert len(one) == 1
 
 
 def test_nothing_to_fit_on(make_bridge):

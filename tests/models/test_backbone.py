@@ -1,4 +1,5 @@
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -131,10 +132,30 @@ def test_dtypes(folder):
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_auto_is_bfloat16_only_where_the_hardware_has_it(monkeypatch, native):
-    monkeypatch.setattr(backbone, "bfloat16_is_native", lambda: native)
-    assert resolve_dtype("auto") is (torch.bfloat16 if native else torch.float32)
+@pytest.mark.parametrize("gpu_has", [True, False])
+@pytest.mark.parametrize("cpu_faster", [True, False])
+def test_auto_is_the_choice_of_the_device_that_will_be_used(monkeypatch, gpu_has, cpu_faster):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_has)
+    monkeypatch.setattr(backbone, "bfloat16_is_faster", lambda: cpu_faster)
+    expected = {"cuda": gpu_has, "cuda:1": gpu_has, "cpu": cpu_faster, None: cpu_faster}
+    expected |= {"mps": False, torch.device("cuda", 0): gpu_has}
+    for device, bfloat16 in expected.items():
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        assert resolve_dtype("auto", device) is dtype
+        assert LoadOptions(device=device).torch_dtype is dtype
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_backbones_are_loaded_in_the_dtype_of_their_device(folder, monkeypatch, faster):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backbone, "bfloat16_is_faster", lambda: faster)
+    expected = torch.bfloat16 if faster else torch.float32
+    for device in ("cpu", None):
+        options = LoadOptions(device=device)
+        assert Encoder.load(resolve(str(folder("bert"))), options).model.dtype == expected
+        assert LanguageModel.load(resolve(str(folder("gpt2"))), options).dtype == expected
 
 
 def test_attention_implementation_is_passed_on(folder):

@@ -299,6 +299,39 @@ def test_push_to_hub_uploads_those_files(trained, monkeypatch):
     assert asked["commit_message"] == "first"
 
 
+@pytest.mark.parametrize("through", ["push", "save"])
+def test_push_to_hub_warns_of_folders_of_this_machine(
+    trained, tmp_path, monkeypatch, capfd, through
+):
+    for name in ("create_repo", "upload_folder"):
+        monkeypatch.setattr(
+            f"huggingface_hub.HfApi.{name}", lambda self, *_, **__: SimpleNamespace(repo_id="me/b")
+        )
+    local, trained.config.language_model = trained.config.encoder, "zoo:smollm2-135m-instruct"
+    capfd.readouterr()
+    if through == "push":
+        trained.push_to_hub("b")
+    else:
+        trained.save_pretrained(tmp_path / "mine", push_to_hub=True)
+    assert capfd.readouterr().err == (
+        f"warning: the uploaded config.json names {local!r}, a folder of this machine, as its "
+        "encoder: nobody else can load the bridge; train it with a hub id or a model of the zoo\n"
+    )
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_saved_numbers_that_are_not_finite(saved, number):
+    tensors = load_file(saved / "model.safetensors")
+    tensors["projection.linear.bias"][1] = number
+    save_file(tensors, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        load(saved)
+    assert str(caught.value) == (
+        f"{saved} has NaN or infinite numbers in 'projection.linear.bias'; next: train the bridge "
+        "again"
+    )
+
+
 def test_save_and_push_in_one(trained, tmp_path, monkeypatch):
     pushed = []
     monkeypatch.setattr(

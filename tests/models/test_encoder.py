@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 import tiny
-from layerbridge.errors import BackboneError
+from layerbridge.errors import BackboneError, LengthError
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.encoder import Encoder
@@ -212,7 +212,58 @@ def test_no_more_tokens_than_the_model_has_positions(load_encoder):
     assert Encoder(model, tokenizer).max_text_tokens == 128
     assert Encoder(model, tokenizer, max_text_tokens=64).max_text_tokens == 64
     tokenizer.model_max_length = int(1e30)
-    assert Encoder(model, tokenizer, max_text_tokens=2048).max_text_tokens == 2048
+    encoder = Encoder(model, tokenizer, max_text_tokens=2048)
+    assert encoder.max_text_tokens == 514
+    assert encoder.tokenize(["a" * 2000])["input_ids"].shape == (1, 514)
+    ids = torch.full((1, 515), 5)
+    with pytest.raises(LengthError) as caught:
+        encoder(ids, torch.ones_like(ids))
+    assert str(caught.value) == "a text has 515 encoder tokens; allowed: 514, its positions"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_longest_text_that_is_allowed_can_be_read(folder, name):
+    """Also if the tokenizer has no limit, or a wrong one."""
+    encoder = Encoder.load(resolve(str(folder(name))), FLOAT32)
+    for limit in (512, 514, int(1e30)):
+        encoder.tokenizer.model_max_length = limit
+        longest = Encoder(encoder.model, encoder.tokenizer, max_text_tokens=700)
+        states = longest.encode(["a " * 1000], layers=[0])
+        assert states.mask.shape == (1, longest.max_text_tokens)
+        assert states.layers[0].isfinite().all()
+        positions = {"xlm-r": 512, "bert": 514, "m2m100": 600}.get(name, 700)
+        assert longest.max_text_tokens == min(positions, limit)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_tokenizer_with_more_tokens_than_embeddings(folder, name):
+    encoder = Encoder.load(resolve(str(folder(name))), FLOAT32)
+    before = encoder.tokenize(TEXTS)
+    rows = len(encoder.tokenizer)
+    encoder.tokenizer.add_special_tokens({"pad_token": "<new pad>"})
+    encoder.tokenizer.add_tokens(["<image>"])
+    after = encoder.tokenize(TEXTS)
+    real = before["attention_mask"].bool()
+    assert torch.equal(after["attention_mask"], before["attention_mask"])
+    assert torch.equal(after["input_ids"][real], before["input_ids"][real])
+    assert encoder.encode(TEXTS).stacked.isfinite().all()
+    with pytest.raises(BackboneError) as caught:
+        encoder.encode(["a", "an <image> here"])
+    assert str(caught.value) == (
+        f"the token '<image>' has the id {rows + 1}, but the encoder has embeddings for {rows} "
+        "tokens only; allowed: texts without it, or a tokenizer that belongs to the encoder"
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_autocast_changes_no_state(folder, name, dtype):
+    encoder = Encoder.load(resolve(str(folder(name))), LoadOptions(dtype=dtype))
+    plain = encoder.encode(TEXTS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states = encoder.encode(TEXTS)
+    assert states.stacked.dtype == getattr(torch, dtype)
+    assert torch.equal(states.stacked, plain.stacked)
 
 
 def kind(folder, config):
@@ -335,6 +386,31 @@ def test_layers_above_the_highest_are_not_run(load_encoder, name):
     assert torch.equal(lowest.layers[0], whole.layers[0])
     assert [layer.is_meta for layer in lowest.layers] == [False] + [True] * (encoder.num_layers - 1)
     assert torch.equal(encoder.encode(TEXTS).stacked, whole.stacked)
+
+
+@pytest.mark.parametrize("order", ["shallow first", "whole first"])
+@pytest.mark.parametrize("name", [*FAMILIES, *tiny.LANGUAGE_MODELS])
+def test_every_call_reads_the_same_layers(folder, whole, name, order):
+    """Five calls for the same layers, between calls for others."""
+    encoder = Encoder.load(resolve(str(folder(name))), FLOAT32)
+    top = encoder.num_layers - 1
+    kinds = [[0], range(top), [0, top], [top], None]
+    if order == "whole first":
+        kinds.reverse()
+    model = whole_encoder(whole, name)
+    batch = encoder.tokenize(TEXTS)
+    with torch.no_grad():
+        output = model(**batch, output_hidden_states=True)
+    expected = torch.stack([*output.hidden_states[1:-1], output.last_hidden_state])
+    real = batch["attention_mask"].bool()
+    first = {}
+    for turn in range(5):
+        for number, layers in enumerate(kinds):
+            states = encoder.encode(TEXTS, layers=layers)
+            for layer in range(top + 1) if layers is None else layers:
+                state = states.layers[layer][real]
+                torch.testing.assert_close(state, expected[layer][real], atol=3e-5, rtol=3e-5)
+                assert torch.equal(state, first.setdefault(layer, state)), (turn, number, layer)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

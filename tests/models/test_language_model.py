@@ -51,6 +51,39 @@ def test_embedding_rms(load_lm):
     assert lm.embedding_rms() == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
 
 
+def test_embedding_rms_reads_the_table_in_parts(load_lm, monkeypatch):
+    lm = load_lm("gemma2")
+    whole = lm.embedding_rms()
+    monkeypatch.setattr("layerbridge.models.language_model.PART", 7 * lm.width)
+    embed, rows = lm.embed, []
+    monkeypatch.setattr(lm, "embed", lambda ids: rows.append(len(ids)) or embed(ids))
+    assert lm.embedding_rms() == pytest.approx(whole, rel=1e-6)
+    assert max(rows) == 7
+    assert sum(rows) == len(lm.tokenizer)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_tokenizer_with_more_tokens_than_embeddings(folder, name):
+    lm = LanguageModel.load(resolve(str(folder(name))), FLOAT32)
+    before, rows = lm.embedding_rms(), len(lm.tokenizer)
+    lm.tokenizer.add_tokens(["<image>"])
+    lm.tokenizer.add_special_tokens({"pad_token": "<new pad>"})
+    lm = LanguageModel(lm.model, lm.tokenizer)
+    assert lm.embedding_rms() == before
+    pieces, _ = random_prefix(lm, [3, 1, 5])
+    lm.model.generation_config.eos_token_id = None
+    assert lm.generate(pieces, max_new_tokens=3, do_sample=False).max() < rows
+    with pytest.raises(BackboneError) as caught:
+        lm.token_ids("an <image> here")
+    assert str(caught.value).startswith(
+        f"the token '<image>' has the id {rows}, but the language model has embeddings for {rows} "
+        "tokens only; allowed: texts without it"
+    )
+    lm.tokenizer.eos_token = "<image>"
+    with pytest.raises(BackboneError, match=r"^the token '<image>' has the id"):
+        LanguageModel(lm.model, lm.tokenizer)
+
+
 # --- logits -------------------------------------------------------------------------------------
 
 TARGETS = [[11, 12, 13, 14], [15], [20, 21], [30, 31, 32]]

@@ -19,7 +19,7 @@ def test_standardises_each_dimension_of_its_input():
     torch.manual_seed(0)
     projection = Projection(8, 12)
     states = torch.randn(50, 8) * torch.arange(1, 9) + 30
-    projection.standardize(states)
+    projection.standardize(states.mean(0), states.std(0, correction=0))
     weight, bias = projection.linear.weight, projection.linear.bias
     for i in range(8):
         column = states[:, i].tolist()
@@ -41,7 +41,7 @@ def test_a_dimension_that_hardly_moves_is_not_blown_up():
     projection = Projection(8, 12)
     states = torch.randn(50, 8)
     states[:, 3] = 5.0
-    projection.standardize(states)
+    projection.standardize(states.mean(0), states.std(0, correction=0))
     assert projection.std[3].item() == pytest.approx(0.01 * 7 / 8, rel=0.2)
     assert projection(states[None]).isfinite().all()
 
@@ -60,7 +60,8 @@ def test_rescale_sets_the_scale_that_comes_out():
     torch.manual_seed(0)
     projection = Projection(256, 512)
     fused = 7.0 * torch.randn(4, 50, 256) + 3
-    projection.standardize(fused.flatten(0, 1))
+    states = fused.flatten(0, 1)
+    projection.standardize(states.mean(0), states.std(0, correction=0))
     projection.rescale(0.136)
     rms = projection(fused).square().mean().sqrt().item()
     assert abs(rms / 0.136 - 1) < 0.02

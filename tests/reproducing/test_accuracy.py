@@ -68,8 +68,9 @@ def test_the_table_pools_the_seeds_and_has_the_papers_numbers_beside(done):
     for method, paper in (("last", 71.66), ("token-softmax", 75.86)):
         counts = [answered(request.folder, method, seed, "si") for seed in (0, 1)]
         ours = 50 * sum(right / n for right, n in counts)
-        (found,) = [row for row in outcome.document["paper"] if row["method"] == method]
-        assert found["what"] == "si"
+        rows = [row for row in outcome.document["paper"] if row["method"] == method]
+        assert [row["what"] for row in rows] == ["en", "si"]
+        found = rows[1]
         assert found["here"] == pytest.approx(ours)
         assert found["paper"] == paper
         assert found["difference"] == pytest.approx(ours - paper)

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,18 @@ def test_backbones_are_in_memory_once(saved):
     assert bridges["cut"].encoder.max_text_tokens == 4
     assert bridges["embeddings"].encoder.embedding_layer
     assert not any(bridge.training for bridge in bridges.values())
+
+
+def test_copies_of_the_same_weights_are_one_model(saved, folder, tmp_path):
+    runs = [saved("first"), saved("second", fusion="last")]
+    for name, kind in (("encoder", "mt5"), ("language_model", "llama")):
+        copied = shutil.copytree(folder(kind), tmp_path / "elsewhere" / kind)
+        config = Path(runs[1]) / "config.json"
+        settings = json.loads(config.read_text())
+        config.write_text(json.dumps(settings | {name: str(copied)}))
+    first, second = Bridges.load(runs, FLOAT32).values()
+    assert first.encoder.model is second.encoder.model
+    assert first.language_model is second.language_model
 
 
 def test_embeds_are_the_librarys_row_by_row(saved):

@@ -1,9 +1,12 @@
+import datetime
 import json
+from decimal import Decimal
 
 import pytest
 
 from layerbridge.errors import DataError
 from layerbridge.tasks.files import read_rows
+from layerbridge.tasks.labels import Labels
 
 
 @pytest.fixture
@@ -134,6 +137,96 @@ def test_empty_label(make, label):
     assert problem(path, options=("yes", "no")) == (
         f"{path}, line 1 has no label in column 'label'; allowed: yes, no"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "column", "reader"),
+    [
+        ({"text": "label"}, "label", "the text column"),
+        ({"text": "label", "target": "label"}, "label", "the text column"),
+        ({"target": "text"}, "text", "the text column"),
+        ({"template": "T: {text} {label}"}, "label", "in the template 'T: {text} {label}'"),
+        ({"template": "{n}", "target": "n"}, "n", "in the template '{n}'"),
+    ],
+)
+def test_a_text_with_the_answer_in_it(make, options, column, reader):
+    path = make("a.jsonl", JSONL)
+    allowed = [name for name in ("text", "label", "n") if name != column]
+    assert problem(path, **options) == (
+        f"the target column {column!r} is also {reader}, so the encoder would read the answer; "
+        f"allowed: {', '.join(allowed)}"
+    )
+
+
+@pytest.mark.parametrize("template", ["", "Label: ", "{{text}}"])
+def test_a_template_without_a_column(make, template):
+    assert problem(make("a.jsonl", JSONL), template=template) == (
+        f"the template {template!r} names no column; allowed: text with columns in braces, such "
+        "as 'Review: {text} Label: '"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (b"a", "binary data"),
+        (["a"], "a list"),
+        ({"a": 1}, "an object"),
+        (datetime.timedelta(1), "a value of type timedelta"),
+    ],
+)
+def test_values_that_are_no_text(tmp_path, value, kind):
+    path = parquet(tmp_path / "a.parquet", [{"text": "a", "label": "x", "other": value}])
+    assert problem(path, text="other") == (
+        f"{path}, row 1 has {kind} in column 'other'; allowed: text or a number"
+    )
+    assert problem(path, target="other").startswith(f"{path}, row 1 has {kind} in column 'other'")
+    # An image beside the text, for example.
+    (row,) = read_rows(path)
+    assert row.text == "a"
+    assert ("other" in row.fields) == isinstance(value, (list, dict))
+
+
+def test_numbers_and_dates_are_spelled(tmp_path):
+    values = {
+        "a": Decimal("1.50"), "b": datetime.date(2026, 1, 2), "c": datetime.time(3, 4), "d": True,
+        "e": 2.5, "f": None, "g": float("nan"),
+    }  # fmt: skip
+    path = parquet(tmp_path / "a.parquet", [{**values, "label": "x"}])
+    template = " ".join(f"{{{name}}}" for name in values)
+    (row,) = read_rows(path, template=template)
+    assert row.text == "1.50 2026-01-02 03:04:00 True 2.5  "
+
+
+@pytest.mark.parametrize("column", ["text", "label", "id"])
+@pytest.mark.parametrize("half", ["\\ud83d", "x\\udc00", "\\udce9"])
+def test_half_a_character(make, column, half):
+    values = {"id": "7", "text": "a", "label": "x"}
+    line = json.dumps({**values, column: "HALF"}).replace("HALF", half)
+    path = make("a.jsonl", f"{json.dumps(values)}\n{line}\n")
+    assert problem(path) == (
+        f"{path}, line 2, column {column!r}, has an unpaired surrogate ({half[-6:]}), which is "
+        "half a character; next: write it again as UTF-8"
+    )
+
+
+def test_half_a_character_that_nobody_reads(make):
+    path = make("a.jsonl", '{"text": "\\ud83d\\ude42", "label": "x", "other": "\\ud83d"}')
+    assert read_rows(path)[0].text == "🙂"
+
+
+@pytest.mark.parametrize("options", [("a", "a"), ("a", " "), ("", "a"), ("é", "e\u0301"), "ab"])
+def test_options_that_are_none(make, options):
+    assert problem(make("a.jsonl", JSONL), options=options).startswith(
+        ("duplicate option", "an option is empty; allowed: label words", "options is a string")
+    )
+
+
+def test_a_label_in_another_unicode_form(make):
+    path = make("a.jsonl", '{"text": "a", "label": "cafe\\u0301"}')
+    assert read_rows(path, options=("café", "bar"))[0].target == "café"
+    labels = Labels({"café": "coffee", "bar": "beer"})
+    assert read_rows(path, labels=labels)[0].target == "coffee"
 
 
 def test_label_that_is_a_list(make):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -148,6 +149,36 @@ def test_rows_that_give_an_answer_away_are_left_out(files, write):
     assert [row.fields["body"] for row in task.validation()] == [f"valid {n}" for n in range(6)]
     assert task.dropped() == {"train": 4, "validation": 1}
     assert len(task.test("en")) == 30
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_unicode_form_gives_no_answer_away(files, write, split, form):
+    bodies = ["Café ﬁve ①", "ශ්\u200dරී ලංකා", "naïve"]
+    files[split, "en"] = str(write("e.jsonl", [{"body": body, "label": "p"} for body in bodies]))
+    copies = [{"body": unicodedata.normalize(form, body), "label": "p"} for body in bodies]
+    for name in {"train", "validation"} - {split}:
+        files[name, "en"] = str(write(f"{name}.jsonl", [*records(name, 4), *copies]))
+    task = Toy(files)
+    assert sorted(row.fields["body"] for row in task.train()) == [f"train {n}" for n in range(4)]
+    validation = [row.fields["body"] for row in task.validation()]
+    if split == "test":
+        assert validation == [f"validation {n}" for n in range(4)]
+        assert task.dropped() == {"train": 3, "validation": 3}
+    else:
+        assert validation == bodies
+        assert task.dropped() == {"train": 3}
+
+
+def test_the_unicode_form_does_not_split_a_text(files, write):
+    del files["validation", "en"]
+    bodies = [f"café {number}" for number in range(20)]
+    forms = [unicodedata.normalize(form, body) for body in bodies for form in ("NFC", "NFD")]
+    files["train", "en"] = str(write("t.jsonl", [{"body": b, "label": "p"} for b in forms]))
+    task = Toy(files)
+    train, validation = set(numbers(task.train())), set(numbers(task.validation()))
+    assert (len(train), len(validation)) == (18, 2)
+    assert not train & validation
 
 
 def test_only_texts_count_not_labels(files, write):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import yaml
 
-from layerbridge.errors import ConfigError
+from layerbridge.errors import ConfigError, LayerBridgeError
 from layerbridge.training.recipe import (
     BACKBONES,
     BRIDGE,
@@ -298,3 +298,28 @@ def test_an_unknown_name(tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         read("papre")
     assert str(caught.value) == "unknown recipe 'papre'; allowed: paper, small or a YAML file"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "options is an empty list; allowed: label words, or no options"),
+        (["a", ""], "an option is empty; allowed: label words"),
+        (["a", "b", "a"], "duplicate option 'a'; allowed: each option once"),
+        (["é", "e\u0301"], "duplicate option 'e\u0301'; allowed: each option once"),
+    ],
+)
+def test_options_that_no_bridge_can_choose_from(options, message):
+    recipe = Recipe(encoder="e", language_model="l", data="rows.jsonl", options=options)
+    with pytest.raises(LayerBridgeError) as caught:
+        recipe.check()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['template: "{text} \\udce9"', 'options: [a, "\\ud83d"]', 'bridge: {instruction: "\\udc00"}'],
+)
+def test_a_recipe_with_half_a_character(tmp_path, line):
+    with pytest.raises(LayerBridgeError, match="has an unpaired surrogate"):
+        read(written(tmp_path, line))

@@ -19,7 +19,8 @@ from layerbridge.errors import (
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.training import run
 from layerbridge.training.recipe import Recipe, read
-from layerbridge.training.run import RunData, read_data, train, training_arguments
+from layerbridge.training.run import train, training_arguments
+from layerbridge.training.run_data import RunData, read_data
 
 EXAMPLES = {
     "the market rose": "Business",
@@ -165,6 +166,17 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
 
 
+def test_a_resumed_run_does_not_fit_its_start_again(make_recipe, tmp_path, monkeypatch):
+    saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    recipe = make_recipe(bridge={"projection_start": "aligned"}, training=saving)
+    straight = tensors(train(recipe, tmp_path / "run", device="cpu"))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    monkeypatch.setattr("layerbridge.models.bridge.align", None)
+    resumed = tensors(train(recipe, tmp_path / "run", resume=True, device="cpu"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
 def test_resume_without_a_checkpoint(make_recipe, tmp_path):
     with pytest.raises(OutputError, match="has no checkpoint to resume from"):
         train(make_recipe(), tmp_path / "run", resume=True, device="cpu")
@@ -188,6 +200,51 @@ def test_validation_rows_are_watched(make_recipe, tmp_path):
     train(recipe, tmp_path / "run", device="cpu")
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     assert [line["step"] for line in log if "eval_loss" in line] == [2, 4]
+
+
+def test_texts_that_are_cut_or_empty_are_counted(make_recipe, tmp_path, capsys):
+    lines = [
+        {"text": text, "label": "Sports"} for text in ("a", "the teams " * 20, "the " * 99, "")
+    ]
+    lines.append({"text": None, "label": "Science"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, lines[1:])))
+    recipe = make_recipe(
+        bridge={"max_text_tokens": 30},
+        training={"eval_strategy": "no", "max_steps": 1},
+        data=str(tmp_path / "rows.jsonl"),
+        validation_data=str(tmp_path / "more.jsonl"),
+        template="News: {text} Category: ",
+        cache_states=True,
+    )
+    bridge = train(recipe, tmp_path / "run", device="cpu")
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith(("texts", "empty"))] == [
+        "texts cut at 30 tokens: 2 of 5 in training, 2 of 4 in validation",
+        "empty texts: 2 of 5 in training, 2 of 4 in validation",
+    ]
+    log = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert log[0] == {
+        "training_rows": 5,
+        "training_texts_cut": 2,
+        "training_texts_empty": 2,
+        "validation_rows": 4,
+        "validation_texts_cut": 2,
+        "validation_texts_empty": 2,
+    }
+    assert "train_loss" in log[-1]
+    assert (bridge.encoder.template_end, bridge.config.max_text_tokens) == (" Category: ", 30)
+
+
+def test_a_limit_above_the_encoders_is_said(make_recipe, tmp_path, capsys):
+    recipe = make_recipe(bridge={"max_text_tokens": 4096}, training={"max_steps": 1})
+    bridge = train(recipe, tmp_path / "run", device="cpu")
+    limit = bridge.config.max_text_tokens
+    assert limit < 4096
+    assert (
+        f"max_text_tokens is lowered from 4096 to {limit}, the encoder's limit"
+        in capsys.readouterr().err.splitlines()
+    )
 
 
 def test_the_state_cache_changes_nothing(make_recipe, tmp_path):
@@ -222,8 +279,7 @@ def tensors(bridge):
     [("last", True), ("uniform", False), ("global-softmax", True), ("token-softmax", False)],
 )
 def test_cached_states_give_the_same_bits(make_recipe, tmp_path, monkeypatch, fusion, bf16):
-    # All rows in one batch: a text's last bits are of the batch that the encoder read it in. In
-    # bfloat16 they are of the autocast that it was read under, too.
+    # All rows in one batch: a text's last bits are of the batch that the encoder read it in.
     # Accelerate builds the output anew from a dict, as transformers' ModelOutput allows.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", bf16)
     recipe = make_recipe(
@@ -339,11 +395,6 @@ def test_csv_and_parquet_hold_the_same_rows_as_jsonl(make_recipe, tmp_path):
     for name in ("rows.csv", "rows.parquet"):
         other = dataclasses.replace(recipe, data=str(tmp_path / name))
         assert [(row.text, row.target) for row in read_data(other).train] == expected
-
-
-def test_max_rows_are_the_first(make_recipe):
-    data = read_data(make_recipe(max_rows=3))
-    assert [row.text for row in data.train] == list(EXAMPLES)[:3]
 
 
 def test_a_task_brings_its_options_and_template(make_recipe):

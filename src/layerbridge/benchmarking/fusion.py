@@ -58,7 +58,9 @@ class FusionCase:
         generator = torch.Generator().manual_seed(0)
         shape = (1, self.tokens, self.width)
         layers = [
-            torch.randn(shape, generator=generator).to(self.device, resolve_dtype(self.dtype))
+            torch.randn(shape, generator=generator).to(
+                self.device, resolve_dtype(self.dtype, self.device)
+            )
             for _ in range(self.layers)
         ]
         return HiddenStates(layers, torch.ones(shape[:2], dtype=torch.bool, device=self.device))
@@ -71,7 +73,7 @@ class FusionCase:
         nn.init.normal_(ours.get_parameter("query"))
         reference = _Reference(self.layers, self.width)
         reference.load_state_dict(ours.state_dict())
-        reference.to(resolve_dtype(self.dtype))
+        reference.to(resolve_dtype(self.dtype, self.device))
         return {
             REFERENCE: reference.to(self.device).eval(),
             OURS: ours.to(self.device).eval(),
@@ -132,7 +134,7 @@ def run(case: FusionCase, repeat: int = 5, progress: Progress | None = None) -> 
 
 def _floor(case: FusionCase, states: HiddenStates) -> Callable[[], None]:
     """Returns the least possible work: two reads of all states and one FFN per token."""
-    dtype = resolve_dtype(case.dtype)
+    dtype = resolve_dtype(case.dtype, case.device)
     wide = torch.randn(case.width, 2048, device=case.device).to(dtype)
     narrow = torch.randn(2048, case.width, device=case.device).to(dtype)
 

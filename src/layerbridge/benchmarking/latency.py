@@ -19,7 +19,6 @@ from layerbridge.benchmarking.measure import Progress, interleave, peak_bytes, t
 from layerbridge.benchmarking.pair import Pair
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import (
-    LoadOptions,
     dtype_name,
     load_config,
     load_tokenizer,
@@ -155,7 +154,7 @@ def _load_translator(case: LatencyCase) -> tuple[PreTrainedModel, torch.Tensor]:
         model, tokenizer = shapes.translator(case.translator, **case.pair.build_options())
         text = shapes.text(case.tokens, 0)
     else:
-        source, options = resolve(case.translator), LoadOptions(case.pair.dtype)
+        source, options = resolve(case.translator), case.pair.load_options()
         config = load_config("translator", source, options)
         arguments = options.for_transformers(source)
         model = load_weights("translator", source, AutoModelForSeq2SeqLM, config, arguments)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from layerbridge.errors import LayerBridgeError
+from layerbridge.models.cpu_speed import cpu_name
 from layerbridge.version import __version__
 
 # What a figure may depend on besides the machine.
@@ -138,7 +139,7 @@ def _process_bytes(name: str) -> int:
 def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Returns the hardware, threads and versions that figures depend on."""
     facts: dict[str, Any] = {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -151,11 +152,3 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
         with suppress(importlib.metadata.PackageNotFoundError):
             facts[package] = importlib.metadata.version(package)
     return facts
-
-
-def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

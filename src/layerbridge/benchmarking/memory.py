@@ -25,7 +25,7 @@ def run(case: TrainCase) -> dict[str, Any]:
         in_fresh_process(peak_of_step, case, is_ours) for is_ours in (True, False)
     )
     exact = reference_peak
-    if resolve_dtype(case.pair.dtype) != torch.float32:
+    if resolve_dtype(case.pair.dtype, case.pair.torch_device()) != torch.float32:
         full = replace(case, pair=replace(case.pair, dtype="float32"))
         exact = in_fresh_process(peak_of_step, full, False)
     return {

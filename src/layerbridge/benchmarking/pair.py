@@ -47,18 +47,21 @@ class Pair:
         """
         if shapes.is_shape(self.encoder):
             return shapes.encoder(self.encoder, **self.build_options())
-        return Encoder.load(resolve(self.encoder), LoadOptions(self.dtype)).to(self.torch_device())
+        return Encoder.load(resolve(self.encoder), self.load_options())
 
     def load_language_model(self) -> LanguageModel:
         """Returns the language model on the device; errors as of ``load_encoder``."""
         if shapes.is_shape(self.language_model):
             return shapes.language_model(self.language_model, **self.build_options())
-        source = resolve(self.language_model)
-        return LanguageModel.load(source, LoadOptions(self.dtype)).to(self.torch_device())
+        return LanguageModel.load(resolve(self.language_model), self.load_options())
 
     def load(self) -> Backbones:
         """Returns both."""
         return self.load_encoder(), self.load_language_model()
+
+    def load_options(self) -> LoadOptions:
+        """Returns how real models are loaded."""
+        return LoadOptions(self.dtype, device=self.torch_device())
 
     def build_options(self) -> dict[str, Any]:
         """Returns the arguments of ``shapes.build``."""

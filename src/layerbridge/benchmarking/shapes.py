@@ -165,7 +165,7 @@ def build(
     """
     config = shape.config()
     config.name_or_path = PREFIX + shape.name
-    precision, torch_device = resolve_dtype(dtype), torch.device(device)
+    precision, torch_device = resolve_dtype(dtype, device), torch.device(device)
     extra = {"add_pooling_layer": False} if config.model_type in _POOLING else {}
     with torch.random.fork_rng([torch_device] if torch_device.type == "cuda" else []), torch_device:
         torch.manual_seed(0)

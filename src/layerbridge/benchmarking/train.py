@@ -174,7 +174,7 @@ def run(
     backbones = case.pair.load()
     loops = {"layerbridge": ours(case, backbones), "reference": reference(case, backbones)}
     exact = backbones
-    if resolve_dtype(case.pair.dtype) != torch.float32:
+    if resolve_dtype(case.pair.dtype, case.pair.torch_device()) != torch.float32:
         pair = replace(case.pair, dtype="float32")
         exact = pair.load()
         loops["reference, float32"] = reference(replace(case, pair=pair), exact)

@@ -26,6 +26,7 @@ from layerbridge.cli import (
     zoo,
 )
 from layerbridge.cli.old_names import with_new_names
+from layerbridge.cli.text_input import check_words
 from layerbridge.errors import LayerBridgeError, missing_extra
 from layerbridge.version import __version__
 
@@ -87,6 +88,7 @@ def _options(
 def main() -> NoReturn:
     """Runs a verb; a user's error is one line on stderr and exit code 2, without a traceback."""
     try:
+        check_words(sys.argv[1:])
         words = with_new_names(sys.argv[1:])
         code = app(words, prog_name="layerbridge", standalone_mode=False)
     except _USAGE_ERROR as error:

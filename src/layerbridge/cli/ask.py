@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import load_bridge, split
+from layerbridge.cli.text_input import stdin_lines
+from layerbridge.cli.values import label_words, load_bridge
+from layerbridge.progress import say
 
 
 def ask(
@@ -31,14 +32,18 @@ def ask(
     """Ask a bridge: the best label word, or generated text."""
     from layerbridge.errors import ConfigError, DataError
     from layerbridge.evaluation.evaluator import PROTOCOLS
+    from layerbridge.training.text_counts import input_notes
 
     if protocol not in (None, *PROTOCOLS):
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
-    questions = list(texts or []) or [line.rstrip("\n") for line in sys.stdin]
+    words = label_words(labels)
+    questions = list(texts or []) or list(stdin_lines())
     if not questions:
         raise DataError("no text given", allowed='layerbridge ask RUN "text", or lines on stdin')
     bridge = load_bridge(run, context.params)
-    words = split(labels) or bridge.config.options
+    words = words or bridge.config.options
+    for line in input_notes(questions, bridge.encoder):
+        say(line)
     protocol = protocol or ("score" if words else "generate")
     if protocol == "score":
         for text, answer in zip(

@@ -12,7 +12,7 @@ import typer
 
 from layerbridge.cli import options as o
 from layerbridge.cli.result_file import write_result
-from layerbridge.cli.values import fields_of, language_codes, task_options
+from layerbridge.cli.values import language_codes, load_options, task_options
 from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,12 +93,8 @@ def baseline(
     if method is Method.TF_IDF:
         run = _tf_idf(test_task, codes, seed)
     else:
-        from layerbridge.models.backbone import LoadOptions, choose_device
-
-        load = LoadOptions(**fields_of(LoadOptions, context.params))
-        run = _with_language_model(
-            method, test_task, codes, context.params, load, choose_device(device)
-        )
+        load = load_options(context.params)
+        run = _with_language_model(method, test_task, codes, context.params, load, str(load.device))
     from layerbridge.progress import meter
 
     with meter(f"{test_task.name}, {method}") as bar:
@@ -161,7 +157,7 @@ def _with_language_model(
     shots = flags["shots"] or (SHOTS if method is Method.FEW_SHOT else 0)
     seed = flags["seed"]
     Prompt.of(prompt, task.options)
-    resolve_dtype(load.dtype)
+    resolve_dtype(load.dtype, load.device)
     for code in codes:
         task.test(code)
     if shots:

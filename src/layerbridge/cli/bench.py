@@ -128,6 +128,31 @@ def memory(
     _report({"memory": lambda progress: run(case)}, str(pair.torch_device()))
 
 
+@app.command("start")
+def start(
+    encoder: Encoder = ENCODER,
+    language_model: LanguageModel = LANGUAGE_MODEL,
+    fusion: Fusion = "token-softmax",
+    projection_start: str = o.option("aligned", "Start of the projection: scaled or aligned."),
+    rows: str = o.data("10000,100000", "Numbers of training rows, comma-separated."),
+    dtype: o.Dtype = "auto",
+    device: o.Device = None,
+) -> None:
+    """Measure the peak memory of starting the projection, by number of training rows."""
+    from layerbridge.benchmarking.start import StartCase, run
+
+    if projection_start not in ("scaled", "aligned"):
+        raise ConfigError(
+            f"unknown projection start {projection_start!r}", allowed=("scaled", "aligned")
+        )
+    counts = numbers("--rows", rows)
+    if not counts or min(counts) < 1:
+        raise ConfigError(f"--rows {rows!r} has no row to start from", allowed="positive integers")
+    pair = _pair(encoder, language_model, dtype, device)
+    case = StartCase(pair, fusion, projection_start, counts)
+    _report({"start": partial(run, case)}, str(pair.torch_device()))
+
+
 @app.command("latency")
 def latency(
     encoder: Encoder = ENCODER,
@@ -212,7 +237,7 @@ def all_(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Run all of these except serve, with their defaults."""
+    """Run all of these except start and serve, with their defaults."""
     from layerbridge.benchmarking import evaluate, fusion, latency, memory, train
 
     pair = _pair(encoder, language_model, dtype, device)
@@ -241,8 +266,9 @@ def _pair(encoder: str, language_model: str, dtype: str, device: str | None) -> 
     from layerbridge.benchmarking.pair import Pair
     from layerbridge.models.backbone import choose_device, resolve_dtype
 
-    resolve_dtype(dtype)  # reports a wrong one before anything is loaded
-    return Pair(encoder, language_model, dtype, str(choose_device(device)))
+    device = str(choose_device(device))
+    resolve_dtype(dtype, device)  # reports a wrong one before anything is loaded
+    return Pair(encoder, language_model, dtype, device)
 
 
 def _optimizations(names: str) -> frozenset[str]:

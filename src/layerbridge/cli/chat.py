@@ -6,14 +6,15 @@ Only the bridge's answers are on stdout; notes, bars and maps are on stderr.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import fields_of
+from layerbridge.cli.text_input import is_utf8, stdin_lines
+from layerbridge.cli.values import label_words, load_options
 from layerbridge.errors import DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
 
@@ -50,26 +51,30 @@ def chat(
     If stdin is not a terminal, every line is a text, and its answer is one line on stdout.
     """
     from layerbridge.cli.chat_input import typed_lines
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.bridges import Bridges
 
-    for stream in (sys.stdin, sys.stdout):
-        # Undecodable bytes become a replacement character instead of a traceback.
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
+        # Typed bytes that are not UTF-8 are refused by line, and an answer is shown as far as the
+        # terminal can.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    load_options = LoadOptions(**fields_of(LoadOptions, context.params))
-    chosen_device = choose_device(device)
+            stream.reconfigure(errors=errors)
+    words = label_words(labels)
+    options = load_options(context.params)
     if sys.stdin.isatty():
         say("loading the models …")
-    session = Chat(Bridges.load([run], load_options, device=chosen_device), max_new_tokens)
-    if labels is not None:
-        session.set_options(labels)
+    session = Chat(Bridges.load([run], options, device=str(options.device)), max_new_tokens)
+    if words is not None:
+        session.options = words
     if instruction is not None:
         session.instruction = instruction
     if not sys.stdin.isatty():
-        for line in sys.stdin:
+        texts = []
+        for line in stdin_lines():
+            texts.append(line)
             # One line per answer, so that line n answers text n.
-            print(" ".join("".join(session.answer(line.rstrip("\r\n"))).split()), flush=True)
+            print(" ".join("".join(session.answer(line)).split()), flush=True)
+        for note in session.notes(texts):
+            say(note)
         return
     say(session.introduction)
     with closing(typed_lines(save_history=save_history)) as lines:
@@ -141,9 +146,17 @@ class Chat:
                 decoding.advance([token])
         yield detokenizer.finish()
 
+    def notes(self, texts: Sequence[str]) -> list[str]:
+        """Returns a line each for texts that are cut or empty, if there are any."""
+        from layerbridge.training.text_counts import input_notes
+
+        return input_notes(texts, self._bridge.encoder)
+
     def handle(self, line: str) -> None:
         """Handles a typed line, a text or a command; an error or Ctrl-C ends only this line."""
         try:
+            if not is_utf8(line):
+                raise DataError("the line is not UTF-8", hint="set the terminal to UTF-8")
             if line.startswith("/"):
                 self._run_command(line)
             elif line.strip():
@@ -171,6 +184,8 @@ class Chat:
             self.options = self._bridge.config.options
 
     def _reply(self, text: str) -> None:
+        for note in self.notes([text]):
+            say(note)
         try:
             for part in self.answer(text):
                 print(_printable(part), end="", flush=True)

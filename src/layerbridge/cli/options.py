@@ -50,7 +50,7 @@ Languages = Annotated[str | None, data(..., "Language codes, comma-separated; al
 Template = Annotated[
     str | None, data(..., "Encoder input, columns in braces: 'Review: {text} Label: '.")
 ]
-MaxRows = Annotated[int | None, data(..., "Maximum training rows.", min=1)]
+MaxRows = Annotated[int | None, data(..., "Maximum training rows: the first of each label.", min=1)]
 Labels = Annotated[str | None, data(..., "Label words, comma-separated.", "--options")]
 
 _FORMS = "folder, zoo:NAME or hub ID."

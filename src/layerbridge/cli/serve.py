@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import fields_of, pairs
+from layerbridge.cli.values import fields_of, load_options, pairs
 
 if TYPE_CHECKING:
     from layerbridge.serving.engine import Engine
@@ -65,7 +65,6 @@ def serve(
     Prints the address on stdout when it is ready. See docs/serving.md.
     """
     from layerbridge.errors import ConfigError
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.serving.app import create_app
     from layerbridge.serving.bridges import Bridges, names
     from layerbridge.serving.conversation import ChatMapping
@@ -81,12 +80,8 @@ def serve(
         raise ConfigError(f"unknown engine {engine!r}", allowed=ENGINES)
     os.environ.setdefault(KERNEL_CACHE, KERNELS)
     names(runs)  # reports wrong names before anything is loaded
-    load = partial(
-        Bridges.load,
-        runs,
-        LoadOptions(**fields_of(LoadOptions, params)),
-        device=choose_device(device),
-    )
+    options = load_options(params)
+    load = partial(Bridges.load, runs, options, device=str(options.device))
     limits = Limits(**fields_of(Limits, params), timeout_s=timeout)
     mapping = ChatMapping(system, history)  # type: ignore[arg-type] # it checks them
     keys = Keys.from_file(api_key_file) if api_key_file is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import split, task_options
+from layerbridge.cli.values import label_words, task_options
 from layerbridge.errors import ConfigError
 
 
@@ -73,7 +73,7 @@ def train(
     }
     settings |= {
         "task_options": task_options(data_dir, task_option),
-        "options": split(labels),
+        "options": label_words(labels),
         "training": training_flags(context.args),
     }
     if settings["training"]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from layerbridge.errors import ConfigError
 
 if TYPE_CHECKING:
+    from layerbridge.models.backbone import LoadOptions
     from layerbridge.models.bridge import LayerBridge
     from layerbridge.tasks import Task
 
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 def split(words: str | None) -> list[str] | None:
     """``"en, si"`` → ``["en", "si"]``; None or nothing → None."""
     return [word.strip() for word in words.split(",")] if words else None
+
+
+def label_words(words: str | None) -> list[str] | None:
+    """``"yes, no"`` → ``["yes", "no"]``; None → None.
+
+    Raises:
+        DataError: a word is empty or a duplicate.
+    """
+    from layerbridge.tasks.labels import check_options
+
+    if words is None:
+        return None
+    labels = [word.strip() for word in words.split(",")]
+    check_options(labels)
+    return labels
 
 
 def numbers(flag: str, words: str) -> list[int]:
@@ -64,15 +80,13 @@ def task_options(data_dir: list[Path] | None, words: list[str] | None) -> dict[s
 
 
 def language_codes(task: Task, languages: str | None) -> list[str]:
-    """Returns the given codes, or all of the task's, without reading rows.
+    """Returns the task's codes of the given languages, or all, without reading rows.
 
     Raises:
         DataError: the task has no test rows in one of them.
     """
-    codes = split(languages) or list(task.languages)
-    for code in codes:
-        task.check_language(code)
-    return codes
+    codes = split(languages) or task.languages
+    return list(dict.fromkeys(task.check_language(code) for code in codes))
 
 
 def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,14 +94,18 @@ def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: params[each.name] for each in fields(kind) if each.name in params}
 
 
+def load_options(params: Mapping[str, Any]) -> LoadOptions:
+    """Returns how a verb loads backbones: its dtype, its device or the best one, …"""
+    from layerbridge.models.backbone import LoadOptions, choose_device
+
+    given = fields_of(LoadOptions, params)
+    return LoadOptions(**{**given, "device": choose_device(params["device"])})
+
+
 def load_bridge(run: str, params: Mapping[str, Any]) -> LayerBridge:
     """Loads a trained bridge with the options of a verb: its device, dtype, revision, …"""
-    from layerbridge.models.backbone import LoadOptions, choose_device
     from layerbridge.models.bridge import LayerBridge
 
     return LayerBridge.from_pretrained(
-        run,
-        revision=params.get("revision"),
-        device=choose_device(params["device"]),
-        **fields_of(LoadOptions, params),
+        run, revision=params.get("revision"), **vars(load_options(params))
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from layerbridge.errors import ConfigError
 from layerbridge.evaluation.method_names import RECIPE, recorded
-from layerbridge.evaluation.predictions import Progress, predict, rows_by_language
+from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
@@ -62,7 +62,8 @@ def evaluate(
         progress: called after every batch.
 
     Returns:
-        Accuracy, every prediction and the mean layer weights, by language.
+        Accuracy, every prediction and the mean layer weights, by language. Cut and empty texts are
+        counted and said.
 
     Raises:
         ConfigError: an unknown protocol.
@@ -72,6 +73,8 @@ def evaluate(
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
     rows = rows_by_language(task, languages)
     bridge.eval()
+    encoder = bridge.encoder
+    counts = text_counts(rows, task, encoder.count_cut, encoder.max_text_tokens)
     if protocol == "score":
         choose = _scoring(bridge, task.options, length_normalization)
     else:
@@ -109,6 +112,7 @@ def evaluate(
             **(settings or {}),
         },
         run=run,
+        text_counts=counts,
     )
 
 

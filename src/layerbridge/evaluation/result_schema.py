@@ -53,6 +53,7 @@ class ResultFile(TypedDict):
     settings: dict[str, Any]
     versions: dict[str, Any]
     run: NotRequired[str | None]
+    text_counts: NotRequired[dict[str, dict[str, int]]]
     created: str
 
 

@@ -10,7 +10,7 @@ import json
 import platform
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,6 +22,7 @@ from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.statistics.proportions import wilson
 from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 from layerbridge.hub.named_run import split_name
+from layerbridge.tasks.languages import own_code
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
 
@@ -150,6 +151,8 @@ class Result:
         settings: all other settings; JSON values.
         versions: of the packages and the platform, see ``versions()``.
         run: folder of the trained bridge, if there is one.
+        text_counts: code → ``cut`` and ``empty``, the numbers of texts that were longer than the
+            model's limit, and of rows without a text; without those that are 0.
         created: ISO 8601, UTC.
         schema: of the file.
     """
@@ -163,6 +166,7 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     run: str | None = None
+    text_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema: str = SCHEMA
 
@@ -178,6 +182,7 @@ class Result:
             ResultError: an unknown language, none but English, or two rows with one item.
         """
         requested = self.languages if languages is None else tuple(languages)
+        requested = tuple(own_code(language, self.languages) for language in requested)
         chosen = tuple(language for language in requested if language != "en")
         unknown = [language for language in chosen if language not in self.languages]
         if unknown:
@@ -227,6 +232,8 @@ class Result:
             OutputError: the folder cannot be created or written to.
         """
         document = {"schema": self.schema, **asdict(self, dict_factory=_without_absent_items)}
+        if not self.text_counts:
+            del document["text_counts"]
         document["settings"] = dict(sorted(self.settings.items()))
         document["versions"] = dict(sorted(self.versions.items()))
         text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
@@ -276,13 +283,18 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
 
     Returns:
         The results in the order of the paths; within a folder, by file name. Methods that share a
-        name but not their settings have what differs in their names, see ``method_names``.
+        name but not their settings have what differs in their names, see ``method_names``. A
+        language has one code in all of them, the first that names it; English is ``en``.
 
     Raises:
         ResultError: a path does not exist, a folder has no result file, a file is malformed, or
             one name is given to several methods.
     """
-    return distinguish([each.result for each in find_files(paths)])
+    results = distinguish([each.result for each in find_files(paths)])
+    codes: dict[str, str] = {"en": "en"}
+    for code in dict.fromkeys(code for result in results for code in result.languages):
+        codes[code] = own_code(code, list(codes.values()))
+    return [_with_codes(result, codes) for result in results]
 
 
 def find_files(paths: str | Path | Iterable[str | Path]) -> list[ResultPath]:
@@ -323,6 +335,13 @@ def check_codes(result: Result) -> None:
                 f"the result of {result.method!r} has a language {code!r}",
                 allowed="codes of printable characters",
             )
+
+
+def _with_codes(result: Result, codes: Mapping[str, str]) -> Result:
+    languages = {codes[code]: entry for code, entry in result.languages.items()}
+    # Two codes in one file, such as pt and pt-BR, are two test sets.
+    same = list(languages) == list(result.languages) or len(languages) < len(result.languages)
+    return result if same else replace(result, languages=languages)
 
 
 def _without_absent_items(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

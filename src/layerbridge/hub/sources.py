@@ -8,7 +8,12 @@ config.json is downloaded here: transformers downloads the rest when it loads th
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +24,8 @@ from layerbridge.hub.checksum import sha256
 _ACCEPTED = "a model folder, zoo:NAME, or a hub id such as google/mt5-small"
 # The hub client's own retries take 23 s to report that there is no network.
 _TIMEOUT_S = 5.0
+# A file that changed within this time may change again without a new time of change.
+_SETTLED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,22 +48,68 @@ class Source:
         """Identifies the model by its content, wherever it is stored.
 
         Returns:
-            The commit hash of a hub model; for a folder, the SHA-256 over the names and contents of
-            config.json and the weight files.
+            The SHA-256 over the names and contents of config.json and the weight files; of a hub
+            model that is not downloaded, the commit hash. Each file is read once a process.
         """
-        if self.revision is not None:
-            return self.revision
-        folder = Path(self.path)
-        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-        files = [folder / "config.json", *weights]
         if self.kind == "zoo":  # recorded at conversion: no need to read the files again
-            checksums = zoo.checksums(folder.name)
+            recorded = zoo.checksums(Path(self.path).name)
+            return _digest(Path(self.path), lambda file: recorded[file.name])
+        if self.revision is None:
+            return _digest(Path(self.path), _checksum)
+        folder = self._snapshot()
+        return self.revision if folder is None else _digest(folder, _checksum)
+
+    def identities(self) -> frozenset[str]:
+        """Returns the fingerprint, and the commit of a hub model: a folder may have either."""
+        return frozenset({self.fingerprint(), self.revision or self.fingerprint()})
+
+    def _snapshot(self) -> Path | None:
+        """Returns the folder of a hub model with all its weights, or None."""
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            config = try_to_load_from_cache(self.path, "config.json", revision=self.revision)
+        except HFValidationError:
+            return None
+        if not isinstance(config, str):
+            return None
+        folder = Path(config).parent
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            complete = all((folder / shard).is_file() for shard in shards)
         else:
-            checksums = {file.name: sha256(file) for file in files}
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.name} {checksums[file.name]}\n".encode())
-        return digest.hexdigest()
+            complete = bool(_weights(folder))
+        return folder if complete else None
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+
+
+def _digest(folder: Path, checksum: Callable[[Path], str]) -> str:
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", *_weights(folder)):
+        digest.update(f"{file.name} {checksum(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _checksum(file: Path) -> str:
+    """Returns the SHA-256 of a file, and reads it only if that is not known."""
+    stored = file.resolve()
+    # The hub's cache names large files by their SHA-256.
+    if stored.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", stored.name):
+        return stored.name
+    facts = stored.stat()
+    if time.time() - facts.st_mtime < _SETTLED_S:
+        return sha256(stored)
+    return _read_once(stored, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@cache
+def _read_once(file: Path, *_version: int) -> str:
+    return sha256(file)
 
 
 def resolve(model_id: str, *, revision: str | None = None, offline: bool = False) -> Source:
@@ -86,6 +139,15 @@ def resolve(model_id: str, *, revision: str | None = None, offline: bool = False
     return source
 
 
+def is_local(model_id: str) -> bool:
+    """Returns whether a model id is a path of this machine, which means nothing on another."""
+    return _is_path(model_id) or Path(model_id).is_dir()
+
+
+def _is_path(model_id: str) -> bool:
+    return model_id.startswith(("/", ".", "~")) or "\\" in model_id or model_id.count("/") > 1
+
+
 def _folder(model_id: str) -> Source | None:
     folder = Path(model_id).expanduser()
     if folder.is_dir():
@@ -99,7 +161,7 @@ def _folder(model_id: str) -> Source | None:
         return Source(given=model_id, kind="folder", path=str(folder))
     if folder.exists():
         raise BackboneError(f"{model_id!r} is a file", allowed=_ACCEPTED)
-    if model_id.startswith(("/", ".", "~")) or "\\" in model_id or model_id.count("/") > 1:
+    if _is_path(model_id):
         raise BackboneError(f"the folder {model_id!r} does not exist", allowed=_ACCEPTED)
     return None
 

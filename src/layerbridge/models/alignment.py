@@ -5,13 +5,18 @@ of each encoder token to the mean of the input embeddings of the LM tokens that 
 characters. A soft prompt then starts near the words it stands for, not at random vectors that the
 language model cannot read.
 
-Legend: N tokens, E encoder width, D LM width.
+Texts are read batch by batch, and only sums are kept: memory does not grow with their number.
+
+Legend: N tokens, n tokens of a batch, E encoder width, D LM width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Float
@@ -23,11 +28,15 @@ from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.fusion import Fusion
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.moments import Moments, ridge
 from layerbridge.models.projection import Projection
+from layerbridge.progress import say
 
 # Words of the LM's vocabulary that are read as well: those of the lowest ids, the most frequent.
 VOCABULARY_WORDS = 3000
 BATCH = 128
+# Encoder tokens of the texts that are read: some hundred for each of the E coefficients of a fit.
+TOKENS = 100_000
 
 # Marks of a token that begins a word: byte-level BPE, and SentencePiece.
 WORD_STARTS = ("Ġ", "▁")
@@ -64,7 +73,8 @@ def align(
         fusion: before training.
         projection: overwritten.
         language_model: with a fast tokenizer.
-        texts: English texts like those of training.
+        texts: English texts like those of training. Of more than ``TOKENS`` encoder tokens, a
+            random sample is read, the same every time.
         penalty: λ, relative to N times the mean variance of the standardized states.
         words: number of words of the LM's vocabulary that are read as well.
 
@@ -77,18 +87,17 @@ def align(
                 f"projection_start 'aligned' needs a fast tokenizer, and the {name}'s is not",
                 allowed="projection_start random or scaled",
             )
-    corpus = _corpus(language_model, texts, words)
+    corpus = _corpus(encoder, language_model, texts, words)
     with eval_mode(fusion):
-        pairs = list(_pairs(encoder, fusion, language_model, corpus))
-    if not pairs:
+        moments = _sum(_pairs(encoder, fusion, language_model, corpus))
+    if moments is None:
         raise ConfigError("projection_start 'aligned' has no text to align")
-    x, y = (torch.cat(side) for side in zip(*pairs, strict=True))
-    projection.standardize(x)
-    x = (x - projection.mean.cpu()) / projection.std.cpu()
-    weight, bias, explained = ridge(x.double(), y.double(), penalty)
+    projection.standardize(moments.x_mean, moments.x_std)
+    standardized = moments.standardized(projection.mean, projection.std)
+    weight, bias, explained = ridge(standardized, penalty)
     projection.linear.weight.copy_(weight)
     projection.linear.bias.copy_(bias)
-    return Alignment(len(x), explained)
+    return Alignment(moments.count, explained)
 
 
 @torch.no_grad()
@@ -108,54 +117,38 @@ def rescale(
     Raises:
         ConfigError: there is no text.
     """
-    corpus = _corpus(language_model, texts, words)
+    corpus = _corpus(encoder, language_model, texts, words)
     with eval_mode(fusion):
-        states = [fusion(layers)[layers.mask].cpu() for _, layers in _read(encoder, fusion, corpus)]
-    if not states:
+        fused = (fusion(layers)[layers.mask] for _, layers in _read(encoder, fusion, corpus))
+        moments = _sum((states, states.new_empty(len(states), 0)) for states in fused)
+    if moments is None:
         raise ConfigError("projection_start 'scaled' has no text to measure")
-    projection.standardize(torch.cat(states))
+    projection.standardize(moments.x_mean, moments.x_std)
     projection.rescale(language_model.embedding_rms())
 
 
-def ridge(
-    x: Float[Tensor, "N E"], y: Float[Tensor, "N D"], penalty: float
-) -> tuple[Float[Tensor, "D E"], Float[Tensor, " D"], float]:
-    """Solves argmin ‖x Wᵀ + b − y‖² + λ‖W‖², with λ = penalty · N · (mean variance of x).
-
-    Returns:
-        W, b, and the share of y's variance that is explained.
-    """
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    xc, yc = x - x_mean, y - y_mean
-    gram = xc.T @ xc
-    gram.diagonal().add_(penalty * gram.diagonal().mean())
-    weight = torch.linalg.solve(gram, xc.T @ yc).T
-    residual = (yc - xc @ weight.T).square().sum()
-    total = yc.square().sum().clamp_min(torch.finfo(yc.dtype).tiny)
-    return weight, y_mean - weight @ x_mean, (1 - residual / total).item()
+def _sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments | None:
+    """Returns the moments of all batches; None if there are none."""
+    moments = (Moments.of(x, y) for x, y in pairs)
+    return reduce(add, moments, next(moments, None))
 
 
 def _pairs(
     encoder: Encoder, fusion: Fusion, language_model: LanguageModel, texts: Sequence[str]
 ) -> Iterator[tuple[Float[Tensor, "n E"], Float[Tensor, "n D"]]]:
-    """Yields the fused states of each text's tokens, and the mean embedding for each."""
+    """Yields, for each batch, the fused states of its tokens, and the mean embedding for each."""
     for batch, layers in _read(encoder, fusion, texts):
         fused = fusion(layers)
+        states, embeddings = [], []
         for row, text in enumerate(batch):
             # LM tokens within a sentence include the space before them.
             spaced = language_model.tokenizer(
                 " " + text, add_special_tokens=False, return_offsets_mapping=True
             )
             spans = [(first - 1, last - 1) for first, last in spaced["offset_mapping"]]
-            encoder_spans = encoder.tokenizer(
-                text,
-                truncation=True,
-                max_length=encoder.max_text_tokens,
-                return_offsets_mapping=True,
-            )["offset_mapping"]
             embeds = None
             aligned, means = [], []
-            for position, (first, last) in enumerate(encoder_spans):
+            for position, (first, last) in enumerate(encoder.spans(text)):
                 shared = [i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)]
                 if first == last or not shared:
                     continue
@@ -165,7 +158,10 @@ def _pairs(
                 aligned.append(position)
                 means.append(embeds[shared].mean(0))
             if aligned:
-                yield fused[row, aligned].cpu(), torch.stack(means).cpu()
+                states.append(fused[row, aligned])
+                embeddings.append(torch.stack(means))
+        if states:
+            yield torch.cat(states), torch.cat(embeddings)
 
 
 def _read(
@@ -176,8 +172,33 @@ def _read(
         yield batch, encoder.encode(batch, layers=fusion.required_layers)
 
 
-def _corpus(language_model: LanguageModel, texts: Sequence[str], words: int) -> list[str]:
-    return [*dict.fromkeys(texts), *_common_words(language_model, words)]
+def _corpus(
+    encoder: Encoder, language_model: LanguageModel, texts: Sequence[str], words: int
+) -> list[str]:
+    return [*_sample(encoder, list(dict.fromkeys(texts))), *_common_words(language_model, words)]
+
+
+def _sample(encoder: Encoder, texts: Sequence[str]) -> Sequence[str]:
+    """Returns the texts if they have at most ``TOKENS`` tokens, else some of them, in their order.
+
+    Only as many texts are tokenized as it takes to know that.
+    """
+    order = list(range(len(texts)))
+    # Not the generator of training, whose next numbers must not depend on this.
+    random.Random(0).shuffle(order)
+    total = 0
+    for start in range(0, len(order), BATCH):
+        lengths = encoder.lengths([texts[index] for index in order[start : start + BATCH]])
+        for place, length in enumerate(lengths, start=start):
+            total += min(length, encoder.max_text_tokens)
+            if total > TOKENS:
+                chosen = sorted(order[: max(place, 1)])
+                say(
+                    f"start of the projection: reads {len(chosen)} of {len(texts)} texts, "
+                    f"{TOKENS} tokens drawn at random"
+                )
+                return [texts[index] for index in chosen]
+    return texts
 
 
 def _common_words(language_model: LanguageModel, count: int) -> list[str]:

@@ -19,6 +19,7 @@ from transformers import (
 from layerbridge.errors import BackboneError, ConfigError
 from layerbridge.hub.quiet import quiet_transformers
 from layerbridge.hub.sources import Source
+from layerbridge.models.cpu_speed import bfloat16_is_faster
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,22 +30,33 @@ class LoadOptions:
 
     Args:
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
-            hardware supports it natively, else float32.
+            device is faster with it, else float32.
         attn_implementation: as in transformers; None takes its default.
         trust_remote_code: run code that comes with a model.
         allow_pickle: also read ``pytorch_model.bin``.
+        device: where the model is put; None is the CPU.
     """
 
     dtype: str = "auto"
     attn_implementation: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    device: str | torch.device | None = None
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Returns the dtype on this device.
+
+        Raises:
+            ConfigError: the name is unknown.
+        """
+        return resolve_dtype(self.dtype, self.device)
 
     def for_transformers(self, source: Source) -> dict[str, Any]:
         """Returns the keyword arguments of a model's ``from_pretrained``."""
         return {
             **self.for_metadata(source),
-            "dtype": resolve_dtype(self.dtype),
+            "dtype": self.torch_dtype,
             "attn_implementation": self.attn_implementation,
             "use_safetensors": None if self.allow_pickle else True,
         }
@@ -57,16 +69,18 @@ class LoadOptions:
         }
 
 
-def resolve_dtype(dtype: str) -> torch.dtype:
+def resolve_dtype(dtype: str, device: str | torch.device | None = None) -> torch.dtype:
     """Returns the dtype of that name.
 
-    ``"auto"`` avoids bfloat16 on a CPU that emulates it, where it is 7 times slower than float32.
+    Args:
+        dtype: as in ``LoadOptions``.
+        device: that the models will run on, for ``"auto"``; None is the CPU.
 
     Raises:
         ConfigError: the name is unknown.
     """
     if dtype == "auto":
-        return torch.bfloat16 if bfloat16_is_native() else torch.float32
+        return torch.bfloat16 if prefers_bfloat16(device) else torch.float32
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype {dtype!r}", allowed=("auto", *DTYPES))
     return DTYPES[dtype]
@@ -77,16 +91,13 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def bfloat16_is_native() -> bool:
-    """Returns whether the GPU, or else the CPU, has bfloat16 units."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.backends.mps.is_available():
-        return False
-    return any(
-        getattr(torch.cpu, name, lambda: False)()
-        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
+def prefers_bfloat16(device: str | torch.device | None) -> bool:
+    """Returns whether the device has bfloat16 units; of a CPU, whether bfloat16 is the faster."""
+    device = torch.device(device or "cpu")
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bfloat16_is_faster()
 
 
 def choose_device(device: str | None = None) -> str:

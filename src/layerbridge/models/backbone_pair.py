@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from layerbridge.errors import CheckpointError
+from contextlib import suppress
+
+from layerbridge.errors import CheckpointError, LayerBridgeError
 from layerbridge.hub.sources import Source, resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.config import BridgeConfig
@@ -15,6 +17,14 @@ def backbone_source(config: BridgeConfig, backbone: str) -> Source:
     return resolve(getattr(config, backbone), revision=getattr(config, f"{backbone}_revision"))
 
 
+def identified_source(config: BridgeConfig, backbone: str) -> Source:
+    """Returns where a backbone is; a config that does not say which weights it has now does."""
+    source = backbone_source(config, backbone)
+    if getattr(config, f"{backbone}_fingerprint") is None:
+        _record(config, backbone, source)
+    return source
+
+
 def load_backbones(
     config: BridgeConfig,
     options: LoadOptions,
@@ -23,7 +33,7 @@ def load_backbones(
     *,
     trained: bool = False,
 ) -> tuple[Encoder, LanguageModel]:
-    """Loads the backbones that are not given.
+    """Loads the backbones that are not given; those that are need no network.
 
     Args:
         config: gets revision and fingerprint of both.
@@ -36,34 +46,77 @@ def load_backbones(
         CheckpointError: a backbone has other weights.
         BackboneError: a backbone cannot be found or loaded.
     """
-    encoder_source = record_weights(config, "encoder", check=trained)
-    lm_source = record_weights(config, "language_model", check=trained)
+    # Both are found before either is loaded.
+    sources = {}
+    for name, given in (("encoder", encoder), ("language_model", language_model)):
+        assert getattr(config, name) is not None, f"a bridge needs the {name}"
+        source = backbone_source(config, name) if given is None else given.source
+        if source is not None:
+            if trained:
+                _check_weights(config, name, source)
+            sources[name] = source
+    were_given = {"encoder": encoder is not None, "language_model": language_model is not None}
     if encoder is None:
         encoder = Encoder.load(
-            encoder_source,
+            sources["encoder"],
             options,
             max_text_tokens=config.max_text_tokens,
             embedding_layer=config.embedding_layer,
         )
-    return encoder, language_model or LanguageModel.load(lm_source, options)
+    if language_model is None:
+        language_model = LanguageModel.load(sources["language_model"], options)
+    # Only now are the files of a hub model on this machine.
+    for name, source in sources.items():
+        if not were_given[name]:
+            _record(config, name, source)
+    return encoder, language_model
 
 
-def record_weights(config: BridgeConfig, backbone: str, *, check: bool = False) -> Source:
-    """Writes a backbone's revision and fingerprint to the config, and returns its source.
+def record_weights(config: BridgeConfig, encoder: Encoder, language_model: LanguageModel) -> None:
+    """Writes revision and fingerprint of loaded backbones to a config that has none, offline."""
+    for name, backbone in (("encoder", encoder), ("language_model", language_model)):
+        model_id = getattr(config, name)
+        if model_id is None or getattr(config, f"{name}_fingerprint") is not None:
+            continue
+        source = backbone.source
+        if source is None:  # built by hand: what the config names may still be on this machine
+            with suppress(LayerBridgeError):
+                revision = getattr(config, f"{name}_revision")
+                source = resolve(model_id, revision=revision, offline=True)
+        if source is not None:
+            _record(config, name, source)
 
-    Raises:
-        CheckpointError: with ``check``, the fingerprint differs from the config's.
-    """
-    assert getattr(config, backbone) is not None, f"a bridge needs the {backbone}"
-    source = backbone_source(config, backbone)
-    fingerprint, known = source.fingerprint(), getattr(config, f"{backbone}_fingerprint")
-    if check and known is not None and known != fingerprint:
+
+def have_same_weights(first: BridgeConfig, second: BridgeConfig, backbone: str) -> bool:
+    """Returns whether two configs name the same weights: a folder and a commit may."""
+    mine, others = _identities(first, backbone), _identities(second, backbone)
+    if mine and others:
+        return not mine.isdisjoint(others)
+    return getattr(first, backbone) == getattr(second, backbone)
+
+
+def _record(config: BridgeConfig, backbone: str, source: Source) -> None:
+    setattr(config, f"{backbone}_fingerprint", source.fingerprint())
+    setattr(config, f"{backbone}_revision", source.revision)
+
+
+def _identities(config: BridgeConfig, backbone: str) -> frozenset[str]:
+    """Returns what identifies the weights that a config names."""
+    model_id, revision = getattr(config, backbone), getattr(config, f"{backbone}_revision")
+    known = {getattr(config, f"{backbone}_fingerprint"), revision} - {None}
+    if known and revision is not None:
+        # A folder of the same weights has the fingerprint of the downloaded files.
+        known |= Source(model_id, "hub", model_id, revision).identities()
+    return frozenset(known)
+
+
+def _check_weights(config: BridgeConfig, backbone: str, source: Source) -> None:
+    known = _identities(config, backbone)
+    if known and known.isdisjoint(source.identities()):
+        trained_with = getattr(config, f"{backbone}_fingerprint") or min(known)
         raise CheckpointError(
             f"the {backbone.replace('_', ' ')} {source.given!r} is not the one this bridge was "
-            f"trained with: its weights are {fingerprint[:12]}",
-            allowed=f"weights {known[:12]}",
+            f"trained with: its weights are {source.fingerprint()[:12]}",
+            allowed=f"weights {trained_with[:12]}",
             hint="restore those weights, or train a new bridge",
         )
-    setattr(config, f"{backbone}_fingerprint", fingerprint)
-    setattr(config, f"{backbone}_revision", source.revision)
-    return source

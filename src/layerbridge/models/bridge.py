@@ -13,35 +13,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from layerbridge.errors import NotFiniteError
 from layerbridge.models import fusion
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
-from layerbridge.models.checkpoint import (
-    check_tensors,
-    read_checkpoint,
-    read_config,
-    write_checkpoint,
-)
+from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
+from layerbridge.models.finite import advice, check_rows, check_soft_prompt, finite_rows
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import Answering
 from layerbridge.models.language_model import IGNORED, LanguageModel
 from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import Segment
 from layerbridge.models.projection import Projection
+from layerbridge.models.prompt_room import text_limit
+from layerbridge.models.saving import Saving
 
 
 @dataclass
@@ -58,7 +55,7 @@ class BridgeOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
+class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
     """The whole model (arXiv 2508.09091, §3). Only ``fusion`` and ``projection`` are trained.
 
     Build one with ``from_backbones`` or ``from_pretrained``.
@@ -71,19 +68,19 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
-    # The model card that save_pretrained writes; set by training.
-    card: str | None = None
 
     def __init__(
         self, config: BridgeConfig, encoder: Encoder, language_model: LanguageModel
     ) -> None:
         super().__init__(config)
+        # A shared encoder cuts texts at its own limit, or lower if a prompt would not fit.
         self.encoder = encoder.with_settings(
-            max_text_tokens=encoder.max_text_tokens, embedding_layer=config.embedding_layer
+            max_text_tokens=text_limit(config, encoder, language_model),
+            embedding_layer=config.embedding_layer,
+            template=config.template or "",
         )
         self.language_model = language_model
-        # A shared encoder truncates texts at its own limit.
-        config.max_text_tokens = encoder.max_text_tokens
+        config.max_text_tokens = self.encoder.max_text_tokens
         config.encoder_width = encoder.width
         config.encoder_layers = self.encoder.num_layers
         config.language_model_width = language_model.width
@@ -117,7 +114,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
-        texts: Sequence[str] = (),
+        texts: Sequence[str] | None = (),
         **settings: Any,
     ) -> LayerBridge:
         """Returns a new, untrained bridge between two pretrained models.
@@ -133,7 +130,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read weights that are not safetensors.
-            texts: as in ``start_projection``.
+            texts: as in ``from_parts``.
             **settings: other fields of ``BridgeConfig``.
 
         Raises:
@@ -148,11 +145,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             fusion=fusion,
             **settings,
         )
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
+        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         backbones = load_backbones(config, options)
-        if device is not None:
-            for backbone in backbones:
-                backbone.to(device)
         return cls.from_parts(config, *backbones, texts=texts)
 
     @classmethod
@@ -162,7 +156,7 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         encoder: Encoder,
         language_model: LanguageModel,
         *,
-        texts: Sequence[str] = (),
+        texts: Sequence[str] | None = (),
     ) -> LayerBridge:
         """Returns a new, untrained bridge between loaded backbones, which bridges may share.
 
@@ -170,13 +164,13 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             config: its ``encoder`` and ``language_model`` name the backbones.
             encoder: on the device for the bridge.
             language_model: on the same device.
-            texts: as in ``start_projection``.
+            texts: as in ``start_projection``; None if trained tensors are loaded next, which
+                replace any start.
         """
-        for backbone in ("encoder", "language_model"):
-            if getattr(config, f"{backbone}_fingerprint") is None and getattr(config, backbone):
-                record_weights(config, backbone)
+        record_weights(config, encoder, language_model)
         bridge = cls(config, encoder, language_model).to(language_model.device)
-        bridge.start_projection(texts)
+        if texts is not None:
+            bridge.start_projection(texts)
         return bridge
 
     @classmethod
@@ -203,7 +197,8 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read backbone weights that are not safetensors.
-            encoder: one that is loaded already, to share it among bridges.
+            encoder: one that is loaded already, to share it among bridges. With both given, no
+                network is used.
             language_model: one that is loaded already.
 
         Raises:
@@ -213,62 +208,11 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
         """
         config, folder = read_config(str(path), revision=revision)
         tensors = read_checkpoint(folder)
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle)
+        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         backbones = load_backbones(config, options, encoder, language_model, trained=True)
         bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
         return bridge.eval() if device is None else bridge.eval().to(device)
-
-    def save_pretrained(
-        self, save_directory: str | Path, *, push_to_hub: bool = False, **arguments: Any
-    ) -> None:
-        """Writes the trained tensors (safetensors), ``config.json`` and a model card.
-
-        Args:
-            save_directory: created if missing.
-            push_to_hub: also upload it.
-            **arguments: ``state_dict``, tensors to write instead of the bridge's; ``repo_id``
-                (by default the folder's name) and others of ``push_to_hub``.
-        """
-        tensors = trained = self.trained_state_dict()
-        if (state := arguments.pop("state_dict", None)) is not None:
-            tensors = {name: state[name] for name in trained}
-        for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
-            arguments.pop(unused, None)
-        write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
-        if push_to_hub:
-            repo_id = arguments.pop("repo_id", Path(save_directory).name)
-            self.push_to_hub(repo_id, **arguments)
-
-    def push_to_hub(self, repo_id: str, **arguments: Any) -> Any:
-        """Uploads what ``save_pretrained`` writes; transformers' own would replace the card.
-
-        Args:
-            repo_id: created if missing.
-            **arguments: ``private``, ``token``, and those of ``HfApi.upload_folder``.
-        """
-        api = HfApi(token=arguments.pop("token", None))
-        private = arguments.pop("private", None)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
-
-    def trained_state_dict(self) -> dict[str, Tensor]:
-        """Returns the tensors of the bridge itself, without the backbones'."""
-        return {
-            **self.fusion.state_dict(prefix="fusion."),
-            **self.projection.state_dict(prefix="projection."),
-        }
-
-    def load_trained(self, tensors: dict[str, Tensor], *, where: str = "these tensors") -> None:
-        """Copies saved tensors into the bridge.
-
-        Raises:
-            CheckpointError: a tensor is missing, unexpected, or of another shape.
-        """
-        check_tensors(tensors, self.trained_state_dict(), where=where)
-        self.load_state_dict(tensors, strict=False)
 
     @torch.no_grad()
     def start_projection(self, texts: Sequence[str] = ()) -> None:
@@ -309,8 +253,13 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
     def prefix(
         self, states: HiddenStates, instruction: str | Segment | None = None
     ) -> list[Segment]:
-        """Returns [BOS] · soft prompt · boundary · instruction (None takes the config's)."""
+        """Returns [BOS] · soft prompt · boundary · instruction (None takes the config's).
+
+        Raises:
+            NotFiniteError: states or soft prompts are not finite; names their rows.
+        """
         soft = self.soft_prompt(states)
+        check_soft_prompt(soft, states, self.encoder.model.dtype, training=self.training)
         instruction = self.config.instruction if instruction is None else instruction
         if isinstance(instruction, str):
             instruction = self.language_model.instruction(instruction, len(soft))
@@ -333,15 +282,23 @@ class LayerBridge(Answering, PreTrainedModel, GenerationMixin):
             hidden_states: the encoder's output, instead of ``input_ids``.
             num_items_in_batch: labels of the whole step, over all accumulated batches. The loss
                 is then the sum divided by it, so that accumulation does not change the step.
+
+        Raises:
+            NotFiniteError: states are not finite, or, outside training, logits or the loss.
+            LengthError: a row has more tokens than a model has positions.
         """
         states = self._states(input_ids, attention_mask, hidden_states)
         prefix = self.prefix(states)
         if labels is None:
-            return BridgeOutput(logits=self.language_model.next_logits(prefix))
+            logits = self.language_model.next_logits(prefix)
+            check_rows(finite_rows(logits), "the logits", self.language_model.dtype)
+            return BridgeOutput(logits=logits)
         logits = self.language_model.label_logits(prefix, labels)  # [n, V]
         targets = labels[labels != IGNORED]  # [n]
         items = len(targets) if num_items_in_batch is None else num_items_in_batch
         loss = F.cross_entropy(logits.float(), targets, reduction="sum") / items
+        if not self.training and not loss.isfinite():
+            raise NotFiniteError("the loss", hint=advice(self.language_model.dtype))
         return BridgeOutput(loss=loss, logits=logits)
 
     @torch.no_grad()

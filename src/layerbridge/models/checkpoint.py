@@ -125,7 +125,7 @@ def check_tensors(
     """Compares the names and shapes of saved tensors with a bridge's own.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, or of another shape.
+        CheckpointError: a tensor is missing, unexpected, of another shape, or not finite.
     """
     for name in expected.keys() - tensors.keys():
         raise CheckpointError(f"{where} lacks the tensor {name!r}", allowed=sorted(expected))
@@ -138,6 +138,10 @@ def check_tensors(
             raise CheckpointError(
                 f"{where} has {name!r} of shape {list(tensor.shape)}",
                 allowed=f"shape {list(expected[name].shape)}, given its backbones",
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{where} has NaN or infinite numbers in {name!r}", hint="train the bridge again"
             )
 
 

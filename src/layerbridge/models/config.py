@@ -40,9 +40,11 @@ class BridgeConfig(PreTrainedConfig):
             of the language model's embeddings), or ``"aligned"`` (ridge regression on English).
         boundary: end the soft prompt with one learned vector.
         instruction: English text between the soft prompt and the answer, or None.
-        max_text_tokens: limit of S, in encoder tokens; longer texts are truncated at the end.
+        max_text_tokens: limit of S, in encoder tokens. A longer text is cut at its end, before the
+            words with which the template ends.
         options: label words of the training task, or None.
-        template: prompt template of the training texts, or None; for information only.
+        template: prompt template of the training texts, or None. Texts come rendered; only its end
+            is used, to cut them.
         training_seed: that the bridge was trained with; None before training, and before 0.2.
         layerbridge_version: that wrote the config.
 

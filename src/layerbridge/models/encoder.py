@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from itertools import chain, takewhile
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -25,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.errors import BackboneError
+from layerbridge.errors import BackboneError, LengthError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import (
     LoadOptions,
@@ -34,9 +36,13 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
+from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.positions import check_ids, known_ids, position_limit
 from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.models.truncation import truncated
+from layerbridge.tasks.task import template_end
+from layerbridge.tasks.text import check_unicode
 
 SUPPORTED = (
     "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
@@ -56,11 +62,14 @@ ENCODER_HALVES = {
 # Text encoders that would build a pooling head, which is not used here.
 _POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
-# Texts per batch when a cache is filled.
+# Texts per batch when a cache is filled, and when texts are counted.
 CACHE_BATCH = 64
+COUNTED_BATCH = 1024
 
-# A tokenizer's limit from this number on means that it has none.
-_NO_LIMIT = 1_000_000
+# For a model without a limit; tokenizers without one have a larger number.
+_NO_LIMIT = 10**9
+
+Item = TypeVar("Item")
 
 
 class Encoder(nn.Module):
@@ -69,8 +78,12 @@ class Encoder(nn.Module):
     Args:
         model: returns ``last_hidden_state`` and ``hidden_states``.
         tokenizer: the model's own.
-        max_text_tokens: limit of S; longer texts are truncated at the end.
+        max_text_tokens: limit of S. A longer text loses its end, but keeps ``template_end``. The
+            tokenizer's limit and the model's positions may lower it.
         embedding_layer: count the embeddings' output as the lowest layer; the paper does not.
+        template_end: the template's words after the text, such as `` Label: ``; they are what
+            asks for the answer. They get half of the tokens at most.
+        source: where the model was loaded from; None if it was not.
 
     Attributes:
         num_layers: L.
@@ -85,17 +98,24 @@ class Encoder(nn.Module):
         *,
         max_text_tokens: int = 512,
         embedding_layer: bool = False,
+        template_end: str = "",
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         self.model = freeze(model)
         self.tokenizer = tokenizer
+        self.template_end = template_end
         self.cache: StateCache | MappedStateCache | None = None
-        limit = tokenizer.model_max_length
-        self.max_text_tokens = min(max_text_tokens, limit if limit < _NO_LIMIT else max_text_tokens)
+        self.source = source
+        self.known_ids = known_ids(model)
+        self.max_positions = position_limit(model)
+        limits = [max_text_tokens, tokenizer.model_max_length, self.max_positions or _NO_LIMIT]
+        self.max_text_tokens = min(limits)
         text_config = model.config.get_text_config()
         self.width: int = text_config.hidden_size
         self.embedding_layer = embedding_layer
         self.num_layers: int = text_config.num_hidden_layers + embedding_layer
+        self._captures_states = False
 
     @classmethod
     def load(
@@ -115,22 +135,41 @@ class Encoder(nn.Module):
         config = load_config("encoder", source, options)
         model = _load_model(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
-        return cls(
-            model, tokenizer, max_text_tokens=max_text_tokens, embedding_layer=embedding_layer
-        )
+        encoder = cls(
+            model,
+            tokenizer,
+            max_text_tokens=max_text_tokens,
+            embedding_layer=embedding_layer,
+            source=source,
+        ).to(options.device or "cpu")
+        warn_of_overflow("encoder", source, model.dtype, encoder.is_finite)
+        return encoder
 
-    def with_settings(self, *, max_text_tokens: int, embedding_layer: bool) -> Encoder:
+    def with_settings(
+        self,
+        *,
+        max_text_tokens: int | None = None,
+        embedding_layer: bool | None = None,
+        template: str | None = None,
+    ) -> Encoder:
         """Returns an encoder with the same weights, other settings and no cache.
 
-        With the same settings, returns this encoder.
+        None keeps a setting; of ``template`` only the end counts. With the same settings, returns
+        this encoder.
         """
-        if (max_text_tokens, embedding_layer) == (self.max_text_tokens, self.embedding_layer):
+        tokens = self.max_text_tokens if max_text_tokens is None else max_text_tokens
+        embeddings = self.embedding_layer if embedding_layer is None else embedding_layer
+        end = self.template_end if template is None else template_end(template)
+        old = (self.max_text_tokens, self.embedding_layer, self.template_end)
+        if (tokens, embeddings, end) == old:
             return self
         return Encoder(
             self.model,
             self.tokenizer,
-            max_text_tokens=max_text_tokens,
-            embedding_layer=embedding_layer,
+            max_text_tokens=tokens,
+            embedding_layer=embeddings,
+            template_end=end,
+            source=self.source,
         )
 
     @property
@@ -143,13 +182,19 @@ class Encoder(nn.Module):
 
         A text without any tokens (an empty one, from some tokenizers) becomes one end token, so
         that no row is all padding.
+
+        Raises:
+            BackboneError: the model has no embedding for a token.
         """
         tokenizer = self.tokenizer
-        specials = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
-        end = next(token for token in specials if token is not None)
+        # A token that was added to the tokenizer alone has no embedding.
+        roles = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
+        specials = [token for token in roles if token is not None and token < self.known_ids]
+        end = specials[0]
         # Not padded by the tokenizer, which may have no pad token.
-        pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        rows = tokenizer(list(texts), truncation=True, max_length=self.max_text_tokens)["input_ids"]
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id in specials else end
+        rows = [self._cut(row, row) for row in self._ids(texts)]
+        check_ids(chain.from_iterable(rows), self.known_ids, tokenizer, "encoder")
         ids = [torch.tensor(row or [end]) for row in rows]
         masks = [torch.ones_like(row) for row in ids]
         return BatchEncoding(
@@ -158,6 +203,47 @@ class Encoder(nn.Module):
                 "attention_mask": pad_sequence(masks, batch_first=True),
             }
         )
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of tokens of each text, before any is cut."""
+        return [
+            len(ids)
+            for start in range(0, len(texts), COUNTED_BATCH)
+            for ids in self._ids(texts[start : start + COUNTED_BATCH])
+        ]
+
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """Returns how many texts are longer than ``max_text_tokens``."""
+        return sum(length > self.max_text_tokens for length in self.lengths(texts))
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Returns the characters of each token that is read, [first, last).
+
+        The tokenizer must be a fast one.
+        """
+        tokens = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        return self._cut(tokens["offset_mapping"], tokens["input_ids"])
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns all token ids of texts.
+
+        Raises:
+            DataError: a text has half of a surrogate pair, which no tokenizer accepts.
+        """
+        for text in texts:
+            check_unicode(text, "a text")
+        # The tokenizer would warn about long texts, which are cut later.
+        return self.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+
+    def _cut(self, items: list[Item], ids: Sequence[int]) -> list[Item]:
+        """Cuts what there is for each of a text's token ids: before the end of the template."""
+        limit = self.max_text_tokens
+        if len(ids) <= limit:
+            return items
+        end = self.tokenizer(self.template_end)["input_ids"]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[::-1], end[::-1], strict=False))
+        kept = min(len(list(same)), limit // 2)
+        return items[: limit - kept] + items[len(items) - kept :]
 
     def encode(self, texts: Sequence[str], *, layers: Sequence[int] | None = None) -> HiddenStates:
         """Returns the hidden states of B texts, from ``cache`` if there is one.
@@ -172,13 +258,19 @@ class Encoder(nn.Module):
         return self.cache.batch(texts)
 
     def remember(self, texts: Sequence[str]) -> None:
-        """Adds the hidden states of new texts to ``cache``."""
+        """Adds the hidden states of new texts to ``cache``.
+
+        Raises:
+            NotFiniteError: names a text whose states are not finite.
+        """
         assert self.cache is not None, "there is no cache"
         # Sorted by length for little padding, and unique in an order that every run repeats.
         new = sorted(dict.fromkeys(text for text in texts if text not in self.cache), key=len)
         for start in range(0, len(new), CACHE_BATCH):
             batch = new[start : start + CACHE_BATCH]
             states = self._read(batch)
+            with naming(batch):
+                check_rows(states.finite_rows(), STATES, self.model.dtype)
             for row, text in enumerate(batch):
                 self.cache.put(text, states.stacked[:, row, states.mask[row]])
 
@@ -202,19 +294,33 @@ class Encoder(nn.Module):
             layers: indices of the layers that are needed; None for all. Layers above the highest
                 are not run, and if only the last is needed the others are not kept; these are
                 on the meta device.
+
+        Raises:
+            LengthError: S exceeds the model's positions.
         """
+        tokens = input_ids.shape[1]
+        if self.max_positions is not None and tokens > self.max_positions:
+            raise LengthError(
+                f"a text has {tokens} encoder tokens",
+                allowed=f"{self.max_positions}, its positions",
+            )
         top = self.num_layers if layers is None else 1 + max(layers)
         only_last = layers is not None and set(layers) <= {self.num_layers - 1}
-        # One extra layer is run: the highest hidden state may have been through the final norm.
-        model = self.model
-        if top < self.num_layers:
-            model = truncated(self.model, top + self.first_layer)
-        output = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            output_hidden_states=not only_last,
-            return_dict=True,
-        )
+        # In its own dtype also within a training step, whose states would be in another dtype
+        # than those of inference and of a cache.
+        with torch.autocast(input_ids.device.type, enabled=False):
+            # One extra layer is run: the highest hidden state may have been through the final norm.
+            model = self.model
+            if top < self.num_layers:
+                self._capture_states(input_ids[:1, :1])
+                model = truncated(self.model, top + self.first_layer)
+            output = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                output_hidden_states=not only_last,
+                return_dict=True,
+            )
+        self._captures_states |= not only_last
         unread = torch.empty_like(output.last_hidden_state, device="meta")
         if only_last:
             states = [*[unread] * (self.num_layers - 1), output.last_hidden_state]
@@ -231,6 +337,24 @@ class Encoder(nn.Module):
                 allowed=SUPPORTED,
             )
         return HiddenStates(states, attention_mask)
+
+    def is_finite(self, text: str) -> bool:
+        """Returns whether the states of a text are finite."""
+        return bool(self._read([text]).finite_rows().all())
+
+    def _capture_states(self, token: Int[Tensor, "1 1"]) -> None:
+        """Asks the whole model for its hidden states once, before it is first truncated.
+
+        transformers then puts hooks on the layers and marks the model as having them. A truncated
+        model shares the layers, and the mark only if it is set by now: otherwise each of them would
+        add its own hooks, and every state would be captured once more from call to call.
+        """
+        if not self._captures_states:
+            mask = torch.ones_like(token)
+            self.model(
+                input_ids=token, attention_mask=mask, output_hidden_states=True, return_dict=True
+            )
+            self._captures_states = True
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""

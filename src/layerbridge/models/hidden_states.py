@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 # The smallest mean square a state is divided by, so that an all-zero state stays zero.
@@ -49,6 +49,14 @@ class HiddenStates:
     def last(self) -> Float[Tensor, "B S E"]:
         """h_L, the encoder's final hidden state."""
         return self.layers[-1]
+
+    def finite_rows(self) -> Bool[Tensor, " B"]:
+        """Returns which texts have only finite states; layers on the meta device do not count."""
+        finite = torch.ones_like(self.mask[:, 0])
+        for layer in self.layers:
+            if not layer.is_meta:
+                finite &= (layer.isfinite().all(-1) | ~self.mask).all(1)
+        return finite
 
     def rms_normalized(self) -> HiddenStates:
         """Returns each state divided by its root mean square over E.

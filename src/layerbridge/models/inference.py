@@ -14,7 +14,9 @@ from torch import Tensor
 
 from layerbridge.errors import DataError
 from layerbridge.models.eval_mode import eval_mode
+from layerbridge.models.finite import check_rows, naming
 from layerbridge.models.length_grouping import by_length
+from layerbridge.tasks.labels import check_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,6 +153,8 @@ class Answering:
             ids = self.encoder.tokenize(batch)["input_ids"]
             states = self.encode(batch)
             weights = self.fusion.weights(states).float().cpu()
+            finite = weights.isfinite().all(-1) | ~states.mask.cpu()
+            check_rows(finite.all(1), "the layer weights", self.encoder.model.dtype)
             convert = self.encoder.tokenizer.convert_ids_to_tokens
             return [
                 LayerWeights(list(convert(row_ids[mask])), row[mask], self.encoder.first_layer)
@@ -172,13 +176,7 @@ class Answering:
                 "there are no options to choose from",
                 allowed="options=[…], or a bridge trained with label words",
             )
-        if isinstance(options, str):
-            raise DataError(f"options is a string, {options!r}", allowed="a list of strings")
-        for option in options:
-            if not option.strip():
-                raise DataError("an option is empty", allowed="label words")
-            if list(options).count(option) > 1:
-                raise DataError(f"duplicate option {option!r}", allowed="each option once")
+        check_options(options)
         return list(options)
 
     def _in_batches(
@@ -187,12 +185,17 @@ class Answering:
         """Answers batches of similar length in eval mode, and restores the order of the texts.
 
         A text may have several answers (``num_return_sequences``), as many as the others.
+
+        Raises:
+            NotFiniteError: names a text whose answer is made of NaN or infinities.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         results: dict[int, Sequence[Answer]] = {}
         with eval_mode(cast("nn.Module", self)):
             for indices in by_length([len(text) for text in texts], size):
-                answers = answer([texts[index] for index in indices])
+                batch = [texts[index] for index in indices]
+                with naming(batch):
+                    answers = answer(batch)
                 each = len(answers) // len(indices)
                 for turn, index in enumerate(indices):
                     results[index] = answers[turn * each : (turn + 1) * each]

@@ -9,8 +9,8 @@ Legend: B batch, S encoder tokens, T LM tokens, D LM width, V vocabulary, n labe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from layerbridge.errors import BackboneError
+from layerbridge.errors import BackboneError, LengthError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import (
     LoadOptions,
@@ -37,9 +37,13 @@ from layerbridge.models.backbone import (
     load_weights,
 )
 from layerbridge.models.compilation import compile_layers, uncompiled
+from layerbridge.models.finite import warn_of_overflow
+from layerbridge.models.generation import generate_within
 from layerbridge.models.packing import PackedInputs, Segment, pack, positions
+from layerbridge.models.positions import check_ids, known_ids, position_limit
 
 IGNORED = -100  # the label that adds no loss, as everywhere in transformers
+PART = 2**25  # numbers of the embedding table that are read at once
 
 
 class LanguageModel(nn.Module):
@@ -51,9 +55,10 @@ class LanguageModel(nn.Module):
         model: any ``AutoModelForCausalLM``.
         tokenizer: the model's own; it must have an EOS token.
         has_body: false for a model that has input embeddings and nothing else.
+        source: where the model was loaded from; None if it was not.
 
     Raises:
-        BackboneError: the tokenizer has no EOS token.
+        BackboneError: the tokenizer has no EOS token, or the model no embedding for it.
     """
 
     def __init__(
@@ -62,8 +67,10 @@ class LanguageModel(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         *,
         has_body: bool = True,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
+        self.source = source
         self.has_body = has_body
         self.model = freeze(model)
         self.tokenizer = tokenizer
@@ -76,11 +83,14 @@ class LanguageModel(nn.Module):
                 hint="set tokenizer.eos_token",
             )
         self.eos_id: int = tokenizer.eos_token_id
+        self.known_ids = known_ids(model)
+        ends = [self.eos_id] if self.bos_id is None else [self.bos_id, self.eos_id]
+        check_ids(ends, self.known_ids, tokenizer, "language model")
         body = model.base_model
         self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
         config = model.config.get_text_config()
-        # The context length in tokens; None where the config states none.
-        self.max_tokens: int | None = getattr(config, "max_position_embeddings", None)
+        # The context length in tokens; None where there is no limit.
+        self.max_tokens = position_limit(model)
         self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
         # Cohere multiplies its logits, Granite divides them.
         scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)
@@ -99,7 +109,16 @@ class LanguageModel(nn.Module):
         config = causal_config(source, options)
         arguments = options.for_transformers(source)
         model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
-        return cls(model, load_tokenizer("language model", source, options))
+        tokenizer = load_tokenizer("language model", source, options)
+        language_model = cls(model.to(options.device or "cpu"), tokenizer, source=source)
+        warn_of_overflow("language model", source, model.dtype, language_model.is_finite)
+        return language_model
+
+    def is_finite(self, text: str) -> bool:
+        """Returns whether the logits after a text are finite."""
+        ids = torch.tensor([self.token_ids(text)], device=self.device)
+        packed = pack(self.prefix(self.embed(ids), torch.ones_like(ids, dtype=torch.bool)))
+        return bool(self.prefill(packed)[0].isfinite().all())
 
     def compile_layers(self, **settings: Any) -> None:
         """Compiles the layers for training; scoring and generation run uncompiled.
@@ -127,16 +146,26 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def embedding_rms(self) -> float:
         """Returns the root mean square of the input embeddings: the scale of a real token."""
-        ids = torch.arange(len(self.tokenizer), device=self.device)
-        return self.embed(ids).float().square().mean().sqrt().item()
+        # The table may have rows that are no tokens, and the tokenizer tokens that are no rows.
+        count = min(len(self.tokenizer), self.known_ids)
+        squares = torch.zeros((), device=self.device)
+        for ids in torch.arange(count, device=self.device).split(max(1, PART // self.width)):
+            squares += self.embed(ids).float().square().mean() * (len(ids) / count)
+        return squares.sqrt().item()
 
     def embed(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
         """Returns the input embeddings of token ids."""
         return self.model.get_input_embeddings()(ids)
 
     def token_ids(self, text: str) -> list[int]:
-        """Returns the token ids of ``text`` without special tokens."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Returns the token ids of ``text`` without special tokens.
+
+        Raises:
+            BackboneError: the model has no embedding for one of them.
+        """
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        check_ids(ids, self.known_ids, self.tokenizer, "language model")
+        return ids
 
     def prefix(
         self,
@@ -214,18 +243,23 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def generate(self, prefix: Sequence[Segment], **arguments: Any) -> Any:
-        """Returns what transformers' ``generate`` returns for the prefix: only the new tokens."""
+        """Returns what transformers' ``generate`` returns for the prefix: only the new tokens.
+
+        An answer ends where the model's positions end, and that is said.
+
+        Raises:
+            LengthError: a prefix leaves no position for an answer.
+            NotFiniteError: logits are not finite.
+        """
         assert self.has_body
         packed = pack(prefix)
+        self.check_length(packed.attention_mask, answer=1)
         pad = self.tokenizer.pad_token_id
-        arguments.setdefault("pad_token_id", self.eos_id if pad is None else pad)
+        known = pad is not None and pad < self.known_ids
+        arguments.setdefault("pad_token_id", pad if known else self.eos_id)
         arguments.setdefault("eos_token_id", self.stop_token_ids())
-        with self._uncompiled(), self._contiguous_head():
-            return self.model.generate(
-                inputs_embeds=packed.inputs_embeds,
-                attention_mask=packed.attention_mask,
-                **arguments,
-            )
+        with self._uncompiled():
+            return generate_within(self.max_tokens, self.model, packed, arguments)
 
     def prefill(self, packed: PackedInputs) -> tuple[Float[Tensor, "B V"], Any]:
         """Returns the logits of the first token after the prompts, and the prompts' cache."""
@@ -285,28 +319,33 @@ class LanguageModel(nn.Module):
                 logits = output.logits[:, -keep:]
         return logits, output.past_key_values if use_cache else None
 
+    def check_length(self, mask: Int[Tensor, "B T"], answer: int = 0) -> None:
+        """Checks that rows, and an answer to each, fit the model's positions.
+
+        Raises:
+            LengthError: they do not.
+        """
+        if self.max_tokens is None or mask.shape[1] + answer <= self.max_tokens:
+            return
+        lengths = mask.sum(1)  # without the padding
+        longest = int(lengths.max())
+        if longest + answer > self.max_tokens:
+            raise LengthError(
+                f"row {int(lengths.argmax()) + 1} of the batch takes {longest + answer} tokens of "
+                "the language model: text, instruction and answer",
+                allowed=f"{self.max_tokens}, its context length",
+                hint="shorten them, or set a lower --max-text-tokens in training",
+            )
+
     def _body_arguments(
         self, embeds: Float[Tensor, "B m D"], mask: Int[Tensor, "B T"]
     ) -> dict[str, Any]:
         assert self.has_body
+        self.check_length(mask)
         arguments: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask}
         if self.takes_positions:
             arguments["position_ids"] = positions(mask)[:, -embeds.shape[1] :]
         return arguments
-
-    @contextmanager
-    def _contiguous_head(self) -> Iterator[None]:
-        """Makes the head's input contiguous while it is active.
-
-        transformers passes the last position of [B, T, D] as a strided slice. On a CPU that
-        becomes a batched product, which copies the vocabulary matrix once per row.
-        """
-        head = self.model.get_output_embeddings()
-        hook = head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-        try:
-            yield
-        finally:
-            hook.remove()
 
     def _uncompiled(self) -> AbstractContextManager[None]:
         return uncompiled() if self.compiled else nullcontext()

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from layerbridge.models.finite import check_rows, finite_rows
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import Segment, pack
 
@@ -45,6 +46,10 @@ def option_scores(
         options: O non-empty lists of token ids.
         after: the cache of one unpadded row that stands before every row's prefix, from
             ``last_logits``; it is not modified. The model must take position ids.
+
+    Raises:
+        NotFiniteError: a score is not finite.
+        LengthError: a row with an option has more tokens than the model has positions.
     """
     scorer = _Scorer(language_model, prefix, options, after)
     scorer.complete(torch.ones_like(scorer.scores, dtype=torch.bool))
@@ -96,6 +101,7 @@ class _Scorer:
         logits, self.cache = language_model.last_logits(packed.inputs_embeds, self.mask, after)
         first_tokens = [option[0] for option in options]
         self.scores = logits[:, 0].float().log_softmax(-1)[:, first_tokens]  # [B, O]
+        self.check()
 
     def complete(self, selected: Bool[Tensor, "B O"]) -> None:
         """Adds log p of tokens 2 … n to the selected scores; the cache is not modified."""
@@ -111,6 +117,11 @@ class _Scorer:
                 rows, chosen = torch.tensor(pairs[start : start + size], device=selected.device).T
                 ids = torch.tensor([self.options[option] for option in chosen.tolist()])
                 self.scores[rows, chosen] += self._rest(rows, ids.to(selected.device))
+        self.check()
+
+    def check(self) -> None:
+        """Raises ``NotFiniteError`` if a score is not finite."""
+        check_rows(finite_rows(self.scores), "the option scores", self.language_model.dtype)
 
     def _rest(self, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]) -> Float[Tensor, " n"]:
         """Σ log p of tokens 2 … T, each option after the prefix of its row."""

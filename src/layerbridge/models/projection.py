@@ -35,16 +35,15 @@ class Projection(nn.Module):
         return self.linear((fused - self.mean) / self.std)
 
     @torch.no_grad()
-    def standardize(self, states: Float[Tensor, "N E"]) -> None:
-        """Sets μ and σ of each of the E dimensions from the states of N tokens.
+    def standardize(self, mean: Float[Tensor, " E"], std: Float[Tensor, " E"]) -> None:
+        """Sets μ and σ of each of the E dimensions, as measured over many tokens.
 
         The states of a sentence encoder share a large mean: with it, a step on W shifts all soft
         tokens alike, by hundreds of times the difference between two texts.
         """
-        std = states.float().std(0, correction=0)
         # A nearly constant dimension must not be amplified.
         self.std.copy_(std.clamp_min(0.01 * std.mean()))
-        self.mean.copy_(states.float().mean(0))
+        self.mean.copy_(mean)
 
     @torch.no_grad()
     def rescale(self, rms: float) -> None:

@@ -137,15 +137,12 @@ def _introduction(request: Request, rows: Rows) -> str:
 def _with_paper(
     request: Request, compared: Sequence[PaperComparison], known: paper.Accuracies
 ) -> list[str]:
-    heading = "## Compared with the paper\n"
-    if not compared:
-        return [heading, "None of the paper's numbers for this table is known here.\n"]
-    note = f"The paper's numbers: {known.source}; its others for this table are not known here."
+    note = f"The paper's numbers: {known.source}, one seed each."
     if request.preset.name != "paper":
         note += (
             f" Preset `{request.preset.name}` has other models, rows and settings than the paper, "
             "so that the difference does not test it."
         )
     elif known.averages:
-        note += " Its averages are over all its languages, including English; so are ours here."
-    return [heading, comparison_grid(compared).markdown(), f"{note}\n"]
+        note += " Its averages are over all languages of the table; so are ours here."
+    return ["## Compared with the paper\n", comparison_grid(compared).markdown(), f"{note}\n"]

@@ -42,8 +42,9 @@ class Backbones:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder."""
-        return Encoder.load(resolve(self.request.encoder), self.request.load).to(self.device)
+        """The encoder, as the bridges use it: with another end of the template it has no cache."""
+        encoder = Encoder.load(resolve(self.request.encoder), self.request.load).to(self.device)
+        return encoder.with_settings(template=self.request.task().template)
 
     @cached_property
     def language_model(self) -> LanguageModel:

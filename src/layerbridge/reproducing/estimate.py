@@ -112,7 +112,7 @@ def sizes(encoder: str, language_model: str) -> Sizes | None:
 def speed(request: Request) -> float:
     """Measures the FLOP per second that models may reach on this machine."""
     # The best of a few: other processes only ever slow it down.
-    dtype = resolve_dtype(request.dtype)
+    dtype = resolve_dtype(request.dtype, request.device)
     return EFFICIENCY * max(roofline.matrix_rate(request.device, dtype) for _ in range(3))
 
 

@@ -1,7 +1,4 @@
-"""The numbers of arXiv 2508.09091, and ours beside them.
-
-``paper.json`` has null for a number that is not known.
-"""
+"""The numbers of arXiv 2508.09091, of one seed each, and ours beside them."""
 
 from __future__ import annotations
 
@@ -25,25 +22,31 @@ class Accuracies:
     """One of the paper's tables of accuracies, in percent.
 
     Attributes:
-        source: of the numbers; None if none is known.
-        averages: method → mean over languages.
-        averaged: the languages of the averages; None if unknown.
+        source: of the numbers.
+        averages: method → mean over languages; empty if the table has none.
+        averaged: the languages of the averages, English among them if the table has it.
         languages: method → language → accuracy.
     """
 
-    source: str | None
+    source: str
     averages: Mapping[str, float]
-    averaged: tuple[str, ...] | None
+    averaged: tuple[str, ...]
     languages: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Times:
-    """The paper's times, each method's over that of ``last``, and the peak memory of one method."""
+    """The paper's time per generated token and peak memory of a GPU, by method."""
 
     source: str
-    over_last: Mapping[str, float]
-    peak_gb: float
+    ms_per_token: Mapping[str, float]
+    peak_mb: Mapping[str, float]
+
+    @property
+    def over_last(self) -> dict[str, float]:
+        """Each method's time over that of ``last``."""
+        last = self.ms_per_token["last"]
+        return {name: time / last for name, time in self.ms_per_token.items()}
 
 
 @dataclass(frozen=True)
@@ -77,25 +80,29 @@ def accuracies(experiment: str) -> Accuracies | None:
     entries = table["methods"].items()
     return Accuracies(
         table["source"],
-        _known({name: numbers["average"] for name, numbers in entries}),
-        tuple(table["averaged"]) if table["averaged"] else None,
-        {name: _known(numbers["languages"] or {}) for name, numbers in entries},
+        {name: numbers["average"] for name, numbers in entries if "average" in numbers},
+        tuple(table.get("averaged", ())),
+        {name: numbers["languages"] for name, numbers in entries},
     )
 
 
 def times() -> Times:
     """Returns the paper's times and memory."""
-    table = _numbers()["table5"]
-    return Times(table["source"], _known(table["over_last"]), table["peak_gb"])
+    return Times(**_numbers()["table5"])
+
+
+def layer_weights() -> str:
+    """Returns what the paper's figure of layer weights shows, in words; it has no numbers."""
+    return str(_numbers()["figure2"]["about"])
 
 
 def compare_with_paper(results: Sequence[Result], paper: Accuracies) -> list[PaperComparison]:
     """Compares every known number of the paper with ours.
 
-    The paper averages over all its languages, including English. So does ``here``, unlike
+    The paper averages over all languages of a table, including English. So does ``here``, unlike
     layerbridge's own tables.
     """
-    ours, codes = methods(results), paper.averaged or ()
+    ours, codes = methods(results), paper.averaged
     numbers = [
         (name, f"average of {len(codes)}", codes, number) for name, number in paper.averages.items()
     ] + [
@@ -136,7 +143,3 @@ def _numbers() -> dict[str, Any]:
     text = (resources.files("layerbridge.reproducing") / "paper.json").read_text("utf-8")
     numbers: dict[str, Any] = json.loads(text)
     return numbers
-
-
-def _known(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: number for name, number in numbers.items() if number is not None}

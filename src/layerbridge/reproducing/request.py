@@ -140,7 +140,7 @@ class Request:
     @property
     def load(self) -> LoadOptions:
         """How models are loaded."""
-        return LoadOptions(dtype=self.dtype, allow_pickle=self.allow_pickle)
+        return LoadOptions(dtype=self.dtype, allow_pickle=self.allow_pickle, device=self.device)
 
     @property
     def forbidden_pickles(self) -> list[str]:

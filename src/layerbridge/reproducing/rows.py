@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from layerbridge.errors import DataError
 from layerbridge.reproducing.request import Request
 from layerbridge.tasks import Row, Task
-from layerbridge.training.run import RunData
+from layerbridge.training.run_data import RunData
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class _Runner:
     def run(self, jobs: Sequence[tuple[Job, Remaining]]) -> None:
         self._check({job.method for job, _ in jobs})
         data = self.rows.data
-        data.report_dropped()
+        data.report()
         say(f"{len(data.train)} English rows of {data.name}; {self.backbones.device}")
         trained = [number for number, (_, state) in enumerate(jobs) if state.train]
         with ExitStack() as states:
@@ -128,8 +128,10 @@ class _Runner:
             # Before the bridge is built: its random start is part of the run.
             set_seed(recipe.training["seed"])
             backbones = (self.backbones.encoder, self.backbones.language_model)
-            bridge = new_bridge(recipe, self.rows.data, backbones=backbones)
-            last = get_last_checkpoint(str(job.folder))
+            last = get_last_checkpoint(str(job.folder)) if job.folder.is_dir() else None
+            bridge = new_bridge(
+                recipe, self.rows.data, backbones=backbones, resume=last is not None
+            )
             if last is None:
                 return bridge, False
             try:

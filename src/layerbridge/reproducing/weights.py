@@ -5,6 +5,7 @@ from __future__ import annotations
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.report import plots
 from layerbridge.report.tables.grid import Grid
+from layerbridge.reproducing import paper
 from layerbridge.reproducing.jobs import jobs
 from layerbridge.reproducing.outcome import Outcome
 from layerbridge.reproducing.request import Request
@@ -51,12 +52,12 @@ def run(request: Request) -> Outcome:
         f"Weight of each layer of `{request.encoder}` after training `global-softmax` on "
         f"{len(rows.data.train)} English rows of `{task}`, the last layer at the bottom.\n",
         grid.markdown(),
-        "The paper plots its weights; their numbers are not known here.\n",
+        f"The paper's figure has no numbers. In it, {paper.layer_weights()}.\n",
     ]
     facts = {
         "task": task,
         "encoder": request.encoder,
         "weights": {str(seed): list(weights) for seed, weights in last.items()},
-        "paper": None,
+        "paper": paper.layer_weights(),
     }
     return Outcome.write(request, paragraphs, [grid], facts, paths=paths)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from layerbridge.errors import ConfigError, DataError
 from layerbridge.hub.named_run import split_name
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.backbone_pair import backbone_source
+from layerbridge.models.backbone_pair import have_same_weights, identified_source
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.encoder import Encoder
@@ -69,15 +70,15 @@ class Bridges(Mapping[str, LayerBridge]):
             CheckpointError: a run is missing or damaged.
             BackboneError: a backbone cannot be found.
         """
-        options = options or LoadOptions()
+        options = replace(options or LoadOptions(), device=device)
         named = names(runs)
         configs = {name: read_config(run)[0] for name, run in named.items()}
         sources = {
-            name: backbone_source(config, "language_model") for name, config in configs.items()
+            name: identified_source(config, "language_model") for name, config in configs.items()
         }
         first, source = next(iter(sources.items()))
         for name, other in sources.items():
-            if (other.path, other.revision) != (source.path, source.revision):
+            if not have_same_weights(configs[name], configs[first], "language_model"):
                 raise ConfigError(
                     f"{name!r} needs the language model {other.given!r}, and {first!r} needs "
                     f"{source.given!r}",
@@ -86,23 +87,24 @@ class Bridges(Mapping[str, LayerBridge]):
                 )
         load_model = LanguageModel.load if weights else load_embeddings
         language_model = load_model(source, options).to(device)
-        encoders: dict[tuple[str, str | None], Encoder] = {}
+        encoders: dict[str, Encoder] = {}  # by the first run that needs them
         bridges = {}
         for name, run in named.items():
             config = configs[name]
-            encoder_source = backbone_source(config, "encoder")
+            encoder_source = identified_source(config, "encoder")
             # Bridges with other truncation or layers share only the encoder's weights.
-            key = (encoder_source.path, encoder_source.revision)
+            key = next(
+                (run for run in encoders if have_same_weights(configs[run], config, "encoder")),
+                name,
+            )
             if key not in encoders:
                 encoders[key] = Encoder.load(
                     encoder_source, options, max_text_tokens=config.max_text_tokens
-                ).to(device)
+                )
             bridges[name] = LayerBridge.from_pretrained(
                 run,
                 device=device,
-                encoder=encoders[key].with_settings(
-                    max_text_tokens=config.max_text_tokens, embedding_layer=config.embedding_layer
-                ),
+                encoder=encoders[key].with_settings(max_text_tokens=config.max_text_tokens),
                 language_model=language_model,
             )
         return cls(bridges, source)

@@ -23,7 +23,6 @@ from layerbridge.models.backbone import (
     load,
     load_tokenizer,
     load_weights,
-    resolve_dtype,
 )
 from layerbridge.models.language_model import LanguageModel, causal_config
 
@@ -38,7 +37,7 @@ def load_embeddings(source: Source, options: LoadOptions | None = None) -> Langu
     config = causal_config(source, options)
     model = load("language model", source, lambda: _embeddings_only(source, config, options))
     tokenizer = load_tokenizer("language model", source, options)
-    return LanguageModel(model, tokenizer, has_body=False)
+    return LanguageModel(model, tokenizer, has_body=False, source=source)
 
 
 def _embeddings_only(
@@ -54,7 +53,7 @@ def _embeddings_only(
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             config,
-            dtype=resolve_dtype(options.dtype),
+            dtype=options.torch_dtype,
             trust_remote_code=options.trust_remote_code,
         )
     with suppress(OSError):  # as in from_pretrained: not every model has this file

@@ -5,18 +5,26 @@ Turns records into rows; every error names the file and the line or row.
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from layerbridge.errors import DataError
+from layerbridge.progress import say
 from layerbridge.tasks import records
-from layerbridge.tasks.labels import Labels
-from layerbridge.tasks.task import Row, render, template_columns
+from layerbridge.tasks.labels import Labels, check_options
+from layerbridge.tasks.records import Records
+from layerbridge.tasks.task import TEMPLATE_FORM, Row, render, template_columns
+from layerbridge.tasks.text import check_unicode, same_spelling
 
 _TARGET_COLUMNS = ("target", "label")
+# What has one obvious spelling. Bytes and images have none.
+_SPELLED = (str, int, float, Decimal, datetime.date, datetime.time, type(None))
 
 
 def read_rows(
@@ -50,46 +58,109 @@ def read_rows(
 
     Raises:
         DataError: the source is missing, empty, damaged or of another format, or a column, label
-            or template does not fit it.
+            or template does not fit it; the encoder would read the target; a quote in a CSV or TSV
+            file has swallowed rows.
     """
-    if text is not None and template is not None:
-        raise DataError(
-            f"both a text column ({text!r}) and a template were given", allowed="one of the two"
-        )
+    columns = _text_columns(text, template)
+    if labels is None and options is not None:
+        check_options(options)
     data = records.read(str(source))
     if not data.records:
         raise DataError(f"{data.name} has no rows")
     if target is None:
         target = next((name for name in _TARGET_COLUMNS if name in data.columns), "target")
-    columns = (text or "text",) if template is None else template_columns(template)
-    for column in (*columns, target):
-        if column not in data.columns:
-            raise DataError(f"{data.name} has no column {column!r}", allowed=data.columns)
+    _check_columns(data, columns, target, template)
     known = options if labels is None else tuple(labels.words)
 
     rows = []
     for number, (where, record) in enumerate(data.records, start=1):
-        for column in (*columns, target):
-            if column not in record:
-                raise DataError(f"{where} has no column {column!r}", allowed=record)
-            if isinstance(record[column], (list, dict)):
-                raise DataError(
-                    f"{where} has {records.kind(record[column])} in column {column!r}",
-                    allowed="text or a number",
-                )
-        fields = {column: _string(value) for column, value in record.items()}
+        fields = _fields(where, record, (*columns, target))
         label = fields[target]
         if not label.strip():
             raise DataError(f"{where} has no label in column {target!r}", allowed=known)
-        word = label if labels is None else labels.word(label)
-        if word is None or (options is not None and word not in options):
+        word = _word(label, options, labels)
+        if word is None:
             raise DataError(f"{where} has the label {label!r}", allowed=known)
         content = fields[columns[0]] if template is None else render(template, fields)
         rows.append(Row(str(number), content, word, language, fields))
+    if data.swallowed:
+        _check_quotes(data, target, rows)
     ids = [row.fields.get("id", "") for row in rows]
     if "" in ids or len(set(ids)) < len(ids):
         return rows
     return [replace(row, id=id_) for id_, row in zip(ids, rows, strict=True)]
+
+
+def _text_columns(text: str | None, template: str | None) -> tuple[str, ...]:
+    if text is not None and template is not None:
+        raise DataError(
+            f"both a text column ({text!r}) and a template were given", allowed="one of the two"
+        )
+    columns = (text or "text",) if template is None else template_columns(template)
+    if not columns:
+        raise DataError(f"the template {template!r} names no column", allowed=TEMPLATE_FORM)
+    return columns
+
+
+def _check_columns(
+    data: Records, columns: Sequence[str], target: str, template: str | None
+) -> None:
+    for column in (*columns, target):
+        if column not in data.columns:
+            raise DataError(f"{data.name} has no column {column!r}", allowed=data.columns)
+    if target in columns:
+        reader = "the text column" if template is None else f"in the template {template!r}"
+        raise DataError(
+            f"the target column {target!r} is also {reader}, so the encoder would read the answer",
+            allowed=[column for column in data.columns if column != target],
+        )
+
+
+def _fields(where: str, record: Mapping[str, Any], used: Sequence[str]) -> dict[str, str]:
+    """Returns a record's columns as strings, without unused ones that are binary data."""
+    for column in used:
+        if column not in record:
+            raise DataError(f"{where} has no column {column!r}", allowed=record)
+        if not isinstance(record[column], _SPELLED):
+            raise DataError(
+                f"{where} has {records.kind(record[column])} in column {column!r}",
+                allowed="text or a number",
+            )
+    fields = {
+        column: _string(value)
+        for column, value in record.items()
+        if isinstance(value, (*_SPELLED, list, dict))
+    }
+    for column in (*used, "id"):
+        check_unicode(fields.get(column, ""), f"{where}, column {column!r},")
+    return fields
+
+
+def _word(label: str, options: Sequence[str] | None, labels: Labels | None) -> str | None:
+    """Returns the label word of a raw label; None if it is not among the known ones."""
+    if labels is not None:
+        return labels.word(label)
+    if options is None or label in options:
+        return label
+    return next((word for word in options if same_spelling(word) == same_spelling(label)), None)
+
+
+def _check_quotes(data: Records, target: str, rows: Sequence[Row]) -> None:
+    """Refuses a record that has others in it; only the label tells them from lines of a text."""
+    whole = zip(data.records, rows, strict=True)
+    labels = {row.fields[target] for (where, _), row in whole if where not in data.swallowed}
+    for where, inside in data.swallowed.items():
+        if any(record[target] in labels for record in inside[:-1]):
+            raise DataError(
+                f"{where} begins {len(inside)} rows that are read as one, because a quote is not "
+                "closed",
+                hint=records.QUOTES,
+            )
+    first = next(iter(data.swallowed))
+    say(
+        f"note: {len(data.swallowed)} rows of {data.name} have line breaks in a cell and may be "
+        f"several, the first at {first.rpartition(', ')[2]}; check their quotes"
+    )
 
 
 def _string(value: object) -> str:

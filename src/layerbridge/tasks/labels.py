@@ -6,9 +6,12 @@ where the data set numbers its classes. Knows nothing about rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+from layerbridge.errors import DataError
+from layerbridge.tasks.text import check_unicode, same_spelling
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Labels:
     def word(self, raw: str) -> str | None:
         """Returns the word for a raw label; None if the label is unknown."""
         exact = self.words.get(raw)
-        return exact if exact is not None else self._spellings.get(raw.strip().casefold())
+        return exact if exact is not None else self._spellings.get(_spelling(raw))
 
     @cached_property
     def _spellings(self) -> dict[str, str]:
@@ -39,5 +42,27 @@ class Labels:
         spellings = numbers if self.numbered else {}
         # A raw label takes precedence over a word that is spelled the same.
         for names in (self.words.values(), self.words):
-            spellings.update({name.casefold(): self.words.get(name, name) for name in names})
+            spellings.update({_spelling(name): self.words.get(name, name) for name in names})
         return spellings
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Checks the label words that a user has given.
+
+    Raises:
+        DataError: one is empty, a duplicate or not text.
+    """
+    if isinstance(options, str):
+        raise DataError(f"options is a string, {options!r}", allowed="a list of strings")
+    seen: set[str] = set()
+    for option in options:
+        check_unicode(option, f"the option {option!a}")
+        if not option.strip():
+            raise DataError("an option is empty", allowed="label words")
+        if same_spelling(option) in seen:
+            raise DataError(f"duplicate option {option!r}", allowed="each option once")
+        seen.add(same_spelling(option))
+
+
+def _spelling(label: str) -> str:
+    return same_spelling(label).strip().casefold()

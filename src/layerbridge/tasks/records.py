@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub
+from layerbridge.tasks.swallowed_rows import swallowed_rows
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+QUOTES = "quote cells that contain quotes, separators or line breaks, and double the quotes in them"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Records:
         name: of the source, for messages.
         columns: in the order of the source.
         records: each record with its location, for messages.
+        swallowed: location → the records that this record may be, if a quote is not closed.
     """
 
     name: str
     columns: tuple[str, ...]
     records: Sequence[tuple[str, dict[str, Any]]]
+    swallowed: Mapping[str, list[dict[str, str]]] = field(default_factory=dict)
 
 
 def read(source: str) -> Records:
@@ -98,9 +102,10 @@ def is_local(source: str) -> bool:
 
 
 def kind(value: object) -> str:
-    """Names the type of a JSON value for messages: ``a list``, ``null``, …"""
+    """Names the type of a value for messages: ``a list``, ``null``, ``binary data``, …"""
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return kinds.get(type(value), "null" if value is None else "a number")
+    kinds |= {int: "a number", float: "a number", bytes: "binary data", type(None): "null"}
+    return kinds.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def _reader(source: str) -> Callable[[Path], Records]:
@@ -154,16 +159,18 @@ def _jsonl(path: Path) -> Records:
 
 def _csv(path: Path) -> Records:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    records = []
+    records, swallowed = [], {}
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        number = 1
         try:
             header = next(reader, [])
             repeated = [name for name in header if header.count(name) > 1]
             if repeated:
                 raise DataError(f"{path} has two columns named {repeated[0]!r}")
+            number = reader.line_num + 1
             for cells in reader:
-                where = f"{path}, line {reader.line_num}"
+                where, number = f"{path}, line {number}", reader.line_num + 1
                 if not cells:
                     continue
                 if len(cells) != len(header):
@@ -172,12 +179,14 @@ def _csv(path: Path) -> Records:
                         allowed=f"{len(header)}, as in the header",
                     )
                 records.append((where, dict(zip(header, cells, strict=True))))
+                if rows := swallowed_rows(cells, delimiter):
+                    swallowed[where] = [dict(zip(header, row, strict=True)) for row in rows]
         except csv.Error as error:
             raise DataError(
-                f"{path}, line {reader.line_num} is malformed ({error})",
-                hint="quote cells that contain quotes, separators or line breaks",
+                f"{path}, line {number} is malformed ({error})",
+                hint=QUOTES,
             ) from None
-    return Records(str(path), tuple(header), records)
+    return Records(str(path), tuple(header), records, swallowed)
 
 
 def _parquet(path: Path) -> Records:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.labels import check_options
 from layerbridge.tasks.task import Task
 
 _BENCHMARKS = ("xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200")
@@ -68,6 +69,7 @@ def get(name: str, **options: Any) -> Task:
             f"{name}: name is {task.name!r}, which is the name of another task",
             hint="choose another name",
         )
+    check_options(task.options)
     return task
 
 

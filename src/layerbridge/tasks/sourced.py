@@ -5,7 +5,7 @@ What keeps choices on English rows independent of the test set, beyond the inter
 - One file cannot serve as both test rows and training or validation rows.
 - A validation row whose text is an English test text is left out, and so is a training row whose
   text is an English validation or test text; ``dropped`` counts them. Texts are compared as the
-  encoder gets them, ignoring case and white space.
+  encoder gets them, ignoring case, white space and Unicode form.
 - Without validation rows, every tenth training text is held out for validation.
 
 Which rows are taken when not all are wanted depends only on their positions in the file. So it is
@@ -28,6 +28,7 @@ from layerbridge.tasks import hub, records
 from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.task import DatasetInfo, Row, Task
+from layerbridge.tasks.text import comparison_key
 
 # The paper's seed, for every order and choice made here.
 SEED = 42
@@ -242,7 +243,7 @@ def _shuffled(number: int) -> list[int]:
 
 
 def _key(row: Row) -> str:
-    return " ".join(row.text.casefold().split())
+    return comparison_key(row.text)
 
 
 def _hash(text: str) -> bytes:

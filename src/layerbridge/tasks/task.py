@@ -15,6 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.languages import own_code
+
+TEMPLATE_FORM = "text with columns in braces, such as 'Review: {text} Label: '"
 
 
 @dataclass(frozen=True)
@@ -95,19 +98,26 @@ class Task(ABC):
         Raises:
             DataError: the task has no test rows in this language.
         """
-        self.check_language(language)
-        return self._test(language)
+        return self._test(self.check_language(language))
 
-    def check_language(self, language: str) -> None:
+    def check_language(self, language: str) -> str:
         """Checks, without reading rows, that the task has test rows in a language.
+
+        Args:
+            language: its code; any that names the language does (``sw``, ``swa``, ``swh_Latn``).
+
+        Returns:
+            The task's own code for it.
 
         Raises:
             DataError: it has none.
         """
-        if language not in self.languages:
+        own = own_code(language, self.languages)
+        if own not in self.languages:
             raise DataError(
                 f"the task {self.name} has no test rows in {language!r}", allowed=self.languages
             )
+        return own
 
     def version(self) -> str:
         """Returns what the rows depend on besides the options, such as a data release."""
@@ -171,6 +181,30 @@ def render(template: str, fields: Mapping[str, str]) -> str:
     )
 
 
+def template_end(template: str | None) -> str:
+    """Returns a template's own words after its last column; "" without any.
+
+    A malformed template, which a task made in Python may have, has none.
+    """
+    try:
+        parts = _parts(template or "")
+    except DataError:
+        return ""
+    # A literal that no column follows comes last.
+    return parts[-1][0] if len(parts) > 1 and parts[-1][1] is None else ""
+
+
+def has_empty_text(row: Row, template: str) -> bool:
+    """Returns whether a column that the template names is empty in a row, or the whole text."""
+    try:
+        columns = template_columns(template)
+    except DataError:
+        columns = ()
+    if not columns or any(column not in row.fields for column in columns):
+        return not row.text.strip()
+    return not all(row.fields[column].strip() for column in columns)
+
+
 def rename_columns(template: str, names: Mapping[str, str]) -> str:
     """Returns the template with columns renamed; columns not in ``names`` stay.
 
@@ -189,13 +223,12 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     # str.format would read a dot or a bracket in a column name as an attribute or an index, and
     # so give templates access to attributes. Only whole names are allowed.
     problem = f"the template {template!r} is malformed"
-    form = "text with columns in braces, such as 'Review: {text} Label: '"
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise DataError(f"{problem} ({error})", allowed=form) from None
+        raise DataError(f"{problem} ({error})", allowed=TEMPLATE_FORM) from None
     if any(name == "" or spec or conversion for _, name, spec, conversion in parsed):
-        raise DataError(problem, allowed=form)
+        raise DataError(problem, allowed=TEMPLATE_FORM)
     return tuple((literal, name) for literal, name, _, _ in parsed)
 
 

@@ -45,9 +45,7 @@ class UserTask(SourcedTask):
         self.holds_out = self._file.files.validation is None
         self.languages = tuple(sorted(self._file.files.test, key=lambda code: code != "en"))
         if languages is not None:
-            codes = split_codes(languages)
-            for language in codes:
-                self.check_language(language)
+            codes = [self.check_language(language) for language in split_codes(languages)]
             self.languages = tuple(code for code in self.languages if code in ("en", *codes))
         self.check_apart()
 

@@ -17,6 +17,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
+from layerbridge.models.prompt_room import check_rows
 from layerbridge.tasks.task import Row
 
 
@@ -26,6 +27,14 @@ class RowDataset(Dataset):
     Args:
         rows: training or validation rows.
         bridge: has the tokenizers.
+
+    Attributes:
+        targets: token ids of each row's target, EOS included.
+        lengths: of the rows, text and target.
+        cut: number of texts that are longer than ``max_text_tokens``.
+
+    Raises:
+        LengthError: rows do not fit the language model's positions.
     """
 
     def __init__(self, rows: Sequence[Row], bridge: LayerBridge) -> None:
@@ -34,12 +43,14 @@ class RowDataset(Dataset):
         targets = {target: option_ids(bridge.language_model, target) for target in
                    dict.fromkeys(row.target for row in self.rows)}  # fmt: skip
         self.targets = [targets[row.target] for row in self.rows]
-        texts = [row.text for row in self.rows]
-        tokenizer, limit = bridge.encoder.tokenizer, bridge.encoder.max_text_tokens
-        ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"] if texts else []
+        limit = bridge.encoder.max_text_tokens
+        lengths = bridge.encoder.lengths([row.text for row in self.rows])
+        self.cut = sum(length > limit for length in lengths)
         self.lengths = [
-            len(text) + len(target) for text, target in zip(ids, self.targets, strict=True)
+            min(length, limit) + len(target)
+            for length, target in zip(lengths, self.targets, strict=True)
         ]
+        check_rows(bridge.config, bridge.language_model, self.lengths)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers.trainer_utils import get_last_checkpoint
 
 from layerbridge.errors import CheckpointError, OutputError
+from layerbridge.models.backbone_pair import have_same_weights
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.training.atomic_write import atomic_write
@@ -86,9 +87,9 @@ def check_resumable(bridge: LayerBridge, folder: Path) -> None:
     last = Path(get_last_checkpoint(str(folder)) or folder)
     config, _ = read_config(str(last))
     for backbone in ("encoder", "language_model"):
-        name = f"{backbone}_fingerprint"
-        saved, current = getattr(config, name), getattr(bridge.config, name)
-        if None not in (saved, current) and saved != current:
+        if not have_same_weights(config, bridge.config, backbone):
+            name = f"{backbone}_fingerprint"
+            saved, current = getattr(config, name), getattr(bridge.config, name)
             raise CheckpointError(
                 f"{str(last)!r} was trained with another {backbone.replace('_', ' ')}: its "
                 f"weights are {saved[:12]}",

@@ -43,11 +43,10 @@ class StatePrecomputer:
         self.folder = folder
         self.layers = layers
         self.texts = list(dict.fromkeys(texts))
-        tokenized = encoder.tokenizer(
-            self.texts, truncation=True, max_length=encoder.max_text_tokens
-        )["input_ids"]
         # A text without tokens is read as one token.
-        self.lengths = [max(1, len(ids)) for ids in tokenized]
+        self.lengths = [
+            min(max(1, length), encoder.max_text_tokens) for length in encoder.lengths(self.texts)
+        ]
         self.bytes = sum(self.lengths) * len(layers) * encoder.width * encoder.model.dtype.itemsize
         disk = nearest_existing(folder)
         free = shutil.disk_usage(disk).free

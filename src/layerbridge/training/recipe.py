@@ -28,6 +28,8 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from layerbridge.errors import ConfigError
+from layerbridge.tasks.labels import check_options
+from layerbridge.tasks.text import check_unicode_in
 from layerbridge.training.atomic_write import atomic_write
 
 FILE = "recipe.yaml"
@@ -118,7 +120,8 @@ class Recipe:
         template: the encoder's text with columns in braces, instead of ``text``.
         options: the label words, for classification.
         validation_data: a file like ``data``, for the validation loss.
-        max_rows: train on the first ``max_rows`` rows only.
+        max_rows: train on at most so many rows: the first of each label, in equal shares; of
+            targets that are no labels, the first.
         cache_states: run the encoder once over all texts before the first step, and keep its
             hidden states in a temporary file in the run's folder.
         task_options: options of the task, such as ``data_dir``.
@@ -150,6 +153,7 @@ class Recipe:
 
         Raises:
             ConfigError: a setting is missing, or two settings contradict each other.
+            DataError: an option is empty, a duplicate or not text.
         """
         for name in ("encoder", "language_model"):
             if not getattr(self, name):
@@ -175,6 +179,10 @@ class Recipe:
                 f"the task option {next(iter(self.task_options))!r} works only with --task, "
                 "not with --data"
             )
+        if self.options is not None:
+            if not self.options:
+                raise ConfigError("options is an empty list", allowed="label words, or no options")
+            check_options(self.options)
 
     def write(self, folder: Path) -> None:
         """Writes ``recipe.yaml`` into ``folder``, without the settings that are not set.
@@ -201,6 +209,7 @@ def read(source: str | Path) -> Recipe:
     Raises:
         ConfigError: unknown name, unreadable file, not a YAML mapping, or a setting that is
             unknown or of the wrong type.
+        DataError: it has half of a surrogate pair.
     """
     file: Any = Path(source)
     if not file.is_file() and str(source) in names():
@@ -217,6 +226,7 @@ def read(source: str | Path) -> Recipe:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{where} contains no settings", allowed="lines of name: value")
+    check_unicode_in(settings, where)
     for name in settings:
         reject_unknown(
             f"setting of {where}", name, [item.name for item in dataclasses.fields(Recipe)]

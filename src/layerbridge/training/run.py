@@ -12,7 +12,6 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 from transformers.integrations import get_reporting_integration_callbacks
 
-from layerbridge import tasks
 from layerbridge.errors import ConfigError, LayerBridgeError
 from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
@@ -23,72 +22,16 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
-from layerbridge.tasks import Row
-from layerbridge.tasks.files import read_rows
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import check_output, check_resumable, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
+from layerbridge.training.run_data import RunData, read_data
+from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.weight_watch import WeightWatch
 
 DEFAULT_FUSION = "token-softmax"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunData:
-    """What a run trains on.
-
-    Attributes:
-        train: English training rows.
-        validation: English rows for the validation loss; may be empty.
-        options: the label words of a classification task.
-        template: the prompt of the encoder's texts.
-        name: of the task or the data.
-        dropped: by split, how many rows were left out because evaluation rows have their texts.
-    """
-
-    train: list[Row]
-    validation: list[Row]
-    options: list[str] | None
-    template: str | None
-    name: str
-    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
-        """Reads the rows of a task.
-
-        Raises:
-            DataError: they cannot be read.
-        """
-        rows, validation = task.train()[:max_rows], task.validation()
-        return cls(rows, validation, list(task.options), task.template, task.name, task.dropped())
-
-    def report_dropped(self) -> None:
-        """Prints how many rows were left out, if any."""
-        if self.dropped:
-            counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
-            say(f"rows left out: {counts}; English validation or test has the same texts")
-
-
-def read_data(recipe: Recipe) -> RunData:
-    """Reads the rows that a recipe names.
-
-    Raises:
-        DataError: they cannot be read.
-    """
-    if recipe.task is not None:
-        return RunData.of(tasks.get(recipe.task, **recipe.task_options), recipe.max_rows)
-    assert recipe.data is not None
-    columns: dict[str, Any] = {
-        name: getattr(recipe, name) for name in ("text", "target", "template", "options")
-    }
-    train = read_rows(recipe.data, **columns)
-    validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
-    return RunData(
-        train[: recipe.max_rows], validation, recipe.options, recipe.template, recipe.data
-    )
 
 
 def training_arguments(
@@ -132,6 +75,7 @@ def new_bridge(
     device: str | None = None,
     *,
     backbones: tuple[Encoder, LanguageModel] | None = None,
+    resume: bool = False,
 ) -> LayerBridge:
     """Returns the recipe's bridge, untrained.
 
@@ -140,10 +84,11 @@ def new_bridge(
         data: the training rows start the projection.
         device: of the backbones that are loaded here.
         backbones: already loaded ones.
+        resume: leave the start to the checkpoint that is loaded next.
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
-    texts = [row.text for row in data.train]
+    texts = None if resume else [row.text for row in data.train]
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
@@ -154,7 +99,11 @@ def new_bridge(
     }
     if backbones is not None:
         return LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
-    return LayerBridge.from_backbones(**settings, **recipe.backbones, device=device, texts=texts)
+    bridge = LayerBridge.from_backbones(**settings, **recipe.backbones, device=device, texts=texts)
+    asked, limit = recipe.bridge.get("max_text_tokens") or 0, bridge.config.max_text_tokens
+    if asked > limit:
+        say(f"max_text_tokens is lowered from {asked} to {limit}, the encoder's limit")
+    return bridge
 
 
 def train(
@@ -208,11 +157,11 @@ def train(
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
-    data.report_dropped()
+    data.report()
     say(f"{len(data.train)} English rows of {data.name}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
-    bridge = new_bridge(recipe, data, device)
+    bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
     return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
@@ -246,13 +195,20 @@ def train_bridge(
     except (ValueError, ImportError, RuntimeError) as error:
         # For example a reporter whose package is not installed.
         raise ConfigError(f"invalid training arguments: {error}") from error
+    splits = {"training": (data.train, trainer.train_dataset)}
+    if trainer.eval_dataset is not None:
+        splits["validation"] = (data.validation, trainer.eval_dataset)
+    counts = {
+        split: TextCounts.of(rows, data.columns, cut=dataset.cut)
+        for split, (rows, dataset) in splits.items()
+    }
+    for line in notes(counts, bridge.encoder.max_text_tokens):
+        say(line)
     prepare_output(folder, overwrite=not resume, resume=resume)
     recipe.write(folder)
     with ExitStack() as stack:
         if precomputer is not None:
-            # The same mixed precision as in a training step.
-            with trainer.accelerator.autocast():
-                stack.enter_context(precomputer.cached())
+            stack.enter_context(precomputer.cached())
         bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
         trainer.add_callback(_Progress(bar))
         watched = [row.text for row in data.validation or data.train]
@@ -267,7 +223,7 @@ def train_bridge(
         seconds=time.monotonic() - started,
     )
     bridge.save_pretrained(folder)
-    write_log(trainer.state.log_history, folder)
+    write_log([log_entry(counts), *trainer.state.log_history], folder)
     return bridge.eval()
 
 

@@ -202,6 +202,7 @@ def test_texts_are_cut_to_the_models_positions(load_lm, monkeypatch):
     assert row[-len(lm.token_ids('": ')) :] == lm.token_ids('": ')
     assert lm.token_ids(PROMPT.replace("{text}", "the market")) in [row for _, row in reads]
     assert len(result.languages["en"].predictions) == 2
+    assert result.text_counts == {"en": {"cut": 1}}
 
 
 def test_too_many_shots_are_reported(load_lm, monkeypatch):

@@ -51,6 +51,13 @@ def test_it_learns_from_the_training_rows_alone():
     )
 
 
+def test_empty_texts_are_counted(monkeypatch, capsys):
+    rows = [Row("1", "", "fruit", "si"), Row("2", "zinc", "fruit", "si")]
+    monkeypatch.setattr(Spying, "_test", lambda self, language: rows)
+    assert tf_idf(Spying(), ["si"]).text_counts == {"si": {"empty": 1}}
+    assert capsys.readouterr().err == "empty texts: 1 of 2 in si\n"
+
+
 def test_an_unknown_language_is_reported_before_the_fit():
     task = Spying()
     with pytest.raises(DataError, match="no test rows in 'xx'"):

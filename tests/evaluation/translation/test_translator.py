@@ -109,12 +109,13 @@ def test_beams_are_those_of_generate(make, generated, translator_folder):
     assert found != make("marian").into_english(TEXTS, "si")
 
 
-def test_the_models_positions_bound_what_is_read_and_written(generated, tmp_path):
+def test_the_models_positions_bound_what_is_read_and_written(generated, tmp_path, capsys):
     folder = tiny_translators.write("marian", tmp_path / "short", positions=16)
     Translator(str(folder), options=FLOAT32).into_english(["abc " * 40, "a"], "si")
     (call,) = generated
     assert call["input_ids"].shape[1] == 16
     assert call["max_new_tokens"] == 16
+    assert "texts cut by the translator: 1 of 2 in si" in capsys.readouterr().err.splitlines()
 
 
 def test_progress(make):

@@ -70,6 +70,10 @@ def test_a_long_text_loses_its_end_and_no_mark(make, family):
     assert long[-1] == short[-1] == wording.tokenizer.eos_token_id
     bare = wording.tokenizer("abc" * 20, add_special_tokens=False).input_ids
     assert long[marks:-1] == bare[: 8 - marks]
+    texts = ["ab" * times for times in range(12)]
+    lengths = [len(wording.ids([text], "si")[0]) for text in texts]
+    whole = [len(make(family).ids([text], "si")[0]) for text in texts]
+    assert wording.count_cut(texts) == sum(a < b for a, b in zip(lengths, whole, strict=True)) > 0
 
 
 def test_the_families_are_distinguished_by_their_tokenizers(make):

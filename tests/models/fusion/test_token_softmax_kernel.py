@@ -15,6 +15,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.models import fusion
 from layerbridge.models.fusion.token_softmax import TokenSoftmax
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.progress import say_once
 
 pytest.importorskip("triton")
 
@@ -290,6 +291,55 @@ def test_without_triton(monkeypatch):
         strategy(states)
     strategy.implementation = "collapsed"
     strategy(states)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
+@once
+def test_a_gpu_without_the_kernels_is_told_why_once(monkeypatch, capsys):
+    from layerbridge.models.fusion import token_softmax_kernel
+
+    say_once.cache_clear()
+    strategy = TokenSoftmax(3, 48)
+    reasons = {"triton fails here (X: y)": torch.float32, "states are float64": torch.float64}
+    monkeypatch.setattr(token_softmax_kernel, "tried", lambda *_: "triton fails here (X: y)")
+    for dtype in reasons.values():
+        for _ in range(3):
+            states = torch.zeros(3, 2, 48, dtype=dtype).as_subclass(OnGpu)
+            assert strategy.kernels(states) is None
+    assert capsys.readouterr().err.splitlines() == [
+        f"token-softmax runs without its Triton kernels: {reason}" for reason in reasons
+    ]
+    # Nobody expects them there, or asked for them.
+    strategy.kernels(torch.zeros(3, 2, 48))
+    strategy.implementation = "plain"
+    strategy.kernels(torch.zeros(3, 2, 48).as_subclass(OnGpu))
+    assert capsys.readouterr().err == ""
+
+
+@once
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error: out of memory")],
+)
+def test_a_full_gpu_is_no_reason_to_do_without_the_kernels(monkeypatch, error):
+    from layerbridge.models.fusion import token_softmax_kernel
+
+    def full(*_):
+        raise error
+
+    shape = (torch.device("cpu"), torch.float32, 3, 48, 7)
+    monkeypatch.setattr(token_softmax_kernel, "pool", full)
+    token_softmax_kernel.tried.cache_clear()
+    with pytest.raises(type(error)):
+        token_softmax_kernel.tried(*shape)
+    # The next time may be another: nothing is remembered.
+    error = ValueError("no\ncompiler")
+    assert token_softmax_kernel.tried(*shape) == "triton fails here (ValueError: no compiler)"
 
 
 @once

@@ -20,7 +20,7 @@ from torch import Tensor
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.evaluation.baselines.prompt import PROMPT, Prompt, bos
 from layerbridge.evaluation.baselines.shared_prefix import SharedPrefix
-from layerbridge.evaluation.predictions import Progress, predict, rows_by_language
+from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import LanguageModel
@@ -78,6 +78,9 @@ def few_shot(
     room = language_model.max_tokens
     if room is not None:
         room -= len(start) + longest
+    counts = text_counts(
+        rows, task, lambda texts: template.count_cut(language_model, texts, room), room
+    )
     # A model without BOS starts an empty input after EOS.
     empty = [] if start else [language_model.eos_id]
     prefix = SharedPrefix(language_model, start)
@@ -110,6 +113,7 @@ def few_shot(
             "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
             **({"shots": [row.id for row in examples]} if shots else {}),
         },
+        text_counts=counts,
     )
 
 

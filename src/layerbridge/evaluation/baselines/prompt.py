@@ -45,6 +45,14 @@ class Prompt:
         end = len(language_model.token_ids(self.after))
         return ids[: max_tokens - end] + ids[len(ids) - end :]
 
+    def count_cut(
+        self, language_model: LanguageModel, texts: Sequence[str], max_tokens: int | None
+    ) -> int:
+        """The number of texts off which ``ids`` cuts something."""
+        if max_tokens is None:
+            return 0
+        return sum(len(self.ids(language_model, text, None)) > max_tokens for text in texts)
+
     def overhead(self, language_model: LanguageModel) -> int:
         """The number of tokens besides the text's."""
         return sum(len(language_model.token_ids(part)) for part in (self.before, self.after))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from layerbridge.evaluation.predictions import Progress, predict, rows_by_language
+from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import CLASSIFIER, LanguageResult, Result
 from layerbridge.tasks.task import Row, Task
 
@@ -44,6 +44,7 @@ def tf_idf(
     from sklearn.pipeline import make_pipeline
 
     rows = rows_by_language(task, languages)
+    counts = text_counts(rows, task)
     train = task.train()
     ngrams, c = (1, 4), 1.0
     model = make_pipeline(
@@ -71,4 +72,5 @@ def tf_idf(
             "train_rows": len(train),
             **task.settings(),
         },
+        text_counts=counts,
     )

@@ -18,6 +18,7 @@ from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.averages import average_difference
 from layerbridge.evaluation.statistics.paired import Difference, difference, discordant, holm
 from layerbridge.evaluation.statistics.resampling import DRAWS
+from layerbridge.tasks.languages import own_code
 
 ALPHA = 0.05
 
@@ -147,7 +148,7 @@ def compare(
         )
     codes = ordered_languages(results)
     if languages is not None:
-        chosen = tuple(languages)
+        chosen = tuple(own_code(code, codes) for code in languages)
         for code in chosen:
             if code not in codes:
                 raise ResultError(f"no result has the language {code!r}", allowed=codes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
+from layerbridge.progress import say
 
 LANGUAGE = "{language}"
 
@@ -69,7 +71,7 @@ class Translator:
         folder: str | Path | None = None,
     ) -> None:
         self.model_id = model_id
-        self.options = options or LoadOptions()
+        self.options = replace(options or LoadOptions(), device=device)
         self.device = device
         self.revision = revision
         self.num_beams = num_beams
@@ -116,6 +118,8 @@ class Translator:
         memory = self._memories[language]
         different = {text for text in texts if text.strip()}
         # By length and then by text, so that the batches are the same in every run.
+        if cut := self._checkpoint(language).wording.count_cut(sorted(different)):
+            say(f"texts cut by the translator: {cut} of {len(different)} in {language}")
         new = sorted(different - memory.keys(), key=lambda text: (len(text), text))
         done = len(different) - len(new)
         for start in range(0, len(new), self.batch_size):
@@ -198,9 +202,9 @@ class Translator:
             return None
         source, _, wording = self._checkpoint(language)
         facts = {
-            "model": source.fingerprint(),
+            "model": source.revision or source.fingerprint(),
             "code": wording.source(language),
-            "dtype": str(self.options.for_transformers(source)["dtype"]),
+            "dtype": str(self.options.torch_dtype),
             "num_beams": self.num_beams,
             "max_new_tokens": self.max_new_tokens,
         }

@@ -90,12 +90,26 @@ class Wording:
         mark = None if self.english_id is None else self._id(self.source(language))
         marks = [] if mark is None else [mark]
         eos: int = self.tokenizer.eos_token_id
-        room = self.max_tokens - len(marks) - 1
-        bare = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        room, bare = self._room, self._bare(texts)
         # NLLB's first release put the language last, by mistake; tokenizers can still ask for that.
         if getattr(self.tokenizer, "legacy_behaviour", False):
             return [[*ids[:room], eos, *marks] for ids in bare]
         return [[*marks, *ids[:room], eos] for ids in bare]
+
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """The number of texts that ``ids`` truncates."""
+        return sum(len(ids) > self._room for ids in self._bare(texts))
+
+    @property
+    def _room(self) -> int:
+        """Tokens of a text, without EOS and the language's token."""
+        return self.max_tokens - 1 - (self.english_id is not None)
+
+    def _bare(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
 
     def _id(self, code: str) -> int | None:
         token_id = self.tokenizer.convert_tokens_to_ids(self._form.format(code))

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from layerbridge.errors import ConfigError
 from layerbridge.models.fusion.strategy import Fusion
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.progress import say_once
 
 # Tokens per block on a CPU without gradients: 12 MB for 24 layers of width 1024.
 BLOCK = 128
@@ -167,6 +168,8 @@ class TokenSoftmax(Fusion):
     def kernels(self, states: Float[Tensor, "L *N E"]) -> ModuleType | None:
         """Returns the kernels if they are wanted and can run on these states, else None.
 
+        On a GPU, the reason why they cannot is said.
+
         Raises:
             ConfigError: ``implementation`` is ``"triton"``, and they cannot.
         """
@@ -187,6 +190,7 @@ class TokenSoftmax(Fusion):
                 hint="use 'collapsed', which falls back to torch; on a CPU, TRITON_INTERPRET=1 "
                 "runs the kernels slowly, for tests",
             )
+        say_once(f"token-softmax runs without its Triton kernels: {problem}")
         return None
 
     def drop(self, x: Tensor) -> Tensor:

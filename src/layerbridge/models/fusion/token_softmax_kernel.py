@@ -75,7 +75,11 @@ def problem(states: Float[Tensor, "L *N E"], heads: int) -> str | None:
 def tried(
     device: torch.device, dtype: torch.dtype, layers: int, width: int, heads: int
 ) -> str | None:
-    """Returns what fails on two tokens of this shape: no C compiler, an old GPU, … or None."""
+    """Returns what fails on two tokens of this shape: no C compiler, an old GPU, … or None.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU is full; the kernels may run another time.
+    """
     try:
         with torch.inference_mode(False), torch.enable_grad():
             states = torch.zeros(layers, 2, width, dtype=dtype, device=device)
@@ -84,7 +88,10 @@ def tried(
             f = weighted_sum(a[1:, :, 0].T, states)
             (pooled.sum() + f.sum()).backward()
     except Exception as error:  # whatever it is, torch works without the kernels
-        return f"triton fails here ({type(error).__name__}: {error})"
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower():
+            raise
+        reason = " ".join(str(error).split())[:200]
+        return f"triton fails here ({type(error).__name__}: {reason})"
     return None
 
 

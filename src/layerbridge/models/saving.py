@@ -1,0 +1,97 @@
+"""Saving and publishing a bridge: its trained tensors, config and model card.
+
+A mixin of ``LayerBridge``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+from huggingface_hub import HfApi
+from torch import Tensor
+
+from layerbridge.hub.sources import is_local
+from layerbridge.models.checkpoint import check_tensors, write_checkpoint
+from layerbridge.progress import say
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from layerbridge.models.config import BridgeConfig
+    from layerbridge.models.fusion import Fusion
+    from layerbridge.models.projection import Projection
+
+
+class Saving:
+    """``save_pretrained``, ``push_to_hub`` and the tensors they write, for a bridge."""
+
+    if TYPE_CHECKING:
+        config: BridgeConfig
+        fusion: Fusion
+        projection: Projection
+
+    # The model card that save_pretrained writes; set by training.
+    card: str | None = None
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, **arguments: Any
+    ) -> None:
+        """Writes the trained tensors (safetensors), ``config.json`` and a model card.
+
+        Args:
+            save_directory: created if missing.
+            push_to_hub: also upload it.
+            **arguments: ``state_dict``, tensors to write instead of the bridge's; ``repo_id``
+                (by default the folder's name) and others of ``push_to_hub``.
+        """
+        tensors = trained = self.trained_state_dict()
+        if (state := arguments.pop("state_dict", None)) is not None:
+            tensors = {name: state[name] for name in trained}
+        for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
+            arguments.pop(unused, None)
+        write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
+        if push_to_hub:
+            repo_id = arguments.pop("repo_id", Path(save_directory).name)
+            self.push_to_hub(repo_id, **arguments)
+
+    def push_to_hub(self, repo_id: str, **arguments: Any) -> Any:
+        """Uploads what ``save_pretrained`` writes; transformers' own would replace the card.
+
+        Warns about backbones that are folders of this machine.
+
+        Args:
+            repo_id: created if missing.
+            **arguments: ``private``, ``token``, and those of ``HfApi.upload_folder``.
+        """
+        for backbone in ("encoder", "language_model"):
+            model_id = getattr(self.config, backbone)
+            if model_id is not None and is_local(model_id):
+                say(
+                    f"warning: the uploaded config.json names {model_id!r}, a folder of this "
+                    f"machine, as its {backbone.replace('_', ' ')}: nobody else can load the "
+                    "bridge; train it with a hub id or a model of the zoo"
+                )
+        api = HfApi(token=arguments.pop("token", None))
+        private = arguments.pop("private", None)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """Returns the tensors of the bridge itself, without the backbones'."""
+        return {
+            **self.fusion.state_dict(prefix="fusion."),
+            **self.projection.state_dict(prefix="projection."),
+        }
+
+    def load_trained(self, tensors: dict[str, Tensor], *, where: str = "these tensors") -> None:
+        """Copies saved tensors into the bridge.
+
+        Raises:
+            CheckpointError: a tensor is missing, unexpected, of another shape, or not finite.
+        """
+        check_tensors(tensors, self.trained_state_dict(), where=where)
+        cast("nn.Module", self).load_state_dict(tensors, strict=False)

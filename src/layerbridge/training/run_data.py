@@ -1,0 +1,151 @@
+"""The rows of a run: of a task or of a user's own files, and what was left out of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from layerbridge import tasks
+from layerbridge.progress import say
+from layerbridge.tasks import Row
+from layerbridge.tasks.files import read_rows
+from layerbridge.training.recipe import Recipe
+
+# The option of a task that takes the first rows of each label in the order of its file.
+PER_LABEL = "train_per_label"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run trains on.
+
+    Attributes:
+        train: English training rows.
+        validation: English rows for the validation loss; may be empty.
+        options: the label words of a classification task.
+        template: the prompt of the encoder's texts.
+        name: of the task or the data.
+        dropped: by split, how many rows were left out because evaluation rows have their texts.
+        limit: how ``max_rows`` chose the training rows, in words; None if it left out none.
+        columns: the template with the columns of the rows' fields.
+    """
+
+    train: list[Row]
+    validation: list[Row]
+    options: list[str] | None
+    template: str | None
+    name: str
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    limit: str | None = None
+    columns: str | None = None
+
+    @classmethod
+    def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
+        """Reads the rows of a task.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        rows, limit = limited(task.train(), max_rows, labeled=True)
+        return cls(
+            rows,
+            task.validation(),
+            list(task.options),
+            task.template,
+            task.name,
+            task.dropped(),
+            limit,
+            task.file_template,
+        )
+
+    def report(self) -> None:
+        """Says what was left out, and if there is nothing to tell apart."""
+        if self.dropped:
+            counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
+            say(f"rows left out: {counts}; English validation or test has the same texts")
+        if self.limit is not None:
+            say(f"rows left out: {self.limit}")
+        labels = {row.target for row in self.train}
+        if len(labels) == 1 and len(self.train) > 1:
+            say(f"note: all {len(self.train)} training rows have one label, {labels.pop()!r}")
+
+
+def read_data(recipe: Recipe) -> RunData:
+    """Reads the rows that a recipe names.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    if recipe.task is not None:
+        return _of_task(recipe.task, recipe.task_options, recipe.max_rows)
+    assert recipe.data is not None
+    columns: dict[str, Any] = {
+        name: getattr(recipe, name) for name in ("text", "target", "template", "options")
+    }
+    rows = read_rows(recipe.data, **columns)
+    validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
+    train, limit = limited(rows, recipe.max_rows, labeled=recipe.options is not None)
+    return RunData(
+        train,
+        validation,
+        recipe.options,
+        recipe.template,
+        recipe.data,
+        limit=limit,
+        columns=recipe.template or f"{{{recipe.text or 'text'}}}",
+    )
+
+
+def _of_task(name: str, options: Mapping[str, Any], max_rows: int | None) -> RunData:
+    task = tasks.get(name, **options)
+    if max_rows is None or PER_LABEL in options or PER_LABEL not in tasks.option_names(name):
+        return RunData.of(task, max_rows)
+    # By the task, which knows the order of the file: it shuffles its rows.
+    share = max(1, max_rows // len(task.options))
+    data = RunData.of(tasks.get(name, **options, **{PER_LABEL: share}), max_rows)
+    if share not in Counter(row.target for row in data.train).values():
+        return data
+    return dataclasses.replace(data, limit=f"all but the first {share} of each label")
+
+
+def limited(
+    rows: list[Row], max_rows: int | None, *, labeled: bool
+) -> tuple[list[Row], str | None]:
+    """Returns at most ``max_rows`` rows, and in words how they were chosen; None if all were.
+
+    Files are often sorted by label, so that their first rows have few labels. As in the paper, the
+    first rows of each label are taken, in equal shares; a label with fewer gives all it has.
+
+    Args:
+        rows: in the order of the file.
+        max_rows: None for all.
+        labeled: whether targets are known to be labels; else they are if they repeat.
+    """
+    if max_rows is None or len(rows) <= max_rows:
+        return rows, None
+    counts = Counter(row.target for row in rows)
+    share = _share(list(counts.values()), max_rows)
+    if not share or not (labeled or 2 * len(counts) <= len(rows)):
+        taken = rows[:max_rows]
+        return taken, f"{len(rows) - len(taken)} of {len(rows)}; the first {max_rows} are kept"
+    taken, seen = [], Counter[str]()
+    for row in rows:
+        seen[row.target] += 1
+        if seen[row.target] <= share:
+            taken.append(row)
+    return taken, (
+        f"{len(rows) - len(taken)} of {len(rows)}; the first {share} of each label are kept"
+    )
+
+
+def _share(counts: Sequence[int], most: int) -> int:
+    """Returns the largest number of which each label can give as many, or all, within ``most``."""
+    left = most
+    for place, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - place)
+        if count > share:
+            return share
+        left -= count
+    return left

@@ -1,0 +1,70 @@
+"""How many texts are not read as they were written: cut at the encoder's limit, or empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from layerbridge.tasks.task import Row, has_empty_text
+
+if TYPE_CHECKING:
+    from layerbridge.models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """Numbers of rows of one split or language.
+
+    Attributes:
+        rows: all of them.
+        cut: those whose text is longer than ``max_text_tokens``.
+        empty: those without a text, or without that of a column in the template.
+    """
+
+    rows: int
+    cut: int
+    empty: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], template: str | None, *, cut: int) -> TextCounts:
+        """Counts empty texts; ``template`` has the columns of the rows' fields."""
+        return cls(len(rows), cut, sum(has_empty_text(row, template or "") for row in rows))
+
+    def changed(self) -> dict[str, int]:
+        """Returns the counts that are not 0, without the rows, by name."""
+        return {name: number for name, number in asdict(self).items() if number and name != "rows"}
+
+
+def log_entry(counts: Mapping[str, TextCounts]) -> dict[str, float]:
+    """Returns the counts of all splits as one entry of a training log."""
+    return {
+        f"{split}_{name}": number
+        for split, count in counts.items()
+        for name, number in (
+            ("rows", count.rows),
+            ("texts_cut", count.cut),
+            ("texts_empty", count.empty),
+        )
+    }
+
+
+def notes(counts: Mapping[str, TextCounts], max_text_tokens: int | None) -> list[str]:
+    """Returns a line for each kind of count that is not 0; ``counts`` is by split or language."""
+    lines = []
+    for kind, what in (("cut", f"texts cut at {max_text_tokens} tokens"), ("empty", "empty texts")):
+        parts = [
+            f"{number} of {count.rows} in {name}"
+            for name, count in counts.items()
+            if (number := getattr(count, kind))
+        ]
+        if parts:
+            lines.append(f"{what}: {', '.join(parts)}")
+    return lines
+
+
+def input_notes(texts: Sequence[str], encoder: Encoder) -> list[str]:
+    """Returns ``notes`` on texts that a user has typed or piped."""
+    empty = sum(not text.strip() for text in texts)
+    counts = {"the input": TextCounts(len(texts), encoder.count_cut(texts), empty)}
+    return notes(counts, encoder.max_text_tokens)

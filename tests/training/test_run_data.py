@@ -1,0 +1,141 @@
+"""Which rows a run trains on, against plain Python over the rows of the file."""
+
+import dataclasses
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layerbridge.errors import DataError
+from layerbridge.tasks import Row
+from layerbridge.training.recipe import Recipe, read
+from layerbridge.training.run_data import RunData, limited, read_data
+
+# As in the published Amazon files: sorted by label.
+STARS = [str(star) for star in range(5) for _ in range(8)]
+
+
+def rows_of(targets):
+    return [Row(str(n), f"text {n}", target, "en") for n, target in enumerate(targets, start=1)]
+
+
+def naive(rows, share):
+    kept = []
+    for label in {row.target for row in rows}:
+        kept += [row for row in rows if row.target == label][:share]
+    return sorted(kept, key=lambda row: int(row.id))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40), st.integers(1, 45))
+def test_the_first_of_each_label_in_equal_shares(targets, most):
+    rows = rows_of(targets)
+    kept, how = limited(rows, most, labeled=True)
+    if len(rows) <= most:
+        assert (kept, how) == (rows, None)
+        return
+    shares = [share for share in range(1, most + 1) if len(naive(rows, share)) <= most]
+    if not shares:
+        assert kept == rows[:most]
+        assert how == f"{len(rows) - most} of {len(rows)}; the first {most} are kept"
+        return
+    assert kept == naive(rows, shares[-1])
+    assert how == (
+        f"{len(rows) - len(kept)} of {len(rows)}; the first {shares[-1]} of each label are kept"
+    )
+
+
+def test_answers_that_are_no_labels():
+    kept, how = limited(rows_of([f"answer {n % 9}" for n in range(10)]), 9, labeled=False)
+    assert [row.id for row in kept] == [str(n) for n in range(1, 10)]
+    assert how == "1 of 10; the first 9 are kept"
+    kept, _ = limited(rows_of("yyyyyynn"), 4, labeled=False)
+    assert Counter(row.target for row in kept) == {"y": 2, "n": 2}
+
+
+@pytest.fixture
+def sorted_file(tmp_path):
+    path = tmp_path / "stars.jsonl"
+    lines = [json.dumps({"text": f"t{n}", "label": label}) for n, label in enumerate(STARS)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def task_file(sorted_file):
+    folder = sorted_file.parent
+    (folder / "test.jsonl").write_text('{"text": "x", "label": "0"}')
+    (folder / "valid.jsonl").write_text('{"text": "y", "label": "0"}')
+    (folder / "task.yaml").write_text(
+        "name: stars\ntemplate: 'Review: {text} Label: '\n"
+        "labels: {0: awful, 1: bad, 2: fair, 3: good, 4: superb}\n"
+        "files: {train: stars.jsonl, validation: valid.jsonl, test: {en: test.jsonl}}\n"
+    )
+    return str(folder / "task.yaml")
+
+
+@pytest.mark.parametrize("options", [None, [*"01234"]])
+@pytest.mark.parametrize("source", ["data", "task"])
+def test_the_papers_recipe_takes_the_first_of_each_class(sorted_file, task_file, source, options):
+    paper = read("paper")
+    assert paper.max_rows == 100_000
+    places = {"data": str(sorted_file), "options": options}
+    if source == "task":
+        places = {"task": task_file}
+    data = read_data(dataclasses.replace(paper, **places, max_rows=10))
+    taken = sorted(int(row.fields["text"][1:]) for row in data.train)
+    assert taken == [0, 1, 8, 9, 16, 17, 24, 25, 32, 33]
+    if source == "task":
+        assert data.limit == "all but the first 2 of each label"
+        same = read_data(Recipe(task=task_file, task_options={"train_per_label": 2}))
+        assert (same.train, same.limit) == (data.train, None)
+    else:
+        assert data.limit == "30 of 40; the first 2 of each label are kept"
+    everything = read_data(dataclasses.replace(paper, **places))
+    assert (len(everything.train), everything.limit) == (40, None)
+
+
+def test_a_tasks_own_share_is_kept(task_file):
+    recipe = Recipe(task=task_file, task_options={"train_per_label": 4}, max_rows=10)
+    data = read_data(recipe)
+    assert Counter(row.target for row in data.train) == dict.fromkeys(
+        ("awful", "bad", "fair", "good", "superb"), 2
+    )
+    assert data.limit == "10 of 20; the first 2 of each label are kept"
+
+
+def data_of(targets, **changes):
+    return RunData(rows_of(targets), [], None, None, "mine", **changes)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (data_of("ab"), ""),
+        (data_of("a"), ""),
+        (data_of("aaa"), "note: all 3 training rows have one label, 'a'\n"),
+        (
+            data_of("ab", dropped={"train": 3, "validation": 1}, limit="2 of 4; so"),
+            "rows left out: 3 of train, 1 of validation; English validation or test has the same "
+            "texts\nrows left out: 2 of 4; so\n",
+        ),
+    ],
+)
+def test_what_is_left_out_is_said(data, said, capsys):
+    data.report()
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "label"}, "the target column 'label' is also the text column"),
+        ({"template": "{text}{label}"}, "the target column 'label' is also in the template"),
+        ({"template": "Label: "}, "the template 'Label: ' names no column"),
+    ],
+)
+def test_a_text_that_gives_the_answer_away(sorted_file, changes, message):
+    with pytest.raises(DataError, match=message):
+        read_data(Recipe(data=str(sorted_file), **changes))
