@@ -81,7 +81,8 @@ def test_options(make):
     with pytest.raises(DataError) as caught:
         tasks.get(make(), data_dir="here")
     assert str(caught.value).endswith(
-        "has no option 'data_dir'; allowed: languages, train_per_label, max_test"
+        "has no option 'data_dir'; "
+        "allowed: languages, train_per_label, max_test, skip_unknown_labels"
     )
     with pytest.raises(DataError, match="the task reviews has no test rows in 'ta'"):
         tasks.get(make(), languages=["ta"])

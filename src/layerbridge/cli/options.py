@@ -46,6 +46,12 @@ DataDir = Annotated[
 TaskOption = Annotated[
     list[str] | None, data(..., "Option of the task (repeatable).", metavar="NAME=VALUE")
 ]
+SkipUnknownLabels = Annotated[
+    bool,
+    data(
+        ..., "Leave out rows with a label the task lacks, and count them.", "--skip-unknown-labels"
+    ),
+]
 Languages = Annotated[str | None, data(..., "Language codes, comma-separated; all if omitted.")]
 Template = Annotated[
     str | None, data(..., "Encoder input, columns in braces: 'Review: {text} Label: '.")

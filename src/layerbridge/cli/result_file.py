@@ -25,7 +25,7 @@ def write_result(context: typer.Context, result: Result, path: Path, *, as_json:
     Raises:
         OutputError: the file cannot be written.
     """
-    from layerbridge.report.tables import accuracy_table
+    from layerbridge.report.tables import accuracy_table, macro_f1_table
 
     result.settings["command"] = command_words(context)
     path = result.write(path)
@@ -33,7 +33,8 @@ def write_result(context: typer.Context, result: Result, path: Path, *, as_json:
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:
-        print(accuracy_table([result]).markdown(intervals=True), end="")
+        print(accuracy_table([result]).markdown(intervals=True))
+        print(macro_f1_table([result]).markdown(), end="")
 
 
 def command_words(context: typer.Context) -> list[str]:

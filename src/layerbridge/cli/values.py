@@ -69,13 +69,17 @@ def pairs(
     return values
 
 
-def task_options(data_dir: list[Path] | None, words: list[str] | None) -> dict[str, Any]:
+def task_options(
+    data_dir: list[Path] | None, words: list[str] | None, *, skip_unknown_labels: bool = False
+) -> dict[str, Any]:
     """``--data-dir A --task-option max_test=100`` → ``{"data_dir": ["A"], "max_test": 100}``."""
     from layerbridge.training.recipe import typed
 
     options = pairs("--task-option", words, typed, "max_test=100")
     if data_dir:
         options["data_dir"] = [str(folder) for folder in data_dir]
+    if skip_unknown_labels:
+        options["skip_unknown_labels"] = True
     return options
 
 

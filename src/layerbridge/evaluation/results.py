@@ -118,6 +118,19 @@ class LanguageResult:
         weights = None if layer_weights is None else tuple(float(w) for w in layer_weights)
         return cls(n, correct, correct / n, interval, predictions, weights)
 
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels among the rows, between 0 and 1.
+
+        A rare label counts as much as a frequent one. An answer that is no label is a wrong one.
+        """
+        from sklearn.metrics import f1_score
+
+        labels = [answer.label for answer in self.predictions]
+        answers = [answer.prediction for answer in self.predictions]
+        known = sorted({*labels})
+        return float(f1_score(labels, answers, labels=known, average="macro", zero_division=0))
+
 
 class ResultPath(NamedTuple):
     """A result, its file, and the path it was found under: the file or a folder."""

@@ -17,6 +17,7 @@ from layerbridge.report.plots.gains import encoder_of
 from layerbridge.report.plots.training import layer_weights_in_training
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.tables.accuracies import accuracy_table
+from layerbridge.report.tables.macro_f1 import macro_f1_table, unbalanced
 from layerbridge.report.tokens import TokenMap
 from layerbridge.tasks.languages import corpus_of, names, script
 
@@ -61,6 +62,7 @@ def gather(
         "row_counts": [entry.n for result in results for entry in result.languages.values()],
         "chance": chance_level(results),
         "table": table,
+        "macro_f1": macro_f1_table(results) if unbalanced(results) else None,
         "by_seed": accuracy_table(results, by_seed=True),
         "names": names(table.languages),
         "scripts": {code: script(code) for code in table.languages},

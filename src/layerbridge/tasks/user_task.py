@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from layerbridge.errors import DataError
 from layerbridge.tasks import task_file
 from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.sourced import SourcedTask, split_codes
@@ -18,6 +19,7 @@ class UserTask(SourcedTask):
         languages: codes to test on, of those in the file; None for all.
         train_per_label: number of training rows per label, the first in the file; None for all.
         max_test: number of test rows per language; None for all.
+        skip_unknown_labels: leave rows out whose label is not in the file, and say how many.
 
     Raises:
         DataError: the file is missing or invalid, or a language or number does not fit.
@@ -29,8 +31,14 @@ class UserTask(SourcedTask):
         languages: str | Sequence[str] | None = None,
         train_per_label: int | None = None,
         max_test: int | None = None,
+        skip_unknown_labels: bool = False,
     ) -> None:
         super().__init__(train_per_label, max_test)
+        if not isinstance(skip_unknown_labels, bool):
+            raise DataError(
+                f"skip_unknown_labels is {skip_unknown_labels!r}", allowed="true or false"
+            )
+        self.skip_unknown_labels = skip_unknown_labels
         path = Path(path)
         self.file = path
         self._file = task_file.read(path)
