@@ -38,9 +38,8 @@ _FINGERPRINT = "_fingerprint"
 _MOST = 3
 _LONGEST = 24
 
-_SHOWN = {("normalize",): "length_normalization"}
-
 Place = tuple[str, ...]
+_SHOWN: dict[Place, str] = {("normalize",): "length_normalization"}
 Settings = dict[Place, Any]
 # They are equal to nothing else.
 _DEFAULT, _UNKNOWN = object(), object()

@@ -304,6 +304,9 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
             one name is given to several methods.
     """
     results = distinguish([each.result for each in find_files(paths)])
+    different = {frozenset(result.languages) for result in results}
+    if len(different) < 2 and all("en" in codes for codes in different):
+        return results
     codes: dict[str, str] = {"en": "en"}
     for code in dict.fromkeys(code for result in results for code in result.languages):
         codes[code] = own_code(code, list(codes.values()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from layerbridge.evaluation.results import CLASSIFIER, Result, ResultPath
 from layerbridge.hub.named_run import split_name
@@ -136,7 +136,7 @@ def _words(result: Result, trained: Mapping[Path, Path], file: Path) -> list[str
     return [*words, "--languages", quoted(",".join(result.languages))]
 
 
-def _is_command(command: object) -> bool:
+def _is_command(command: object) -> TypeGuard[list[str]]:
     return (
         isinstance(command, list)
         and len(command) > 1
