@@ -9,7 +9,7 @@ from layerbridge.evaluation.baselines.few_shot import few_shot
 from layerbridge.evaluation.baselines.tf_idf import tf_idf
 from layerbridge.evaluation.baselines.zero_shot import zero_shot
 from layerbridge.models.backbone import LoadOptions, choose_device
-from layerbridge.report.tables import accuracy_table
+from layerbridge.report.tables import accuracy_table, macro_f1_table
 
 PLACE = ("--device", "cpu", "--dtype", "float32")
 
@@ -38,7 +38,8 @@ def test_the_floor(command, few_names, tmp_path):
     assert outcome.code == 0
     assert outcome.err == "names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n"
     result = results.read(path)
-    assert outcome.out == accuracy_table([result]).markdown(intervals=True)
+    tables = accuracy_table([result]).markdown(intervals=True), macro_f1_table([result]).markdown()
+    assert outcome.out == "\n".join(tables)
     assert result.languages == tf_idf(tasks.get("names"), ["en", "si"]).languages
     assert (result.method, result.seed) == ("tf-idf", 3)
 

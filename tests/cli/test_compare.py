@@ -33,6 +33,16 @@ def test_markdown_is_what_a_pipe_gets(command, results, tmp_path):
     assert "| token-softmax | 3 | si | +60.0▲ |" in outcome.out
 
 
+def test_a_run_is_named_on_the_command_line(command, results, tmp_path):
+    files = [f"mine={tmp_path / 'runs' / f'last-{seed}.json'}" for seed in range(3)]
+    others = sorted((tmp_path / "runs").glob("token-*"))
+    outcome = command("compare", *files, *others, "--against", "mine", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert {(row["method"], row["against"], row["against_seeds"]) for row in rows} == {
+        ("token-softmax", "mine", "3")
+    }
+
+
 def test_against_and_languages(command, results, tmp_path):
     words = ("--against", "token-softmax", "--languages", "si, en", "--no-seed-variance")
     outcome = command("compare", tmp_path / "runs", *words, "--format", "csv")

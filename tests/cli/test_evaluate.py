@@ -8,7 +8,7 @@ from layerbridge import tasks
 from layerbridge.evaluation import results
 from layerbridge.evaluation.evaluator import evaluate
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.report.tables import accuracy_table
+from layerbridge.report.tables import accuracy_table, macro_f1_table
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_name
     path = run / "results" / "names-score.json"
     assert outcome.code == 0
     result = results.read(path)
-    assert outcome.out == accuracy_table([result]).markdown(intervals=True)
+    tables = accuracy_table([result]).markdown(intervals=True), macro_f1_table([result]).markdown()
+    assert outcome.out == "\n".join(tables)
     assert outcome.err == f"names, score: 36/36  si\nwrote {path}\n"
     assert list(result.languages) == ["en", "si"]
     assert [p.id for p in result.languages["si"].predictions] == [
@@ -33,6 +34,15 @@ def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_name
     same = evaluate(bridge, tasks.get("names"), ["en", "si"], batch_size=5)
     assert result.languages["si"].predictions == same.languages["si"].predictions
     assert (result.run, result.seed, result.method) == (str(run), 0, "token-softmax")
+
+
+def test_a_language_by_another_code(command, run, few_names, tmp_path):
+    outcome = command(
+        "evaluate", run, "--task", "names", "--languages", "sin_Sinh, swa,sw", "--device", "cpu",
+        "-o", tmp_path / "r.json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert list(results.read(tmp_path / "r.json").languages) == ["si", "sw"]
 
 
 def test_json_is_the_file_and_nothing_else(command, run, few_names, tmp_path):
@@ -107,6 +117,28 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
     asked = tasks.get(str(mine), max_test=3).test("si")
     assert [p.id for p in result.languages["si"].predictions] == [row.id for row in asked]
     assert {p.label for p in result.languages["si"].predictions} <= {"country", "unit"}
+
+
+@pytest.mark.parametrize("verb", ["tasks", "baseline", "evaluate", "train"])
+def test_a_label_that_the_task_lacks(command, run, train_flags, mine, tmp_path, verb):
+    rows = mine.parent / ("train.jsonl" if verb == "train" else "si.jsonl")
+    with rows.open("a") as file:
+        file.write('\n{"text": "z", "label": "c"}')
+    words = {
+        "tasks": ("tasks", mine),
+        "baseline": ("baseline", "tf-idf", "--task", mine, "-o", tmp_path / "r.json"),
+        "evaluate": ("evaluate", run, "--task", mine, "--device", "cpu"),
+        "train": ("train", "--task", mine, *train_flags[2:], "-o", tmp_path / "new"),
+    }[verb]
+    outcome = command(*words)
+    line = len(rows.read_text().splitlines())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.splitlines()[-1].startswith(
+        f"error: {rows}, line {line} has the label 'c'; allowed: a, b"
+    )
+    outcome = command(*words, "--skip-unknown-labels")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count(f"rows left out of {rows}: 1 with other labels (c 1)") == 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,17 @@ def test_both_pictures_and_their_paths(command, write, tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_is_named_on_the_command_line(command, write, tmp_path):
+    path = write("token-softmax", [0.2, 0.8])
+    log = tmp_path / "runs" / FILE
+    for step in range(3):
+        append(log, step, [0.5, 0.5])
+    result = command("plot", "weights", f"mine={path}", "-o", tmp_path)
+    assert result.out.splitlines()[1] == str(tmp_path / "layer-weights-mine.png")
+    result = command("plot", "training", f"mine={tmp_path / 'runs'}", "-o", tmp_path)
+    assert result.out == f"{tmp_path / 'layer-weights-in-training-mine.png'}\n"
+
+
 def test_without_layer_weights_there_is_one_picture(command, write, tmp_path):
     write("last", None)
     result = command("plot", tmp_path / "runs", "-o", tmp_path, "--format", "svg")

@@ -33,6 +33,15 @@ def test_a_report_and_its_path(command, results, tmp_path):
     assert f"layerbridge report {results} -o {output} --title &#39;A &amp; B&#39;" in text
 
 
+def test_a_run_is_named_on_the_command_line(command, results, tmp_path):
+    output = tmp_path / "report.html"
+    runs = [f"my run={results / 'last.json'}", results / "token-softmax.json"]
+    result = command("report", *runs, "-o", output, "--against", "my run")
+    assert (result.code, result.err) == (0, "")
+    text = output.read_text(encoding="utf-8")
+    assert "Gain over my run" in text
+
+
 def test_sentences_are_read_by_the_bridge(command, trained, results, tmp_path):
     output = tmp_path / "report.html"
     words = ["--sentence", "ම ශ්", "--sentence", "teams", "--bridge", trained]

@@ -5,7 +5,7 @@ import pytest
 
 from layerbridge.evaluation.comparison import compare
 from layerbridge.evaluation.results import LanguageResult, Prediction, Result
-from layerbridge.report.tables import accuracy_table
+from layerbridge.report.tables import accuracy_table, macro_f1_table
 
 
 @pytest.fixture
@@ -91,6 +91,33 @@ def test_marks_against_a_method_that_is_not_there(command, seeds, tmp_path):
     result = command("table", tmp_path / "seeds", "--against", "lst")
     assert (result.code, result.out) == (2, "")
     assert result.err == ("error: no result of the method 'lst'; allowed: last, token-softmax\n")
+
+
+def test_macro_f1(command, tmp_path):
+    answers = [Prediction(str(n), "ab"[n == 0], "a", n > 0) for n in range(10)]
+    made = Result("last", "names", "score", "test", 0, {"en": LanguageResult.of(answers)})
+    path = made.write(tmp_path / "r.json")
+    result = command("table", path)
+    assert result.err == (
+        "note: some labels have many more rows than others; --macro-f1 counts each the same\n"
+    )
+    assert "| last | 90.0 |" in result.out
+    result = command("table", path, "--macro-f1")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == macro_f1_table([made]).markdown()
+    assert "| last | 47.4 |" in result.out
+    result = command("table", path, "--macro-f1", "--intervals")
+    assert result.err == "error: macro-F1 has no intervals; next: drop --intervals\n"
+
+
+def test_a_run_is_named_on_the_command_line(command, results, tmp_path):
+    runs = tmp_path / "runs"
+    result = command("table", f"mine={runs / 'last'}", runs / "token-softmax", "--against", "mine")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split(" | ")[0] for line in result.out.splitlines()[2:4]] == [
+        "| mine",
+        "| token-softmax",
+    ]
 
 
 def test_marks_and_seeds_apart_do_not_go_together(command, seeds, tmp_path):

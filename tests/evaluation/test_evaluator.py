@@ -5,6 +5,7 @@ import torch
 
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.evaluation.evaluator import evaluate, training_seed
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import read
 from layerbridge.models.packing import Segment
 from layerbridge.tasks import Row, Task
@@ -210,6 +211,25 @@ def test_the_training_seed(bridge, tmp_path, in_config, in_recipe, expected):
     one = evaluate(bridge, Small(), ["ar"], run=str(tmp_path))
     assert one.seed == (expected or 0)
     assert evaluate(bridge, Small(), ["ar"], run=str(tmp_path), seed=9).seed == 9
+
+
+def test_the_result_holds_the_settings_of_the_run_without_its_seed(bridge, tmp_path):
+    runs = []
+    for number, rate in enumerate(("1e-3", "1e-3", "1e-4")):
+        runs.append(tmp_path / str(number))
+        runs[-1].mkdir()
+        training = f"{{seed: {number}, learning_rate: {rate}, logging_steps: {number}}}"
+        (runs[-1] / "recipe.yaml").write_text(f"task: small\ntraining: {training}\n")
+    found = [
+        evaluate(bridge, Small(), ["ar"], run=str(run), seed=number)
+        for number, run in enumerate(runs)
+    ]
+    assert found[0].settings["recipe"] == {"task": "small", "training": {"learning_rate": 0.001}}
+    assert [one.method for one in distinguish(found)] == [
+        "token-softmax (learning_rate 0.001)",
+        "token-softmax (learning_rate 0.001)",
+        "token-softmax (learning_rate 0.0001)",
+    ]
 
 
 def test_progress_is_reported_after_every_batch(bridge):

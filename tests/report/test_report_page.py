@@ -206,9 +206,13 @@ def test_settings_versions_and_commands(page, runs):
         "task_version 1",
         "torch 2.13.0",
         "results from 2026-11-20T10:00:00+00:00 to 2026-11-21T10:00:00+00:00",
-        f"layerbridge train --recipe {runs}/token-softmax/recipe.yaml -o {runs}/token-softmax",
-        "layerbridge evaluate runs/last --task names --protocol score --languages en,si,sw",
-        f"layerbridge report {runs} -o {runs.parent}/out/report.html",
+        f"layerbridge train --recipe {runs}/token-softmax/recipe.yaml "
+        f"-o {runs}-again/token-softmax",
+        "layerbridge evaluate runs/last --protocol score --training-seed 0 --task names "
+        f"--languages en,si,sw -o {runs}-again/results/3.json",
+        f"layerbridge baseline tf-idf --seed 0 --task names --languages en,si,sw "
+        f"-o {runs}-again/results/2.json",
+        f"layerbridge report {runs}-again -o {runs.parent}/out/report-again.html",
         "CC-100 shares by size, before sampling: Conneau et al., arXiv 1911.02116",
     ):
         assert words in text, words

@@ -124,6 +124,19 @@ def test_text_and_template(make):
     )
 
 
+def test_rows_with_another_label_are_counted_and_left_out(make, capsys):
+    path = make("a.csv", 'text,label\na,yes\nb,maybe\nc,no\nd,maybe\n"e\nf",other\n')
+    rows = read_rows(path, options=["yes", "no"], skip_unknown=True)
+    # Row numbers stay those of the file.
+    assert [(row.id, row.text) for row in rows] == [("1", "a"), ("3", "c")]
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"rows left out of {path}: 3 with other labels (maybe 2, other 1)"
+    )
+    with pytest.raises(DataError) as caught:
+        read_rows(path, options=["good"], skip_unknown=True)
+    assert str(caught.value) == f"{path} has no row with a known label; allowed: good"
+
+
 def test_label_outside_the_options(make):
     path = make("a.csv", "text,label\na,yes\nb,Yes\n")
     assert problem(path, options=("yes", "no")) == (

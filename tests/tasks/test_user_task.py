@@ -60,6 +60,19 @@ def test_a_task_of_ones_own(make, monkeypatch, tmp_path):
         task.test("ta")
 
 
+def test_any_code_of_a_language_will_do(make):
+    test = {"swh_Latn": "rows/si.jsonl", "eng": "rows/en.jsonl"}
+    path = make(files={"train": "rows/train.jsonl", "test": test})
+    task = tasks.get(path)
+    # English is known by whatever code, and its texts are kept out of training.
+    assert task.languages == ("en", "swh_Latn")
+    assert [row.language for row in task.test("eng_Latn")] == ["en"] * 4
+    for code in ("sw", "swa", "swh"):
+        assert task.check_language(code) == "swh_Latn"
+        assert task.test(code) == task.test("swh_Latn")
+        assert tasks.get(path, languages=code).languages == ("en", "swh_Latn")
+
+
 def test_options(make):
     task = tasks.get(make(), languages="si", train_per_label=1, max_test=2)
     assert task.languages == ("en", "si")
@@ -68,7 +81,8 @@ def test_options(make):
     with pytest.raises(DataError) as caught:
         tasks.get(make(), data_dir="here")
     assert str(caught.value).endswith(
-        "has no option 'data_dir'; allowed: languages, train_per_label, max_test"
+        "has no option 'data_dir'; "
+        "allowed: languages, train_per_label, max_test, skip_unknown_labels"
     )
     with pytest.raises(DataError, match="the task reviews has no test rows in 'ta'"):
         tasks.get(make(), languages=["ta"])

@@ -52,6 +52,7 @@ def baseline(
     task: o.TaskName,
     data_dir: o.DataDir = None,
     task_option: o.TaskOption = None,
+    skip_unknown_labels: o.SkipUnknownLabels = False,
     languages: o.Languages = None,
     shots: int | None = o.option(
         None, "English examples; by default 8 for few-shot-lm, none for translate.", min=1
@@ -87,7 +88,7 @@ def baseline(
 
     from layerbridge import tasks
 
-    options = task_options(data_dir, task_option)
+    options = task_options(data_dir, task_option, skip_unknown_labels=skip_unknown_labels)
     test_task = tasks.get(task, **options)
     codes = language_codes(test_task, languages)
     if method is Method.TF_IDF:
@@ -103,7 +104,7 @@ def baseline(
         result.settings["task_options"] = options
     name = str(method) if shots is None else f"{method}-{shots}"
     path = output or Path("results") / f"{test_task.name}-{name}.json"
-    write_result(result, path, as_json=as_json)
+    write_result(context, result, path, as_json=as_json)
 
 
 def _check_flags(context: typer.Context, method: Method) -> None:

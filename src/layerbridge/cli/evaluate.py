@@ -21,6 +21,7 @@ def evaluate(
     task: o.OptionalTaskName = None,
     data_dir: o.DataDir = None,
     task_option: o.TaskOption = None,
+    skip_unknown_labels: o.SkipUnknownLabels = False,
     languages: o.Languages = None,
     protocol: str = o.option("score", "score (rank label words) or generate (as in the paper)."),
     length_normalization: str = o.option(
@@ -44,7 +45,9 @@ def evaluate(
     """
     from layerbridge.errors import ConfigError
 
-    test_task, options = _task(run, task, task_options(data_dir, task_option))
+    test_task, options = _task(
+        run, task, task_options(data_dir, task_option, skip_unknown_labels=skip_unknown_labels)
+    )
     codes = language_codes(test_task, languages)
 
     import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
@@ -81,7 +84,8 @@ def evaluate(
             progress=bar.by_language,
         )
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    write_result(result, output or folder / f"{test_task.name}-{protocol}.json", as_json=as_json)
+    path = output or folder / f"{test_task.name}-{protocol}.json"
+    write_result(context, result, path, as_json=as_json)
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

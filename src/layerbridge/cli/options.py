@@ -33,7 +33,8 @@ output = partial(option, panel="Output")
 
 RunFolder = Annotated[str, argument(..., "RUN", "Trained bridge: its folder or hub ID.")]
 ResultFiles = Annotated[
-    list[Path], argument(..., "RUN", "Result files, or folders with result files.")
+    list[Path],
+    argument(..., "RUN", "Result files, or folders with result files; NAME=RUN names the method."),
 ]
 
 _TASK = data(..., "Name (see `layerbridge tasks`) or YAML file of the task.")
@@ -44,6 +45,12 @@ DataDir = Annotated[
 ]
 TaskOption = Annotated[
     list[str] | None, data(..., "Option of the task (repeatable).", metavar="NAME=VALUE")
+]
+SkipUnknownLabels = Annotated[
+    bool,
+    data(
+        ..., "Leave out rows with a label the task lacks, and count them.", "--skip-unknown-labels"
+    ),
 ]
 Languages = Annotated[str | None, data(..., "Language codes, comma-separated; all if omitted.")]
 Template = Annotated[

@@ -24,7 +24,6 @@ def report(
 ) -> None:
     """Write a report: one self-contained HTML page."""
     from layerbridge import report as reports
-    from layerbridge.report.commands import report_command
     from layerbridge.report.page import check_path
 
     check_path(output)
@@ -33,15 +32,13 @@ def report(
     if sentence:
         from layerbridge.cli.plot import token_weights
         from layerbridge.errors import ConfigError
+        from layerbridge.hub.named_run import split_name
 
         if bridge is None and len(runs) > 1:
             raise ConfigError("--sentence needs one run, several were given", hint="--bridge RUN")
-        token_maps = token_weights(bridge or str(runs[0]), sentence, context.params)
-    line = report_command(
-        runs, output, against=against, title=title, sentences=sentence, bridge=bridge
-    )
+        token_maps = token_weights(bridge or split_name(runs[0])[1], sentence, context.params)
     print(
         reports.write(
-            runs, output, against=against, title=title, sentences=token_maps, command=line
+            runs, output, against=against, title=title, sentences=token_maps, bridge=bridge
         )
     )

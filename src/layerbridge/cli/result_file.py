@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from layerbridge.progress import say
 
 if TYPE_CHECKING:
     from layerbridge.evaluation.results import Result
 
 
-def write_result(result: Result, path: Path, *, as_json: bool) -> None:
+def write_result(context: typer.Context, result: Result, path: Path, *, as_json: bool) -> None:
     """Writes a result, reports the path on stderr, and prints the result.
 
     Args:
+        context: of the verb; the file holds its command line.
         result: of the verb.
         path: of its file.
         as_json: print the content of the file instead of a table.
@@ -22,11 +25,37 @@ def write_result(result: Result, path: Path, *, as_json: bool) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from layerbridge.report.tables import accuracy_table
+    from layerbridge.report.tables import accuracy_table, macro_f1_table
 
+    result.settings["command"] = command_words(context)
     path = result.write(path)
     say(f"wrote {path}")
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:
-        print(accuracy_table([result]).markdown(intervals=True), end="")
+        print(accuracy_table([result]).markdown(intervals=True))
+        print(macro_f1_table([result]).markdown(), end="")
+
+
+def command_words(context: typer.Context) -> list[str]:
+    """The words of a command line that give the same result, without where it goes.
+
+    Arguments come first, then the options that were given.
+    """
+    arguments, options = [str(context.info_name)], []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name in ("output", "as_json"):
+            continue
+        value = context.params[name]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+            continue
+        flag = parameter.opts[0]
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            # A value that starts with a dash would be taken for an option.
+            together = str(each).startswith("-")
+            words = [f"{flag}={each}"] if together else [flag, str(each)]
+            options += [flag] if each is True else words
+    return arguments + options

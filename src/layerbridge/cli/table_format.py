@@ -10,6 +10,7 @@ from layerbridge.cli.options import output
 
 if TYPE_CHECKING:
     from layerbridge.report.tables import EffectTable, Table
+    from layerbridge.report.tables.grid import Grid
 
 
 class Format(StrEnum):
@@ -27,7 +28,7 @@ TableFormat = Annotated[
 ]
 
 
-def print_table(table: Table | EffectTable, form: Format | None, **settings: Any) -> None:
+def print_table(table: Table | EffectTable | Grid, form: Format | None, **settings: Any) -> None:
     """Prints a table on stdout.
 
     Args:

@@ -21,12 +21,14 @@ def tasks(
     data_dir: list[Path] | None = o.data(
         None, "Folder with the task's rows, or one subfolder per task (repeatable)."
     ),
+    skip_unknown_labels: o.SkipUnknownLabels = False,
     as_json: o.Json = False,
 ) -> None:
     """List the tasks: languages, rows, labels, license, and whether the rows are local.
 
     Needs no network. With TASK: the rows of every language and the labels; if its files are local,
-    also how many English rows are left out because they also occur in the test set.
+    also how many English rows are left out because they also occur in the test set. All rows of a
+    task of your own are read, and the first that does not fit is an error.
     """
     from layerbridge import tasks
 
@@ -42,9 +44,14 @@ def tasks(
                 say(f"note: {known} is left out: {missing}")
         print(json.dumps(entries, ensure_ascii=False, indent=1) if as_json else _list(entries))
         return
-    task = tasks.get(name, **task_options(data_dir, None))
+    task = tasks.get(name, **task_options(data_dir, None, skip_unknown_labels=skip_unknown_labels))
     entry = _described(task)
     if entry["data"] == "local":
+        if task.file is not None:
+            # What is wrong with a task of one's own shows here, not after training.
+            task.train()
+            for code in task.languages:
+                task.test(code)
         entry["rows"]["left_out"] = task.dropped()
     print(json.dumps(entry, ensure_ascii=False, indent=1) if as_json else _details(entry))
 

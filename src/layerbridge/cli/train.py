@@ -20,6 +20,7 @@ def train(
     task: o.OptionalTaskName = None,
     data_dir: o.DataDir = None,
     task_option: o.TaskOption = None,
+    skip_unknown_labels: o.SkipUnknownLabels = False,
     data: str | None = o.data(None, "Your own rows: JSONL, CSV, TSV, Parquet or a hub ID."),
     text: str | None = o.data(None, "Column with the text for the encoder."),
     target: str | None = o.data(None, "Column with the answer."),
@@ -69,14 +70,25 @@ def train(
     from layerbridge.training.recipe import Recipe, override, read
 
     # Options that are not the recipe's; the recipe's keep its names.
-    others = ("recipe", "data_dir", "task_option", "labels", "device", "resume", "output_dir")
+    others = (
+        "recipe",
+        "data_dir",
+        "task_option",
+        "skip_unknown_labels",
+        "labels",
+        "device",
+        "resume",
+        "output_dir",
+    )
     settings: dict[str, Any] = {
         name: None if value is False else value
         for name, value in context.params.items()
         if name not in (*others, "overwrite")
     }
     settings |= {
-        "task_options": task_options(data_dir, task_option),
+        "task_options": task_options(
+            data_dir, task_option, skip_unknown_labels=skip_unknown_labels
+        ),
         "options": label_words(labels),
         "training": training_flags(context.args),
     }

@@ -69,26 +69,28 @@ def pairs(
     return values
 
 
-def task_options(data_dir: list[Path] | None, words: list[str] | None) -> dict[str, Any]:
+def task_options(
+    data_dir: list[Path] | None, words: list[str] | None, *, skip_unknown_labels: bool = False
+) -> dict[str, Any]:
     """``--data-dir A --task-option max_test=100`` → ``{"data_dir": ["A"], "max_test": 100}``."""
     from layerbridge.training.recipe import typed
 
     options = pairs("--task-option", words, typed, "max_test=100")
     if data_dir:
         options["data_dir"] = [str(folder) for folder in data_dir]
+    if skip_unknown_labels:
+        options["skip_unknown_labels"] = True
     return options
 
 
 def language_codes(task: Task, languages: str | None) -> list[str]:
-    """Returns the given codes, or all of the task's, without reading rows.
+    """Returns the task's codes of the given languages, or all, without reading rows.
 
     Raises:
         DataError: the task has no test rows in one of them.
     """
-    codes = split(languages) or list(task.languages)
-    for code in codes:
-        task.check_language(code)
-    return codes
+    codes = split(languages) or task.languages
+    return list(dict.fromkeys(task.check_language(code) for code in codes))
 
 
 def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:

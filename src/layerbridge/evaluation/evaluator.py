@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from layerbridge.errors import ConfigError
+from layerbridge.evaluation.method_names import RECIPE, recorded
 from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
@@ -102,9 +105,10 @@ def evaluate(
         settings={
             "options": list(task.options),
             "normalize": length_normalization,
-            "task_version": task.version(),
+            **task.settings(),
             "bridge": config.to_diff_dict(),
             "dtype": dtype_name(bridge.language_model.dtype),
+            **_recipe(run),
             **(settings or {}),
         },
         run=run,
@@ -125,12 +129,25 @@ def training_seed(bridge: LayerBridge, run: str | None) -> int | None:
     Raises:
         ConfigError: the recipe cannot be read.
     """
-    if bridge.config.training_seed is not None or run is None:
+    if bridge.config.training_seed is not None:
         return bridge.config.training_seed
-    file = Path(run) / recipe.FILE
-    if not file.is_file():
+    trained_with = _recipe_of(run)
+    # The default is that of BridgeTrainingArguments.
+    return None if trained_with is None else int(trained_with.training.get("seed", 0))
+
+
+def _recipe_of(run: str | None) -> recipe.Recipe | None:
+    """The recipe in a run's folder, if there is one."""
+    if run is None:
         return None
-    return int(recipe.read(file).training.get("seed", 0))  # as BridgeTrainingArguments
+    file = Path(run) / recipe.FILE
+    return recipe.read(file) if file.is_file() else None
+
+
+def _recipe(run: str | None) -> dict[str, Any]:
+    """What tells a run from those of other settings, beside its bridge's config."""
+    trained_with = _recipe_of(run)
+    return {} if trained_with is None else {RECIPE: recorded(asdict(trained_with))}
 
 
 def _scoring(

@@ -16,12 +16,13 @@ Progress = Callable[[str, int, int], None]
 
 
 def rows_by_language(task: Task, languages: Iterable[str] | None) -> dict[str, list[Row]]:
-    """The test rows of these languages, or of all of the task's.
+    """The test rows of these languages, or of all of the task's, by the task's own codes.
 
     Raises:
         DataError: the task has no rows in a language.
     """
-    return {code: task.test(code) for code in (task.languages if languages is None else languages)}
+    codes = map(task.check_language, task.languages if languages is None else languages)
+    return {code: task.test(code) for code in codes}
 
 
 def text_counts(

@@ -10,16 +10,19 @@ import json
 import platform
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from layerbridge.errors import ResultError
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.statistics.proportions import wilson
 from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
+from layerbridge.hub.named_run import split_name
+from layerbridge.tasks.languages import own_code
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.version import __version__
 
@@ -115,6 +118,27 @@ class LanguageResult:
         weights = None if layer_weights is None else tuple(float(w) for w in layer_weights)
         return cls(n, correct, correct / n, interval, predictions, weights)
 
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels among the rows, between 0 and 1.
+
+        A rare label counts as much as a frequent one. An answer that is no label is a wrong one.
+        """
+        from sklearn.metrics import f1_score
+
+        labels = [answer.label for answer in self.predictions]
+        answers = [answer.prediction for answer in self.predictions]
+        known = sorted({*labels})
+        return float(f1_score(labels, answers, labels=known, average="macro", zero_division=0))
+
+
+class ResultPath(NamedTuple):
+    """A result, its file, and the path it was found under: the file or a folder."""
+
+    file: Path
+    given: Path
+    result: Result
+
 
 class Average(NamedTuple):
     """A mean accuracy over languages, its 95 % interval, and the languages it is over."""
@@ -171,6 +195,7 @@ class Result:
             ResultError: an unknown language, none but English, or two rows with one item.
         """
         requested = self.languages if languages is None else tuple(languages)
+        requested = tuple(own_code(language, self.languages) for language in requested)
         chosen = tuple(language for language in requested if language != "en")
         unknown = [language for language in chosen if language not in self.languages]
         if unknown:
@@ -266,14 +291,34 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
 
     Other JSON files in a folder are skipped; a file given by name must be a result file.
 
+    Args:
+        paths: of files or folders; ``NAME=PATH`` gives the method there that name.
+
     Returns:
-        The results in the order of the paths; within a folder, by file name.
+        The results in the order of the paths; within a folder, by file name. Methods that share a
+        name but not their settings have what differs in their names, see ``method_names``. A
+        language has one code in all of them, the first that names it; English is ``en``.
 
     Raises:
-        ResultError: a path does not exist, a folder has no result file, or a file is malformed.
+        ResultError: a path does not exist, a folder has no result file, a file is malformed, or
+            one name is given to several methods.
     """
-    results: dict[Path, Result] = {}
-    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
+    results = distinguish([each.result for each in find_files(paths)])
+    different = {frozenset(result.languages) for result in results}
+    if len(different) < 2 and all("en" in codes for codes in different):
+        return results
+    codes: dict[str, str] = {"en": "en"}
+    for code in dict.fromkeys(code for result in results for code in result.languages):
+        codes[code] = own_code(code, list(codes.values()))
+    return [_with_codes(result, codes) for result in results]
+
+
+def find_files(paths: str | Path | Iterable[str | Path]) -> list[ResultPath]:
+    """As ``find``, with the path of each result; settings are not told apart."""
+    found: dict[Path, ResultPath] = {}
+    for given in [paths] if isinstance(paths, (str, Path)) else paths:
+        name, text = split_name(given)
+        path = Path(text)
         files = [path]
         if path.is_dir():
             files = [file for file in sorted(path.rglob("*.json")) if _is_result_file(file)]
@@ -281,9 +326,17 @@ def find(paths: str | Path | Iterable[str | Path]) -> list[Result]:
                 raise ResultError(
                     f"{path} has no result files", hint="create one with layerbridge evaluate"
                 )
-        for file in files:
-            results.setdefault(file.resolve(), read(file))
-    return list(results.values())
+        of_path = [(file, read(file)) for file in files]
+        methods = list(dict.fromkeys(result.method for _, result in of_path))
+        if name is not None and len(methods) > 1:
+            raise ResultError(
+                f"{given} gives one name to {len(methods)} methods: {', '.join(methods)}",
+                hint="give each a name with NAME=RUN",
+            )
+        for file, result in of_path:
+            named = result if name is None else replace(result, method=name)
+            found.setdefault(file.resolve(), ResultPath(file, path, named))
+    return list(found.values())
 
 
 def check_codes(result: Result) -> None:
@@ -298,6 +351,13 @@ def check_codes(result: Result) -> None:
                 f"the result of {result.method!r} has a language {code!r}",
                 allowed="codes of printable characters",
             )
+
+
+def _with_codes(result: Result, codes: Mapping[str, str]) -> Result:
+    languages = {codes[code]: entry for code, entry in result.languages.items()}
+    # Two codes in one file, such as pt and pt-BR, are two test sets.
+    same = list(languages) == list(result.languages) or len(languages) < len(result.languages)
+    return result if same else replace(result, languages=languages)
 
 
 def _without_absent_items(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

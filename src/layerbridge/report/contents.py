@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from layerbridge.evaluation.comparison import compare
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result, check_codes
 from layerbridge.report import drawings
-from layerbridge.report.commands import run_commands
 from layerbridge.report.layer_weights import by_method
 from layerbridge.report.plots.accuracy import accuracy_by_language, chance_level
 from layerbridge.report.plots.gains import encoder_of
 from layerbridge.report.plots.training import layer_weights_in_training
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.tables.accuracies import accuracy_table
+from layerbridge.report.tables.macro_f1 import macro_f1_table, unbalanced
 from layerbridge.report.tokens import TokenMap
 from layerbridge.tasks.languages import corpus_of, names, script
 
@@ -49,7 +50,7 @@ def gather(
     """
     for result in results:
         check_codes(result)
-    results = sorted(results, key=lambda result: _rank(result, against))
+    results = sorted(distinguish(results), key=lambda result: _rank(result, against))
     methods = by_method(results)
     comparisons = compare(results, against) if against in methods and len(methods) > 1 else []
     palette = drawings.palette_of(results)
@@ -61,6 +62,7 @@ def gather(
         "row_counts": [entry.n for result in results for entry in result.languages.values()],
         "chance": chance_level(results),
         "table": table,
+        "macro_f1": macro_f1_table(results) if unbalanced(results) else None,
         "by_seed": accuracy_table(results, by_seed=True),
         "names": names(table.languages),
         "scripts": {code: script(code) for code in table.languages},
@@ -80,7 +82,6 @@ def gather(
         "corpus": corpus_of(encoder_of(results)),
         "settings": {name: joined(map(_flat, runs)) for name, runs in methods.items()},
         "folders": folders,
-        "commands": run_commands(results, folders),
         "versions": joined(result.versions for result in results),
         "created": sorted(result.created for result in results),
         "now": datetime.now(UTC).isoformat(timespec="minutes"),
@@ -125,6 +126,8 @@ def _flat(result: Result) -> dict[str, Any]:
     """The settings of a result, one level deep: ``bridge.fusion`` of its ``bridge``."""
     flat = {"protocol": result.protocol, "seed": result.seed, "run": result.run or _ABSENT}
     for key, value in result.settings.items():
+        if key == "command":  # among those that make it again
+            continue
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from layerbridge.errors import ResultError
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 
 
 def by_method(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Returns the results of each method, in order of appearance."""
+    """Returns the results of each method, in order of appearance; settings are told apart."""
     methods: dict[str, list[Result]] = {}
-    for result in results:
+    for result in distinguish([*results]):
         methods.setdefault(result.method, []).append(result)
     return methods
 

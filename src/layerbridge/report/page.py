@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from layerbridge.evaluation import results
 from layerbridge.report import contents
-from layerbridge.report.commands import report_command
+from layerbridge.report.commands import RunCommands, report_command, run_commands
 from layerbridge.report.plots import output as plot_output
 from layerbridge.report.plots import style
 from layerbridge.report.run_folders import run_folders
@@ -37,17 +37,18 @@ def write(
     against: str = "last",
     title: str | None = None,
     sentences: Sequence[tuple[str, LayerWeights]] = (),
-    command: str | None = None,
+    bridge: str | None = None,
 ) -> Path:
     """Writes the report of some runs, atomically, and returns its path.
 
     Args:
-        runs: result files, or folders that contain some, with the recipes and weight logs of runs.
+        runs: result files, or folders that contain some, with the recipes and weight logs of runs;
+            ``NAME=PATH`` names the method there.
         output: the page; an existing file is replaced.
         against: the method to compare with; nothing is compared if no result is of it.
         title: of the page; None names the task and counts methods and languages.
         sentences: titles and weights of texts to show token by token.
-        command: the command line shown as the one that wrote the report; None makes one up.
+        bridge: the run that read them, for the command line shown.
 
     Raises:
         ResultError: there are no results, they cannot be compared, or a file is damaged.
@@ -58,8 +59,17 @@ def write(
     values = contents.gather(
         results.find(paths), run_folders(paths), against=against, title=title, sentences=sentences
     )
-    command = command or report_command(paths, output, against=against, title=title)
-    return atomic_write(render(values, command), output)
+    commands = run_commands(results.find_files(paths), values["folders"])
+    line = report_command(
+        paths,
+        output,
+        against=against,
+        title=title,
+        sentences=[text for text, _ in sentences],
+        bridge=bridge,
+        made=commands.made,
+    )
+    return atomic_write(render(values, line, commands), output)
 
 
 def write_tokens(
@@ -89,9 +99,10 @@ def check_path(path: str | Path) -> Path:
     return plot_output.check_path(path, "page", SUFFIXES)
 
 
-def render(values: Mapping[str, Any], command: str) -> str:
-    """Returns the page of a report: what ``contents.gather`` returned, and its command line."""
-    return _render("report.html", command=command, **values)
+def render(values: Mapping[str, Any], command: str, commands: RunCommands | None = None) -> str:
+    """Returns the page of a report: what ``contents.gather`` returned, and the command lines."""
+    commands = commands or RunCommands([], frozenset(), ())
+    return _render("report.html", command=command, commands=commands, **values)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerbridge.errors import ConfigError
+from layerbridge.hub.named_run import split_name
 from layerbridge.training import recipe, weight_log
 from layerbridge.training.weight_log import WeightLog
 
@@ -20,36 +21,35 @@ class RunFolder:
 
     Attributes:
         path: of the folder.
+        name: as given by NAME=RUN, or else the last part of its path.
         recipe: text of ``recipe.yaml``; None if there is none.
         weights: log of the layer weights; None if there is none.
     """
 
     path: Path
+    name: str
     recipe: str | None
     weights: WeightLog | None
 
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.path.resolve().name
-
 
 def run_folders(paths: Iterable[str | Path]) -> list[RunFolder]:
-    """Returns the run folders among and below these paths; files are ignored.
+    """Returns the run folders among and below these paths or NAME=PATHs; files are ignored.
 
     Raises:
         ConfigError: a recipe cannot be read.
         ResultError: a weight log is damaged.
     """
-    folders: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        for name in (recipe.FILE, weight_log.FILE):
-            for file in sorted(path.rglob(name)) if path.is_dir() else ():
-                folders.setdefault(file.parent.resolve(), file.parent)
-    return [_read(folder) for folder in folders.values()]
+    folders: dict[Path, tuple[Path, str]] = {}
+    for name, text in map(split_name, paths):
+        path = Path(text)
+        for kind in (recipe.FILE, weight_log.FILE):
+            for file in sorted(path.rglob(kind)) if path.is_dir() else ():
+                folder = file.parent.resolve()
+                folders.setdefault(folder, (file.parent, name or folder.name))
+    return [_read(*folder) for folder in folders.values()]
 
 
-def _read(folder: Path) -> RunFolder:
+def _read(folder: Path, name: str) -> RunFolder:
     path, log = folder / recipe.FILE, folder / weight_log.FILE
     text = None
     if path.is_file():
@@ -58,4 +58,4 @@ def _read(folder: Path) -> RunFolder:
                 text = file.read(_MAX_RECIPE)
         except OSError as error:
             raise ConfigError(f"cannot read the recipe {str(path)!r} ({error})") from None
-    return RunFolder(folder, text, weight_log.read(log) if log.is_file() else None)
+    return RunFolder(folder, name, text, weight_log.read(log) if log.is_file() else None)

@@ -9,9 +9,9 @@ from typing import Any
 
 from layerbridge.evaluation import results
 from layerbridge.evaluation.comparison import Comparison, compare
-from layerbridge.evaluation.results import CLASSIFIER, Result
+from layerbridge.evaluation.results import CLASSIFIER, Result, ResultPath
 from layerbridge.report import contents, page
-from layerbridge.report.commands import report_command
+from layerbridge.report.commands import report_command, run_commands
 from layerbridge.report.run_folders import run_folders
 from layerbridge.report.tables import Table, accuracy_table, effect_table
 from layerbridge.reproducing import paper
@@ -114,11 +114,13 @@ def _section(protocol: str, all_jobs: Sequence[Job]) -> _Section:
 
 def _report(request: Request, found: dict[Path, Result], path: Path) -> Path:
     """Writes the page of one protocol, without runs of other seeds in the folder."""
-    folders = run_folders(list(dict.fromkeys(file.parent.parent for file in found)))
+    files = [ResultPath(file, file.parent.parent, result) for file, result in found.items()]
+    folders = run_folders(list(dict.fromkeys(each.given for each in files)))
     title = f"{request.experiment.title} ({request.preset.name})"
     report = contents.gather(list(found.values()), folders, against=AGAINST, title=title)
-    command = report_command(list(found), path, against=AGAINST, title=title)
-    return atomic_write(page.render(report, command), path)
+    commands = run_commands(files, folders)
+    line = report_command(list(found), path, against=AGAINST, title=title, made=commands.made)
+    return atomic_write(page.render(report, line, commands), path)
 
 
 def _introduction(request: Request, rows: Rows) -> str:

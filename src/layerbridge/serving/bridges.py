@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from layerbridge.errors import ConfigError, DataError
+from layerbridge.hub.named_run import split_name
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import have_same_weights, identified_source
@@ -207,9 +208,8 @@ def names(runs: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     unnamed = []
     for run in runs:
-        name, mark, path = run.partition("=")
-        # A folder's name may contain "=".
-        if mark and name and not Path(run).exists():
+        name, path = split_name(run)
+        if name is not None:
             _add(named, name, path)
         else:
             unnamed.append(run)

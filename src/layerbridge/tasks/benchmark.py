@@ -17,6 +17,7 @@ import yaml
 from layerbridge.errors import DataError
 from layerbridge.tasks.folder import Folders, file_names
 from layerbridge.tasks.labels import Labels
+from layerbridge.tasks.languages import own_code
 from layerbridge.tasks.sourced import SourcedTask, split_codes
 from layerbridge.tasks.task import template_columns
 
@@ -79,9 +80,7 @@ class Benchmark(SourcedTask):
             self.english_folders = Folders.of(data_dir, english)
         self.languages = tuple(self.known)
         if languages is not None:
-            codes = split_codes(languages)
-            for language in codes:
-                self._check_known(language)
+            codes = [self._known_code(language) for language in split_codes(languages)]
             self.languages = tuple(dict.fromkeys(("en", *codes)))
         elif self.folders is not None:
             present = [code for code in self.known[1:] if self.source("test", code) is not None]
@@ -122,31 +121,28 @@ class Benchmark(SourcedTask):
             digest.update(b"" if file is None else Path(file).read_bytes())
         return f"local files, sha256 {digest.hexdigest()[:16]}"
 
-    def check_language(self, language: str) -> None:
+    def check_language(self, language: str) -> str:
         """See ``Task.check_language``; accepts any language that has test rows.
 
         Raises:
             DataError: it has none.
         """
-        self._check_known(language)
-        if self.source("test", language) is None:
-            raise self._missing("test", language)
+        own = self._known_code(language)
+        if self.source("test", own) is None:
+            raise self._missing("test", own)
+        return own
 
-    def _check_known(self, language: str) -> None:
-        if language in self.known:
-            return
-        for code, source_code in self.source_codes.items():
-            if language == source_code:
-                # Under two names a language would count twice, and English as another language.
-                raise DataError(
-                    f"the task {self.name} has {language!r} under another code", allowed=code
-                )
+    def _known_code(self, language: str) -> str:
+        # Under two names a language would count twice, and English as another language.
+        by_source = {source: code for code, source in self.source_codes.items()}
+        own = own_code(by_source.get(language, language), self.known)
+        if own in self.known:
+            return own
         if self.folders is not None:
             accepted = self.source("test", language) is not None
         else:
             accepted = bool(self.other_codes and re.fullmatch(self.other_codes, language))
-        if not accepted:
-            super().check_language(language)
+        return language if accepted else super().check_language(language)
 
     def _place(self, sources: Sequence[str | None]) -> str:
         local_only = self.folders is None and not any(sources)

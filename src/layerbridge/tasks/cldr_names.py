@@ -36,7 +36,7 @@ from functools import cache
 from typing import Any
 
 from layerbridge.errors import DataError
-from layerbridge.tasks.languages import script_code
+from layerbridge.tasks.languages import own_code, script_code
 from layerbridge.tasks.task import Row, Task, render
 
 KINDS = ("country", "language", "currency", "script", "unit", "time zone")
@@ -87,7 +87,8 @@ class Names(Task):
     ) -> None:
         if isinstance(languages, str):
             languages = [languages]
-        self.languages = tuple(dict.fromkeys(("en", *(languages or LANGUAGES))))
+        codes = [own_code(code, ("en", *LANGUAGES)) for code in languages or LANGUAGES]
+        self.languages = tuple(dict.fromkeys(("en", *codes)))
         self.train_per_kind = train_per_kind
         self.test_per_kind = test_per_kind
         self.seed = seed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -35,6 +36,7 @@ def read_rows(
     template: str | None = None,
     options: Sequence[str] | None = None,
     labels: Labels | None = None,
+    skip_unknown: bool = False,
     language: str = "en",
 ) -> list[Row]:
     """Reads rows from a file or from the hub.
@@ -50,6 +52,7 @@ def read_rows(
             ``Premise: {premise} Hypothesis: {hypothesis} Label: ``; replaces ``text``.
         options: the label words; a row with another one is an error. None accepts all.
         labels: replaces ``options``: the raw labels of the data and their words.
+        skip_unknown: leave rows with another label out, and say how many.
         language: CLDR code of the texts.
 
     Returns:
@@ -72,19 +75,29 @@ def read_rows(
     _check_columns(data, columns, target, template)
     known = options if labels is None else tuple(labels.words)
 
-    rows = []
+    rows, kept = [], []
+    skipped: Counter[str] = Counter()
     for number, (where, record) in enumerate(data.records, start=1):
         fields = _fields(where, record, (*columns, target))
         label = fields[target]
         if not label.strip():
             raise DataError(f"{where} has no label in column {target!r}", allowed=known)
         word = _word(label, options, labels)
+        if word is None and skip_unknown:
+            skipped[label] += 1
+            continue
         if word is None:
             raise DataError(f"{where} has the label {label!r}", allowed=known)
+        kept.append(where)
         content = fields[columns[0]] if template is None else render(template, fields)
         rows.append(Row(str(number), content, word, language, fields))
+    if skipped:
+        counts = ", ".join(f"{label} {count}" for label, count in skipped.most_common())
+        say(f"rows left out of {data.name}: {skipped.total()} with other labels ({counts})")
+        if not rows:
+            raise DataError(f"{data.name} has no row with a known label", allowed=known)
     if data.swallowed:
-        _check_quotes(data, target, rows)
+        _check_quotes(data, target, dict(zip(kept, rows, strict=True)))
     ids = [row.fields.get("id", "") for row in rows]
     if "" in ids or len(set(ids)) < len(ids):
         return rows
@@ -145,10 +158,9 @@ def _word(label: str, options: Sequence[str] | None, labels: Labels | None) -> s
     return next((word for word in options if same_spelling(word) == same_spelling(label)), None)
 
 
-def _check_quotes(data: Records, target: str, rows: Sequence[Row]) -> None:
+def _check_quotes(data: Records, target: str, rows: Mapping[str, Row]) -> None:
     """Refuses a record that has others in it; only the label tells them from lines of a text."""
-    whole = zip(data.records, rows, strict=True)
-    labels = {row.fields[target] for (where, _), row in whole if where not in data.swallowed}
+    labels = {row.fields[target] for where, row in rows.items() if where not in data.swallowed}
     for where, inside in data.swallowed.items():
         if any(record[target] in labels for record in inside[:-1]):
             raise DataError(

@@ -53,6 +53,8 @@ class SourcedTask(Task):
         unpaired: languages of a parallel test set whose rows are in another order.
         published: number of rows by split, where known without reading.
         holds_out: whether validation rows are taken from the training rows.
+        skip_unknown_labels: whether rows with a label that the task lacks are left out, counted;
+            otherwise they are an error.
 
     Raises:
         DataError: a number is out of range.
@@ -64,6 +66,7 @@ class SourcedTask(Task):
     unpaired: Collection[str] = ()
     published: Mapping[str, int] = {}
     holds_out: bool = False
+    skip_unknown_labels: bool = False
 
     def __init__(self, train_per_label: int | None = None, max_test: int | None = None) -> None:
         for name, number in (("train_per_label", train_per_label), ("max_test", max_test)):
@@ -178,6 +181,7 @@ class SourcedTask(Task):
                 template=self.file_template,
                 target=self.target,
                 labels=self.labels,
+                skip_unknown=self.skip_unknown_labels,
                 language=language,
             )
             if split == "test":

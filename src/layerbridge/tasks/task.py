@@ -12,8 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.languages import own_code
 
 TEMPLATE_FORM = "text with columns in braces, such as 'Review: {text} Label: '"
 
@@ -71,6 +73,7 @@ class Task(ABC):
         languages: the codes that ``test`` accepts, English first.
         template: the encoder's text, with columns in braces.
         licence: of the data.
+        file: the YAML file that describes the task, if there is one.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Task(ABC):
     languages: tuple[str, ...]
     template: str
     licence: str
+    file: Path | None = None
 
     def train(self) -> list[Row]:
         """Returns the English training rows."""
@@ -94,23 +98,35 @@ class Task(ABC):
         Raises:
             DataError: the task has no test rows in this language.
         """
-        self.check_language(language)
-        return self._test(language)
+        return self._test(self.check_language(language))
 
-    def check_language(self, language: str) -> None:
+    def check_language(self, language: str) -> str:
         """Checks, without reading rows, that the task has test rows in a language.
+
+        Args:
+            language: its code; any that names the language does (``sw``, ``swa``, ``swh_Latn``).
+
+        Returns:
+            The task's own code for it.
 
         Raises:
             DataError: it has none.
         """
-        if language not in self.languages:
+        own = own_code(language, self.languages)
+        if own not in self.languages:
             raise DataError(
                 f"the task {self.name} has no test rows in {language!r}", allowed=self.languages
             )
+        return own
 
     def version(self) -> str:
         """Returns what the rows depend on besides the options, such as a data release."""
         return ""
+
+    def settings(self) -> dict[str, str]:
+        """Returns what a result file says about the task."""
+        file = {} if self.file is None else {"task_file": str(self.file)}
+        return {"task_version": self.version(), **file}
 
     @property
     def file_template(self) -> str:

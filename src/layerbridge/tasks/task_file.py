@@ -20,6 +20,7 @@ from pydantic import (
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import records
+from layerbridge.tasks.languages import own_code
 from layerbridge.tasks.task import rename_columns, template_columns
 from layerbridge.tasks.text import check_unicode_in
 
@@ -118,8 +119,11 @@ def read(path: Path) -> TaskFile:
     files.train = _source(path, "train", files.train)
     if files.validation is not None:
         files.validation = _source(path, "validation", files.validation)
+    # English is always ``en``: its texts must not be trained on, and it is not in averages.
+    english = own_code("en", files.test)
     files.test = {
-        language: _source(path, f"test.{language}", value) for language, value in files.test.items()
+        "en" if code == english else code: _source(path, f"test.{code}", value)
+        for code, value in files.test.items()
     }
     return task
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from layerbridge.errors import DataError
 from layerbridge.tasks import task_file
 from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.sourced import SourcedTask, split_codes
@@ -18,6 +19,7 @@ class UserTask(SourcedTask):
         languages: codes to test on, of those in the file; None for all.
         train_per_label: number of training rows per label, the first in the file; None for all.
         max_test: number of test rows per language; None for all.
+        skip_unknown_labels: leave rows out whose label is not in the file, and say how many.
 
     Raises:
         DataError: the file is missing or invalid, or a language or number does not fit.
@@ -29,9 +31,16 @@ class UserTask(SourcedTask):
         languages: str | Sequence[str] | None = None,
         train_per_label: int | None = None,
         max_test: int | None = None,
+        skip_unknown_labels: bool = False,
     ) -> None:
         super().__init__(train_per_label, max_test)
+        if not isinstance(skip_unknown_labels, bool):
+            raise DataError(
+                f"skip_unknown_labels is {skip_unknown_labels!r}", allowed="true or false"
+            )
+        self.skip_unknown_labels = skip_unknown_labels
         path = Path(path)
+        self.file = path
         self._file = task_file.read(path)
         self.name = self._file.name
         self.description = self._file.description or f"The task of {path.name}."
@@ -44,9 +53,7 @@ class UserTask(SourcedTask):
         self.holds_out = self._file.files.validation is None
         self.languages = tuple(sorted(self._file.files.test, key=lambda code: code != "en"))
         if languages is not None:
-            codes = split_codes(languages)
-            for language in codes:
-                self.check_language(language)
+            codes = [self.check_language(language) for language in split_codes(languages)]
             self.languages = tuple(code for code in self.languages if code in ("en", *codes))
         self.check_apart()
 

@@ -55,7 +55,7 @@ def test_two_different_results_of_one_seed(other):
         methods(given)
     assert str(error.value) == (
         "a has two different results with seed 3 (runs/x and runs/y); "
-        "allowed: one result per seed of a method; next: pass the files of one setting only"
+        "allowed: one result per seed of a method; next: give each a name with NAME=RUN"
     )
 
 

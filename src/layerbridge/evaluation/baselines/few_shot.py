@@ -109,7 +109,7 @@ def few_shot(
             "prompt": prompt,
             "score": "domain-conditional PMI",
             "options": list(task.options),
-            "task_version": task.version(),
+            **task.settings(),
             "language_model": language_model.model.name_or_path.rsplit("/", 1)[-1],
             **({"shots": [row.id for row in examples]} if shots else {}),
         },

@@ -70,7 +70,7 @@ def tf_idf(
             "ngram_range": list(ngrams),
             "C": c,
             "train_rows": len(train),
-            "task_version": task.version(),
+            **task.settings(),
         },
         text_counts=counts,
     )

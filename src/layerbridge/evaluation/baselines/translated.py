@@ -27,6 +27,7 @@ class Translated(Task):
         self.rows = rows
         self.name, self.description, self.licence = task.name, task.description, task.licence
         self.options, self.languages, self.template = task.options, task.languages, task.template
+        self.file = task.file
 
     def version(self) -> str:
         """The original task's."""

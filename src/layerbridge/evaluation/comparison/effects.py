@@ -13,10 +13,12 @@ from layerbridge.evaluation.comparison.comparable import (
     ordered_languages,
 )
 from layerbridge.evaluation.comparison.methods import Method, methods
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.averages import average_difference
 from layerbridge.evaluation.statistics.paired import Difference, difference, discordant, holm
 from layerbridge.evaluation.statistics.resampling import DRAWS
+from layerbridge.tasks.languages import own_code
 
 ALPHA = 0.05
 
@@ -135,7 +137,7 @@ def compare(
         ResultError: the results cannot be compared, the method or a language is unknown, there is
             nothing to compare with, or two results of one method and seed differ.
     """
-    results = list(results)
+    results = distinguish(results)
     check_comparable(results)
     by_name = methods(results)
     if against not in by_name:
@@ -146,7 +148,7 @@ def compare(
         )
     codes = ordered_languages(results)
     if languages is not None:
-        chosen = tuple(languages)
+        chosen = tuple(own_code(code, codes) for code in languages)
         for code in chosen:
             if code not in codes:
                 raise ResultError(f"no result has the language {code!r}", allowed=codes)

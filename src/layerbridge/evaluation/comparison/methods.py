@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from layerbridge.errors import ResultError
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import Answers
 
@@ -57,7 +58,7 @@ class Method:
 
 
 def methods(results: Sequence[Result]) -> dict[str, Method]:
-    """The results by method, in order of appearance.
+    """The results by method, in order of appearance; other settings are another method.
 
     Two results of one method and seed with the same answers count once: an untrained baseline is
     the same for every seed of the others.
@@ -65,6 +66,7 @@ def methods(results: Sequence[Result]) -> dict[str, Method]:
     Raises:
         ResultError: a method has two different results with one seed.
     """
+    results = distinguish(results)
     repeated = repeated_seed(results)
     if repeated:
         first, other = repeated
@@ -72,7 +74,7 @@ def methods(results: Sequence[Result]) -> dict[str, Method]:
         raise ResultError(
             f"{first.method} has two different results with seed {other.seed} ({sources})",
             allowed="one result per seed of a method",
-            hint="pass the files of one setting only",
+            hint="give each a name with NAME=RUN",
         )
     by_seed: dict[str, dict[int, Result]] = {}
     for result in results:

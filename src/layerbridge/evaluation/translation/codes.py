@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.languages import own_code
 
 _TABLES = json.loads(Path(__file__).with_name("codes.json").read_text(encoding="utf-8"))
 NLLB: dict[str, str] = _TABLES["NLLB"]
@@ -28,7 +29,7 @@ def code_in(table: Mapping[str, str], language: str, translator: str) -> str:
 
     Args:
         table: of the model's family.
-        language: CLDR code, with a region (``pt-BR``) or without, or FLORES code.
+        language: CLDR code, with a region (``pt-BR``) or without, ISO 639-3 or FLORES code.
         translator: name of the model in the error.
 
     Raises:
@@ -36,7 +37,7 @@ def code_in(table: Mapping[str, str], language: str, translator: str) -> str:
     """
     code = _FROM_FLORES.get(language, language).replace("_", "-")
     # A region hardly changes how a language is written; a script does, so it always counts.
-    for key in (code, _REGION.sub("", code)):
+    for key in (code, _REGION.sub("", code), own_code(code, table)):
         if key in table:
             return table[key]
     raise DataError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
 from layerbridge.report.plots.output import Plot
@@ -37,6 +38,7 @@ def accuracy_by_language(
     Raises:
         ResultError: there are no results, or they cannot be compared.
     """
+    results = distinguish(results)
     table = accuracy_table(results)
     baselines = {result.method for result in results if result.protocol == CLASSIFIER}
     drawn = [row for row in table.rows if row.labels[0] not in baselines]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from layerbridge.errors import ConfigError, ResultError
 from layerbridge.evaluation.comparison import Comparison, compare
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
 from layerbridge.report.plots.output import Plot
@@ -56,6 +57,7 @@ def gain_by_language(
     """
     if by not in GROUPINGS:
         raise ConfigError(f"unknown grouping {by!r}", allowed=GROUPINGS)
+    results = distinguish(results)
     gains = same_kind(comparisons or compare(results, against), results)
     if not gains:
         raise ResultError(

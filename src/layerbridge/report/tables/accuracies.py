@@ -21,6 +21,7 @@ from layerbridge.evaluation.comparison import (
     ordered_languages,
     repeated_seed,
 )
+from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid
@@ -156,20 +157,10 @@ def accuracy_table(
         ResultError: there are no results, or they cannot be compared; the message names the
             difference.
     """
-    results = list(results)
+    results = distinguish(results)
     check_comparable(results)
     languages, averaged = ordered_languages(results), averaged_languages(results)
-    pooled = [] if by_seed else _pooled(results)
-    if pooled:
-        several = max(len(method.seeds) for method in pooled) > 1
-        labels: tuple[str, ...] = ("method", "seeds") if several else ("method",)
-        labeled = [((m.name, str(len(m.seeds)))[: len(labels)], m) for m in pooled]
-    else:
-        labels = _distinguishing(results)
-        labeled = [
-            (tuple(_LABELS[label](result) for label in labels), Method(result.method, (result,)))
-            for result in results
-        ]
+    labels, labeled = labeled_methods(results, by_seed=by_seed)
     compared = {comparison.method: comparison for comparison in comparisons}
     rows = []
     for values, method in labeled:
@@ -182,6 +173,22 @@ def accuracy_table(
     against = comparisons[0].against if comparisons else None
     marked = tuple(comparison.several_seeds for comparison in comparisons)
     return Table(labels, languages, averaged, tuple(rows), against, marked)
+
+
+def labeled_methods(
+    results: Sequence[Result], *, by_seed: bool
+) -> tuple[tuple[str, ...], list[tuple[tuple[str, ...], Method]]]:
+    """Returns the names of the label columns, and the labels and the method of each row."""
+    pooled = [] if by_seed else _pooled(results)
+    if pooled:
+        several = max(len(method.seeds) for method in pooled) > 1
+        names: tuple[str, ...] = ("method", "seeds") if several else ("method",)
+        return names, [((m.name, str(len(m.seeds)))[: len(names)], m) for m in pooled]
+    names = _distinguishing(results)
+    return names, [
+        (tuple(_LABELS[name](result) for name in names), Method(result.method, (result,)))
+        for result in results
+    ]
 
 
 def _pooled(results: Sequence[Result]) -> list[Method]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,12 @@ class Grid:
             for row in (self.head, rule, *self.body)
         ]
         return "".join(lines) + (f"\n{self.legend}\n" if self.legend else "")
+
+    def csv(self) -> str:
+        """Returns a line per row, without the legend."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.head, *self.body])
+        return out.getvalue()
 
     def latex(self) -> str:
         """Returns a booktabs tabular without a float, followed by the legend as a paragraph."""
