@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass
 from enum import Enum
+from functools import cache
 from types import NoneType
 from typing import Any
 
@@ -345,10 +346,15 @@ def _described(kinds: list[Any]) -> str:
     return " or ".join(_NAMES.get(kind, "a list of texts") for kind in kinds)
 
 
-def _is_a(hint: Any, value: Any) -> bool:
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
     settings = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    return TypeAdapter(hint, config=settings)
+
+
+def _is_a(hint: Any, value: Any) -> bool:
     try:
-        TypeAdapter(hint, config=settings).validate_python(value, strict=True)
+        _adapter(hint).validate_python(value, strict=True)
     except ValidationError:
         return False
     return True

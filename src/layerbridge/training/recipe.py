@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -195,6 +196,11 @@ class Recipe:
         atomic_write(text, folder / FILE)
 
 
+@cache
+def _adapter() -> TypeAdapter[Recipe]:
+    return TypeAdapter(Recipe)
+
+
 def names() -> list[str]:
     """Returns the names of the shipped recipes."""
     return sorted(Path(file.name).stem for file in _SHIPPED.iterdir())
@@ -233,7 +239,7 @@ def read(source: str | Path) -> Recipe:
         )
     settings = {name: value for name, value in settings.items() if value is not None}
     try:
-        return TypeAdapter(Recipe).validate_python(settings)
+        return _adapter().validate_python(settings)
     except ValidationError as error:
         raise _problem(error, settings, where) from None
 
