@@ -91,7 +91,7 @@ def test_a_task_of_ones_own_from_training_to_result(command, train_flags, mine, 
     outcome = command("train", "--task", mine, *train_flags[2:], *words)
     assert outcome.code == 0
     assert outcome.err.splitlines()[:2] == [
-        "rows left out: 1 of train; English validation or test has the same texts",
+        "rows left out: 1 of train; their texts are also in the English validation or test rows",
         "10 English rows of mine; loading the models …",
     ]
     with (mine.parent / "si.jsonl").open("a") as file:

@@ -288,3 +288,12 @@ def test_texts_that_are_cut_or_empty_are_counted(make_bridge, capsys, tmp_path):
     assert whole.text_counts == {}
     assert "text_counts" not in whole.write(tmp_path / "whole.json").read_text()
     assert read(tmp_path / "whole.json") == whole
+
+
+def test_a_broken_recipe_is_an_error_before_the_work(bridge, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("taks: small\n")
+    bridge.config.training_seed = 3
+    batches = []
+    with pytest.raises(ConfigError, match="taks"):
+        evaluate(bridge, Small(), run=str(tmp_path), progress=lambda *batch: batches.append(batch))
+    assert batches == []

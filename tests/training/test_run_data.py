@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -88,13 +89,33 @@ def test_the_papers_recipe_takes_the_first_of_each_class(sorted_file, task_file,
     taken = sorted(int(row.fields["text"][1:]) for row in data.train)
     assert taken == [0, 1, 8, 9, 16, 17, 24, 25, 32, 33]
     if source == "task":
-        assert data.limit == "all but the first 2 of each label"
         same = read_data(Recipe(task=task_file, task_options={"train_per_label": 2}))
         assert (same.train, same.limit) == (data.train, None)
-    else:
-        assert data.limit == "30 of 40; the first 2 of each label are kept"
+    assert data.limit == "30 of 40; the first 2 of each label are kept"
     everything = read_data(dataclasses.replace(paper, **places))
     assert (len(everything.train), everything.limit) == (40, None)
+
+
+@pytest.mark.parametrize(
+    ("most", "kept", "share"), [(20, 20, None), (50, 20, None), (13, 13, 4), (9, 8, 2), (1, 1, 0)]
+)
+def test_labels_with_few_rows_leave_theirs_to_the_others(task_file, most, kept, share):
+    counts = [1, 1, 3, 5, 10]
+    lines = [json.dumps({"text": f"t{n}.{k}", "label": f"{n}"})
+             for n, count in enumerate(counts) for k in range(count)]  # fmt: skip
+    Path(task_file).with_name("stars.jsonl").write_text("\n".join(lines))
+    data = read_data(Recipe(task=task_file, max_rows=most))
+    assert len(data.train) == kept
+    if share is None:
+        assert data.limit is None
+    elif share:
+        assert data.limit == (
+            f"{20 - kept} of 20; the first {share} of each label are kept"
+        )
+        firsts = {f"t{n}.{k}" for n, count in enumerate(counts) for k in range(min(count, share))}
+        assert {row.fields["text"] for row in data.train} == firsts
+    else:
+        assert data.limit == "19 of 20; the first 1 are kept"
 
 
 def test_a_tasks_own_share_is_kept(task_file):
@@ -118,8 +139,8 @@ def data_of(targets, **changes):
         (data_of("aaa"), "note: all 3 training rows have one label, 'a'\n"),
         (
             data_of("ab", dropped={"train": 3, "validation": 1}, limit="2 of 4; so"),
-            "rows left out: 3 of train, 1 of validation; English validation or test has the same "
-            "texts\nrows left out: 2 of 4; so\n",
+            "rows left out: 3 of train, 1 of validation; their texts are also in the "
+            "English validation or test rows\nrows left out: 2 of 4; so\n",
         ),
     ],
 )

@@ -66,11 +66,14 @@ def evaluate(
         counted and said.
 
     Raises:
-        ConfigError: an unknown protocol.
+        ConfigError: an unknown protocol, or the run's recipe cannot be read.
         DataError: the task has no rows in a language, or an unknown ``length_normalization``.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
+    # Before the hours of work: a recipe that cannot be read is an error.
+    seed = training_seed(bridge, run) if seed is None else seed
+    trained_with = _recipe(run)
     rows = rows_by_language(task, languages)
     bridge.eval()
     encoder = bridge.encoder
@@ -91,7 +94,6 @@ def evaluate(
 
     predictions = predict(rows, answer, batch_size=batch_size, progress=progress)
     config = bridge.config
-    seed = training_seed(bridge, run) if seed is None else seed
     return Result(
         method=method or config.fusion,
         task=task.name,
@@ -108,7 +110,7 @@ def evaluate(
             **task.settings(),
             "bridge": config.to_diff_dict(),
             "dtype": dtype_name(bridge.language_model.dtype),
-            **_recipe(run),
+            **trained_with,
             **(settings or {}),
         },
         run=run,

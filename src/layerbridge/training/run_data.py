@@ -64,7 +64,7 @@ class RunData:
         """Says what was left out, and if there is nothing to tell apart."""
         if self.dropped:
             counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
-            say(f"rows left out: {counts}; English validation or test has the same texts")
+            say(f"rows left out: {counts}; their texts are also in the English validation or test rows")
         if self.limit is not None:
             say(f"rows left out: {self.limit}")
         labels = {row.target for row in self.train}
@@ -102,12 +102,14 @@ def _of_task(name: str, options: Mapping[str, Any], max_rows: int | None) -> Run
     task = tasks.get(name, **options)
     if max_rows is None or PER_LABEL in options or PER_LABEL not in tasks.option_names(name):
         return RunData.of(task, max_rows)
+    counts = Counter(row.target for row in task.train())
+    share = _share(list(counts.values()), max_rows)
+    if counts.total() <= max_rows or not share:
+        return RunData.of(task, max_rows)
     # By the task, which knows the order of the file: it shuffles its rows.
-    share = max(1, max_rows // len(task.options))
-    data = RunData.of(tasks.get(name, **options, **{PER_LABEL: share}), max_rows)
-    if share not in Counter(row.target for row in data.train).values():
-        return data
-    return dataclasses.replace(data, limit=f"all but the first {share} of each label")
+    data = RunData.of(tasks.get(name, **options, **{PER_LABEL: share}))
+    left_out = counts.total() - len(data.train)
+    return dataclasses.replace(data, limit=_limit(left_out, counts.total(), share))
 
 
 def limited(
@@ -135,9 +137,11 @@ def limited(
         seen[row.target] += 1
         if seen[row.target] <= share:
             taken.append(row)
-    return taken, (
-        f"{len(rows) - len(taken)} of {len(rows)}; the first {share} of each label are kept"
-    )
+    return taken, _limit(len(rows) - len(taken), len(rows), share)
+
+
+def _limit(left_out: int, rows: int, share: int) -> str:
+    return f"{left_out} of {rows}; the first {share} of each label are kept"
 
 
 def _share(counts: Sequence[int], most: int) -> int:
