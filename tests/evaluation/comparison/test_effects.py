@@ -67,27 +67,38 @@ def test_nothing_is_marked_if_a_method_has_one_seed(last, token, other_seeds):
         assert found.languages["ta"].p_holm < 1e-6  # however clear the rows are
 
 
+TF_IDF = {"ngram_range": [1, 4], "train_rows": 9}
+ZERO_SHOT = {"prompt": "{text}", "language_model": "lm"}
+
+
 @pytest.mark.parametrize(
-    ("baseline", "same_with_every_seed"),
+    ("settings", "same_with_every_seed"),
     [
-        ("tf-idf", True),
-        ("zero-shot LM", True),
-        ("translate + zero-shot LM", True),
-        ("few-shot LM (8)", False),  # other examples
-        ("translate + few-shot LM (8)", False),
-        ("uniform", False),
+        (TF_IDF, True),
+        (ZERO_SHOT, True),
+        (ZERO_SHOT | {"translator": {}}, True),
+        (ZERO_SHOT | {"shots": ["1"]}, False),  # other examples
+        (ZERO_SHOT | {"shots": ["1"], "translator": {}}, False),
+        ({"bridge": {}}, False),
+        ({}, False),
     ],
 )
-def test_a_baseline_without_a_seed_needs_one_result(baseline, same_with_every_seed):
-    given = [dataclasses.replace(TWO_SEEDS[0], method=baseline), *TWO_SEEDS[1::2]]
-    (found,) = compare(given, baseline)
+def test_a_baseline_without_a_seed_needs_one_result(settings, same_with_every_seed):
+    # The name may be any: it is the user's, or tells settings apart.
+    given = [dataclasses.replace(TWO_SEEDS[0], method="floor", settings=settings)]
+    (found,) = compare([*given, *TWO_SEEDS[1::2]], "floor")
     assert found.several_seeds == same_with_every_seed
     assert marks(found)[2] == ("better" if same_with_every_seed else None)
 
 
 def test_two_baselines_without_seeds_are_not_marked():
-    names = zip(ONE_SEED, ("tf-idf", "zero-shot LM"), strict=True)
-    (found,) = compare([dataclasses.replace(each, method=name) for each, name in names], "tf-idf")
+    (found,) = compare(
+        [
+            dataclasses.replace(each, settings=of)
+            for each, of in zip(ONE_SEED, (TF_IDF, ZERO_SHOT), strict=True)
+        ],
+        ONE_SEED[0].method,
+    )
     assert not any(marks(found))
 
 

@@ -11,8 +11,9 @@ from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import Result
 from layerbridge.evaluation.statistics.seeds import Answers
 
-# Baselines that answer alike with every seed.
-_WITHOUT_SEED = ("tf-idf", "zero-shot LM", "translate + zero-shot LM")
+# Settings by which a baseline is known whatever its name: tf-idf and a language model alone answer
+# alike with every seed, unless there is a trained bridge or examples are drawn.
+_FIXED, _RANDOM = {"ngram_range", "prompt"}, {"bridge", "shots"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Method:
 
         One is enough for a baseline in which nothing is random.
         """
-        return len(self.results) > 1 or self.name in _WITHOUT_SEED
+        settings = self.results[0].settings.keys()
+        return len(self.results) > 1 or bool(settings & _FIXED and not settings & _RANDOM)
 
     @property
     def languages(self) -> tuple[str, ...]:
