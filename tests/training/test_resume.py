@@ -11,8 +11,8 @@ from layerbridge.tasks import Row
 from layerbridge.training import run
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import LOG
-from layerbridge.training.recipe import BRIDGE, Recipe, read
-from layerbridge.training.resume import RowsRecord, check_same_run, rows_sha256
+from layerbridge.training.recipe import BACKBONES, BRIDGE, Recipe, read
+from layerbridge.training.resume import RowsRecord, check_same_run, check_steps, rows_sha256
 from layerbridge.training.run import train
 
 TEXTS = {"the market": "Sports", "the players": "Science", "a star": "Sports", "teams": "Science"}
@@ -64,7 +64,7 @@ def changed(recipe, name, value):
     """The recipe with another value of a setting, in whichever section."""
     fields = {field.name for field in dataclasses.fields(BridgeTrainingArguments)}
     section = "bridge" if name in BRIDGE else "training" if name in fields else None
-    section = "backbones" if name == "dtype" else section
+    section = "backbones" if name in BACKBONES else section
     if section is None:
         return dataclasses.replace(recipe, **{name: value})
     return dataclasses.replace(recipe, **{section: {**getattr(recipe, section), name: value}})
@@ -113,6 +113,9 @@ FREE = {
     "report_to": "tensorboard",
     "dataloader_num_workers": 2,
     "torch_compile": True,
+    "attn_implementation": "eager",
+    "trust_remote_code": True,
+    "allow_pickle": True,
 }
 
 
@@ -126,8 +129,8 @@ def test_what_decides_a_step_may_not_change(recipe, output, name):
     before |= {"template": None, "options": recipe.options}
     assert str(caught.value) == (
         f"the run in {str(output)!r} cannot continue with {name}={FIXED[name]!r} (was "
-        f"{before[name]!r}); allowed: other numbers of epochs or steps, other logging, saving and "
-        "validation; next: resume with the run's own settings, or train in another folder"
+        f"{before[name]!r}); allowed: changes to epochs, steps, logging, saving and validation; "
+        "next: resume with the run's own settings, or train in another folder"
     )
 
 
@@ -138,9 +141,31 @@ def test_what_is_only_watched_or_counted_may_change(recipe, output, capfd, name)
     assert capfd.readouterr().err.startswith(f"resuming with {name}={FREE[name]!r} (was ")
 
 
+def test_the_best_loss_is_of_the_same_rows(recipe, output):
+    rows = [Row("1", text, label, "en") for text, label in TEXTS.items()]
+    best = changed(recipe, "load_best_model_at_end", True)
+    check_same_run(best, rows, output)
+    with pytest.raises(ConfigError, match=r"cannot continue with validation_data='more.jsonl'"):
+        check_same_run(changed(best, "validation_data", "more.jsonl"), rows, output)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_no_step_is_left(tmp_path, is_written):
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text('{"global_step": 10}')
+    if is_written:
+        (tmp_path / "model.safetensors").touch()
+        with pytest.raises(ConfigError, match="is complete: 10 of 10 steps; next: more --num"):
+            check_steps(tmp_path, 10)
+    else:
+        check_steps(tmp_path, 10)
+    check_steps(tmp_path, 11)
+
+
 def test_a_default_may_be_spelled_out(recipe, output, capfd):
     rows = [Row("1", text, label, "en") for text, label in TEXTS.items()]
     same = changed(changed(recipe, "seed", 0), "max_text_tokens", 512)
+    same = changed(changed(same, "trust_remote_code", False), "encoder_revision", "main")
     check_same_run(same, rows, output)
     assert capfd.readouterr().err == ""
 

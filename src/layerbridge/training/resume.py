@@ -21,7 +21,7 @@ from layerbridge.models.config import BridgeConfig
 from layerbridge.progress import say
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments
-from layerbridge.training.recipe import BRIDGE, FILE, Recipe, read
+from layerbridge.training.recipe import BACKBONES, BRIDGE, FILE, Recipe, read
 
 # Training arguments that may change: what is logged, saved and watched, how long the run is, and
 # how the work is done. All others decide a step, or are restored from the checkpoint.
@@ -41,9 +41,13 @@ _MAY_CHANGE = {
     *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
 }
 _MAY_CHANGE |= {"validation_data", "cache_states"}
+_MAY_CHANGE |= {"attn_implementation", "trust_remote_code", "allow_pickle"}
 # What these name is compared itself, wherever it is now.
-_DECIDED_BY_WEIGHTS = {"encoder", "language_model"}
+_DECIDED_BY_WEIGHTS = {
+    *("encoder", "language_model", "encoder_revision", "language_model_revision"),
+}
 _DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"}
+_BACKBONES = {"dtype": "auto", "trust_remote_code": False, "allow_pickle": False}
 _LENGTH = {"num_train_epochs", "max_steps"}
 _LONGER = "more --num-train-epochs or --max-steps"
 _SECTIONS = ("bridge", "backbones", "training", "task_options")
@@ -75,35 +79,43 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
         if before.get(name) != now.get(name) and name not in _DECIDED_BY_WEIGHTS
     }
     free = _MAY_CHANGE | (_DECIDED_BY_ROWS if recorded else set())
+    if now["load_best_model_at_end"]:
+        free -= {"validation_data"}  # losses of other rows cannot be compared
     fixed = {name: values for name, values in changed.items() if name not in free}
     if fixed:
         raise ConfigError(
             f"the run in {str(folder)!r} cannot continue with {_listed(fixed)}",
-            allowed="other numbers of epochs or steps, other logging, saving and validation",
+            allowed="changes to epochs, steps, logging, saving and validation",
             hint="resume with the run's own settings, or train in another folder",
         )
     state = _state(folder)
     done, total = state.get("global_step", 0), state.get("max_steps", 0)
     if 0 < total <= done and (folder / WEIGHTS).is_file() and not changed.keys() & _LENGTH:
-        raise ConfigError(
-            f"the run in {str(folder)!r} is complete: {done} of {total} steps", hint=_LONGER
-        )
+        raise _complete(folder, done, total)
     if changed:
         say(f"resuming with {_listed(changed)}")
 
 
 def check_steps(folder: Path, total: int) -> None:
-    """Checks that a run of so many steps does not end before its last checkpoint.
+    """Checks that a run of so many steps has some left after its last checkpoint.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it ends before the checkpoint, or there and its weights are written.
     """
     done = _state(folder).get("global_step", 0)
+    if done == total and (folder / WEIGHTS).is_file():
+        raise _complete(folder, done, total)
     if done > total:
         raise ConfigError(
             f"the run in {str(folder)!r} is at step {done}, beyond its new end at step {total}",
             hint=_LONGER,
         )
+
+
+def _complete(folder: Path, done: int, total: int) -> ConfigError:
+    return ConfigError(
+        f"the run in {str(folder)!r} is complete: {done} of {total} steps", hint=_LONGER
+    )
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:
@@ -185,7 +197,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         **top,
         **{f"task option {name}": value for name, value in recipe.task_options.items()},
         **{name: getattr(config, name) for name in BRIDGE},
-        "dtype": recipe.backbones.get("dtype", "auto"),
+        **{name: recipe.backbones.get(name, _BACKBONES.get(name)) for name in BACKBONES},
         **{
             item.name: item.default
             for item in dataclasses.fields(BridgeTrainingArguments)
