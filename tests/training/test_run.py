@@ -19,11 +19,15 @@ from layerbridge.errors import (
     OutputError,
     TrainingError,
 )
+from layerbridge.hub.sources import resolve
+from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.encoder import Encoder
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.training import run
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.resume import RowsRecord
-from layerbridge.training.run import train, training_arguments
+from layerbridge.training.run import new_bridge, train, training_arguments
 from layerbridge.training.run_data import RunData, read_data
 
 EXAMPLES = {
@@ -238,15 +242,32 @@ def test_texts_that_are_cut_or_empty_are_counted(make_recipe, tmp_path, capsys):
     assert (bridge.encoder.template_end, bridge.config.max_text_tokens) == (" Category: ", 30)
 
 
-def test_a_limit_above_the_encoders_is_said(make_recipe, tmp_path, capsys):
-    recipe = make_recipe(bridge={"max_text_tokens": 4096}, training={"max_steps": 1})
-    bridge = train(recipe, tmp_path / "run", device="cpu")
+@pytest.mark.parametrize("positions", [None, 40])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_limit_that_is_lowered_is_said_once(make_recipe, tmp_path, capsys, positions, loaded):
+    recipe = make_recipe(bridge={"max_text_tokens": 4096})
+    if positions is not None:
+        language_model = shutil.copytree(recipe.language_model, tmp_path / "lm")
+        config = json.loads((language_model / "config.json").read_text())
+        config["max_position_embeddings"] = positions
+        (language_model / "config.json").write_text(json.dumps(config))
+        recipe = dataclasses.replace(recipe, language_model=str(language_model))
+    backbones = None
+    if loaded:
+        options = LoadOptions("float32")
+        encoder = Encoder.load(resolve(recipe.encoder), options)
+        backbones = encoder, LanguageModel.load(resolve(recipe.language_model), options)
+    bridge = new_bridge(recipe, read_data(recipe), "cpu", backbones=backbones)
     limit = bridge.config.max_text_tokens
-    assert limit < 4096
-    assert (
-        f"max_text_tokens is lowered from 4096 to {limit}, the encoder's limit"
-        in capsys.readouterr().err.splitlines()
-    )
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if str(limit) in line]
+    if positions is None:
+        assert said == f"max_text_tokens is lowered from 4096 to {limit}, the encoder's limit"
+    else:
+        assert limit < bridge.encoder.most_tokens < 4096
+        assert said == (
+            f"texts are cut at {limit} encoder tokens instead of {bridge.encoder.most_tokens}: the "
+            "language model has 40 positions, for prompt and answer"
+        )
 
 
 @pytest.mark.parametrize(

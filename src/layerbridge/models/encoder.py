@@ -88,6 +88,7 @@ class Encoder(nn.Module):
     Attributes:
         num_layers: L.
         width: E.
+        most_tokens: what tokenizer and positions allow of ``max_text_tokens``.
         cache: of hidden states; with one, ``encode`` runs the model once per text.
     """
 
@@ -109,8 +110,8 @@ class Encoder(nn.Module):
         self.source = source
         self.known_ids = known_ids(model)
         self.max_positions = position_limit(model)
-        limits = [max_text_tokens, tokenizer.model_max_length, self.max_positions or _NO_LIMIT]
-        self.max_text_tokens = min(limits)
+        self.most_tokens = min(tokenizer.model_max_length, self.max_positions or _NO_LIMIT)
+        self.max_text_tokens = min(max_text_tokens, self.most_tokens)
         text_config = model.config.get_text_config()
         self.width: int = text_config.hidden_size
         self.embedding_layer = embedding_layer

@@ -86,10 +86,16 @@ def new_bridge(
         "template": data.template,
     }
     if backbones is not None:
-        return LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
-    bridge = LayerBridge.from_backbones(**settings, **recipe.backbones, device=device, texts=texts)
-    asked, limit = recipe.bridge.get("max_text_tokens") or 0, bridge.config.max_text_tokens
-    if asked > limit:
+        bridge = LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
+        limit = backbones[0].max_text_tokens
+    else:
+        bridge = LayerBridge.from_backbones(
+            **settings, **recipe.backbones, device=device, texts=texts
+        )
+        limit = bridge.encoder.most_tokens
+    asked = recipe.bridge.get("max_text_tokens") or 0
+    # A lower limit is the language model's, and has been said.
+    if asked > limit == bridge.config.max_text_tokens:
         say(f"max_text_tokens is lowered from {asked} to {limit}, the encoder's limit")
     return bridge
 
