@@ -77,6 +77,16 @@ def test_a_free_answer_ends_where_the_positions_end(make, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_cut_answers_of_all_batches_are_said_once(make, capfd):
+    bridge = make()
+    bridge.language_model.model.generation_config.eos_token_id = None
+    capfd.readouterr()
+    bridge.generate_text(TEXTS, max_new_tokens=500, batch_size=1, eos_token_id=None)
+    assert capfd.readouterr().err == (
+        "4 of 4 answers are cut where the language model's positions end\n"
+    )
+
+
 def test_an_instruction_without_room_is_one_line(make, short_lm):
     long = "Answer with one word. " * 12
     with pytest.raises(LengthError) as caught:

@@ -74,6 +74,13 @@ def test_what_may_be_several_rows_is_said_once(tmp_path, capsys):
     )
 
 
+def test_a_quote_that_takes_in_the_whole_file(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"x,good\ny,bad\nz",good\n')
+    with pytest.raises(DataError, match=r"line 2 begins 3 rows that are read as one, because a qu"):
+        read_rows(path, options=["good", "bad"])
+
+
 def test_a_malformed_row_is_reported_where_it_begins(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\na\tx\n"b\tx\nc\tx\nd "e"\tx\n')

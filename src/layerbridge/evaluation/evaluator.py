@@ -21,6 +21,7 @@ from layerbridge.evaluation.predictions import Progress, predict, rows_by_langua
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.generation import cut_answers_said
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
@@ -92,7 +93,8 @@ def evaluate(
         tokens[language] += int(states.mask.sum())
         return choose(states)
 
-    predictions = predict(rows, answer, batch_size=batch_size, progress=progress)
+    with cut_answers_said():
+        predictions = predict(rows, answer, batch_size=batch_size, progress=progress)
     config = bridge.config
     return Result(
         method=method or config.fusion,

@@ -49,7 +49,7 @@ class Source:
 
         Returns:
             The SHA-256 over the names and contents of config.json and the weight files; of a hub
-            model that is not downloaded, the commit hash. Each file is read once a process.
+            model that is not downloaded, the commit hash. Each file is read once per process.
         """
         if self.kind == "zoo":  # recorded at conversion: no need to read the files again
             recorded = zoo.checksums(Path(self.path).name)

@@ -1,4 +1,4 @@
-"""Whether this CPU multiplies bfloat16 faster than float32: measured once a machine.
+"""Whether this CPU multiplies bfloat16 faster than float32: measured once per machine.
 
 What a CPU says of itself does not tell: some with bfloat16 instructions are twice as fast without
 them, and emulation takes seven times as long.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,13 +18,40 @@ from layerbridge.models.packing import PackedInputs
 from layerbridge.progress import say
 
 
+@dataclass
+class _Answers:
+    number: int = 0
+    cut: int = 0
+
+
+_counted: ContextVar[_Answers | None] = ContextVar("_counted", default=None)
+
+
+@contextmanager
+def cut_answers_said() -> Iterator[None]:
+    """Says once, at the end of the block, how many of its answers are cut at the positions' end."""
+    answers = _Answers()
+    token = _counted.set(answers)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+    if answers.cut:
+        say(
+            f"{answers.cut} of {answers.number} answers are cut where the language model's "
+            "positions end"
+        )
+
+
 def generate_within(
     limit: int | None,
     model: PreTrainedModel,
     packed: PackedInputs,
     arguments: Mapping[str, Any],
 ) -> Any:
-    """Runs ``generate``; answers that do not end within ``limit`` positions are cut, and counted.
+    """Runs ``generate``; answers that do not end within ``limit`` positions are cut.
+
+    They are counted, and said here unless a block of ``cut_answers_said`` says it.
 
     Args:
         limit: of prompt and answer, in tokens; the prompts fit. None for no limit.
@@ -47,14 +76,19 @@ def generate_within(
             inputs_embeds=packed.inputs_embeds, attention_mask=packed.attention_mask, **arguments
         )
     ids = output if isinstance(output, Tensor) else output.sequences
+    cut = 0
     if may_be_cut and ids.shape[1] == room:
         ends = torch.as_tensor(arguments.get("eos_token_id") or [], device=ids.device)
         cut = int((~torch.isin(ids, ends).any(1)).sum())
-        if cut:
-            say(
-                f"{cut} of {len(ids)} answers end after {room} tokens, where the language model's "
-                f"{limit} positions end"
-            )
+    answers = _counted.get()
+    if answers is not None:
+        answers.number += len(ids)
+        answers.cut += cut
+    elif cut:
+        say(
+            f"{cut} of {len(ids)} answers end after {room} tokens, where the language model's "
+            f"{limit} positions end"
+        )
     return output
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from layerbridge.errors import DataError
 from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.finite import check_rows, naming
+from layerbridge.models.generation import cut_answers_said
 from layerbridge.models.length_grouping import by_length
 from layerbridge.tasks.labels import check_options
 
@@ -141,7 +142,8 @@ class Answering:
             decoded = self.language_model.tokenizer.batch_decode(ids, skip_special_tokens=True)
             return [text.strip() for text in decoded]
 
-        return self._in_batches(texts, batch_size, answer)
+        with cut_answers_said():
+            return self._in_batches(texts, batch_size, answer)
 
     def layer_weights(
         self, texts: str | Sequence[str], *, batch_size: int = 32

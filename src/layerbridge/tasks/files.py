@@ -87,7 +87,11 @@ def read_rows(
             skipped[label] += 1
             continue
         if word is None:
-            raise DataError(f"{where} has the label {label!r}", allowed=known)
+            raise DataError(
+                f"{where} has the label {label!r}",
+                allowed=known,
+                hint=None if labels is None else "--skip-unknown-labels leaves such rows out",
+            )
         kept.append(where)
         content = fields[columns[0]] if template is None else render(template, fields)
         rows.append(Row(str(number), content, word, language, fields))
@@ -97,7 +101,7 @@ def read_rows(
         if not rows:
             raise DataError(f"{data.name} has no row with a known label", allowed=known)
     if data.swallowed:
-        _check_quotes(data, target, dict(zip(kept, rows, strict=True)))
+        _check_quotes(data, target, dict(zip(kept, rows, strict=True)), known or ())
     ids = [row.fields.get("id", "") for row in rows]
     if "" in ids or len(set(ids)) < len(ids):
         return rows
@@ -158,9 +162,12 @@ def _word(label: str, options: Sequence[str] | None, labels: Labels | None) -> s
     return next((word for word in options if same_spelling(word) == same_spelling(label)), None)
 
 
-def _check_quotes(data: Records, target: str, rows: Mapping[str, Row]) -> None:
+def _check_quotes(
+    data: Records, target: str, rows: Mapping[str, Row], known: Sequence[str]
+) -> None:
     """Refuses a record that has others in it; only the label tells them from lines of a text."""
     labels = {row.fields[target] for where, row in rows.items() if where not in data.swallowed}
+    labels.update(known)
     for where, inside in data.swallowed.items():
         if any(record[target] in labels for record in inside[:-1]):
             raise DataError(

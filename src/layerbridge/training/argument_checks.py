@@ -40,7 +40,7 @@ _COUNT = _Range("a positive integer", lambda value: value >= 1)
 _COUNT_OR_ZERO = _Range("an integer, 0 or more", lambda value: value >= 0)
 _DECAY = _Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
 _SEED = _Range("an integer from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)
-_STEPS = "a positive integer, or a share of all steps below 1"
+_STEPS = "a positive integer, or a fraction of all steps, below 1"
 _EVERY = _Range(_STEPS, lambda value: 0 < value < 1 or _whole(value))
 _WARMUP = _Range(f"0, {_STEPS}", lambda value: 0 <= value < 1 or _whole(value))
 

@@ -231,7 +231,7 @@ class _Resumption(TrainerCallback):
     """What the Trainer leaves out when a run resumes."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Puts the settings of now in force; the checkpoint's state has those of the first run."""
+        """Applies the current settings; the checkpoint's state has those of the first run."""
         state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(
