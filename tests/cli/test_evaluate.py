@@ -134,7 +134,7 @@ def test_a_label_that_the_task_lacks(command, run, train_flags, mine, tmp_path, 
     line = len(rows.read_text().splitlines())
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.splitlines()[-1].startswith(
-        f"error: {rows}, line {line} has the label 'c'; allowed: a, b"
+        f"error: {rows}, line {line} has the label 'c'; allowed: a, b; next: --skip-unknown-labels "
     )
     outcome = command(*words, "--skip-unknown-labels")
     assert outcome.code == 0, outcome.err

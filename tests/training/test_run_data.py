@@ -109,9 +109,7 @@ def test_labels_with_few_rows_leave_theirs_to_the_others(task_file, most, kept, 
     if share is None:
         assert data.limit is None
     elif share:
-        assert data.limit == (
-            f"{20 - kept} of 20; the first {share} of each label are kept"
-        )
+        assert data.limit == (f"{20 - kept} of 20; the first {share} of each label are kept")
         firsts = {f"t{n}.{k}" for n, count in enumerate(counts) for k in range(min(count, share))}
         assert {row.fields["text"] for row in data.train} == firsts
     else:

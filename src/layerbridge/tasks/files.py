@@ -36,7 +36,7 @@ def read_rows(
     template: str | None = None,
     options: Sequence[str] | None = None,
     labels: Labels | None = None,
-    skip_unknown: bool = False,
+    skip_unknown: bool | None = None,
     language: str = "en",
 ) -> list[Row]:
     """Reads rows from a file or from the hub.
@@ -52,7 +52,8 @@ def read_rows(
             ``Premise: {premise} Hypothesis: {hypothesis} Label: ``; replaces ``text``.
         options: the label words; a row with another one is an error. None accepts all.
         labels: replaces ``options``: the raw labels of the data and their words.
-        skip_unknown: leave rows with another label out, and say how many.
+        skip_unknown: leave rows with another label out, and say how many; None where that is no
+            choice.
         language: CLDR code of the texts.
 
     Returns:
@@ -90,7 +91,7 @@ def read_rows(
             raise DataError(
                 f"{where} has the label {label!r}",
                 allowed=known,
-                hint=None if labels is None else "--skip-unknown-labels leaves such rows out",
+                hint=None if skip_unknown is None else "--skip-unknown-labels leaves such rows out",
             )
         kept.append(where)
         content = fields[columns[0]] if template is None else render(template, fields)

@@ -54,7 +54,7 @@ class SourcedTask(Task):
         published: number of rows by split, where known without reading.
         holds_out: whether validation rows are taken from the training rows.
         skip_unknown_labels: whether rows with a label that the task lacks are left out, counted;
-            otherwise they are an error.
+            otherwise they are an error. None if the task has no such option.
 
     Raises:
         DataError: a number is out of range.
@@ -66,7 +66,7 @@ class SourcedTask(Task):
     unpaired: Collection[str] = ()
     published: Mapping[str, int] = {}
     holds_out: bool = False
-    skip_unknown_labels: bool = False
+    skip_unknown_labels: bool | None = None
 
     def __init__(self, train_per_label: int | None = None, max_test: int | None = None) -> None:
         for name, number in (("train_per_label", train_per_label), ("max_test", max_test)):

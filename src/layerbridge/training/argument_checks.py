@@ -92,7 +92,7 @@ _ROWS = "rows are texts with a target, without columns"
 _FOLDER = "training writes to its own folder only"
 _SHARDS = "the bridge is too small to be divided"
 _CHECKPOINTING = "the language model stays in eval mode"
-_VERB = "training is all that it does"
+_VERB = "this command only trains"
 
 # Argument → why it has no use here, and what has.
 UNSUPPORTED: dict[str, tuple[str, str | None]] = {

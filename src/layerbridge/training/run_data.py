@@ -64,7 +64,10 @@ class RunData:
         """Says what was left out, and if there is nothing to tell apart."""
         if self.dropped:
             counts = ", ".join(f"{number} of {split}" for split, number in self.dropped.items())
-            say(f"rows left out: {counts}; their texts are also in the English validation or test rows")
+            say(
+                f"rows left out: {counts}; their texts are also in the English validation or test "
+                "rows"
+            )
         if self.limit is not None:
             say(f"rows left out: {self.limit}")
         labels = {row.target for row in self.train}
