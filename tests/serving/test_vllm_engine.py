@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import tiny
-from layerbridge.errors import ConfigError, DataError
+from layerbridge.errors import ConfigError, DataError, NotFiniteError
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
@@ -24,7 +24,6 @@ from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.jobs import LostDeviceError
 from layerbridge.serving.requests import (
     Finished,
-    ModelError,
     Prompt,
     Question,
     Sampling,
@@ -171,7 +170,17 @@ def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
     assert (first.tolist(), last.tolist()) == ([[1, 1]], [[2, 2]])
     assert isinstance(error, DataError)
     assert str(long) == "too long for the language model"
-    assert {type(nan), type(infinite)} == {ModelError}
+    assert {type(nan), type(infinite)} == {NotFiniteError}
+    assert reader.is_alive
+
+
+def test_one_that_takes_too_much_memory_can_be_asked_again_later(reader):
+    def fail():
+        raise torch.OutOfMemoryError("no more")
+
+    reader.bridges = Read(fail)
+    (error,) = read_all(reader, "a")
+    assert type(error) is MemoryError
     assert reader.is_alive
 
 
@@ -282,7 +291,7 @@ def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
             return math.nan
 
         engine._logprob = nan
-        with pytest.raises(ModelError):
+        with pytest.raises(NotFiniteError):
             await engine.classify(Question("b", "a", options))
         return result
 

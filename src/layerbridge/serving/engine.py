@@ -71,7 +71,7 @@ class Engine(Protocol):
 
         Raises:
             DataError: the prompt exceeds the language model's context.
-            ModelError: the language model's logits are not finite.
+            NotFiniteError: the language model's logits are not finite.
             MemoryError: the request needs more memory than there is.
         """
 
@@ -81,14 +81,14 @@ class Engine(Protocol):
         Raises:
             DataError: there are no options, one is empty or a duplicate, they are too long, or
                 they exceed the language model's context with the prompt.
-            ModelError, MemoryError: as in ``generate``.
+            NotFiniteError, MemoryError: as in ``generate``.
         """
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does.
 
         Raises:
-            ModelError, MemoryError: as in ``generate``.
+            NotFiniteError, MemoryError: as in ``generate``.
         """
 
 

@@ -14,9 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.decoding import Row
-from layerbridge.serving.requests import ModelError
 
 Outcome = TypeVar("Outcome")
 
@@ -76,8 +74,6 @@ def as_failure(error: Exception) -> Exception:
     """Returns an exception of a model as the job that caused it sees it."""
     if isinstance(error, torch.OutOfMemoryError):
         return MemoryError(str(error))
-    if isinstance(error, LayerBridgeError):  # requests have been checked before
-        return ModelError(str(error))
     return error
 
 
