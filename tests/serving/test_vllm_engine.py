@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import tiny
-from layerbridge.errors import ConfigError, DataError, NotFiniteError
+from layerbridge.errors import ConfigError, DataError, LengthError, NotFiniteError
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
@@ -284,7 +284,7 @@ def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
         engine._llm = SimpleNamespace(errored=False, model_config=model_config)
         engine._logprob = logprob
         result = await engine.classify(Question("b", "a", options))
-        with pytest.raises(DataError, match="text, instruction and options come to"):
+        with pytest.raises(LengthError, match="text, instruction and options come to"):
             await engine.classify(Question("b", "a", ("x", "y" * 60)))
 
         async def nan(row, token):
@@ -660,9 +660,9 @@ def test_what_does_not_fit_is_told_and_harms_nobody(run, library):
         )
 
     long, unknown, long_option, no_option, clipped, fine = run(body)
-    assert isinstance(long, DataError)
+    assert isinstance(long, LengthError)
     assert isinstance(unknown, KeyError)
-    assert isinstance(long_option, DataError)
+    assert isinstance(long_option, LengthError)
     assert isinstance(no_option, DataError)
     assert clipped[0].prompt_tokens + len(ids(clipped)) == 1024
     assert clipped[-1] == Finished("length")

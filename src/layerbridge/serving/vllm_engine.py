@@ -278,7 +278,7 @@ class VLLMEngine(LocalEngine):
         """Returns how many tokens fit after a prompt.
 
         Raises:
-            DataError: fewer than ``needed`` fit.
+            LengthError: fewer than ``needed`` fit.
         """
         if self._llm is None:
             raise EngineDownError("the engine was stopped")
