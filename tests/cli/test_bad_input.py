@@ -193,7 +193,10 @@ def test_a_validation_file_is_read_before_the_models(refused, data):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--learning-rate", "fast"), "learning_rate='fast' is not valid; allowed: a number above 0"),
+        (
+            ("--learning-rate", "fast"),
+            "learning_rate='fast' is not valid; allowed: a number above 0",
+        ),
         (("--bf16", "perhaps"), "bf16='perhaps' is not valid; allowed: true or false"),
         (("--optim", "adam"), "optim='adam' is not valid; allowed: adamw_torch, "),
         (("--eval-strategy", "epoch"), "eval_strategy='epoch' needs validation rows; next: "),

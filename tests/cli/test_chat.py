@@ -88,7 +88,7 @@ def test_a_text_that_is_cut(chat, command, trained, monkeypatch):
 
 
 def test_what_was_cut_before_an_error_is_said(command, trained, monkeypatch):
-    stdin = io.TextIOWrapper(io.BytesIO("the market ".encode() * 400 + b"\n\xe9\n"))
+    stdin = io.TextIOWrapper(io.BytesIO(b"the market " * 400 + b"\n\xe9\n"))
     monkeypatch.setattr(sys, "stdin", stdin)
     result = command("chat", trained, "--max-new-tokens", 1, *CPU)
     assert result.code == 2

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.text_input import is_utf8, stdin_lines
+from layerbridge.cli.text_input import stdin_lines
 from layerbridge.cli.values import label_words, load_options
 from layerbridge.errors import DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
+from layerbridge.tasks.text import has_surrogate
 
 if TYPE_CHECKING:
     from layerbridge.serving.bridges import Bridges
@@ -168,7 +169,7 @@ class Chat:
     def handle(self, line: str) -> None:
         """Handles a typed line, a text or a command; an error or Ctrl-C ends only this line."""
         try:
-            if not is_utf8(line):
+            if has_surrogate(line):
                 raise DataError("the line is not UTF-8", hint="set the terminal to UTF-8")
             if line.startswith("/"):
                 self._run_command(line)

@@ -68,9 +68,7 @@ def notes(counts: Mapping[str, TextCounts], max_text_tokens: int | None) -> list
 
 def input_counts(texts: Sequence[str], encoder: Encoder) -> TextCounts:
     """Counts texts that a user has typed or piped."""
-    return TextCounts(
-        len(texts), encoder.count_cut(texts), sum(not text.strip() for text in texts)
-    )
+    return TextCounts(len(texts), encoder.count_cut(texts), sum(not text.strip() for text in texts))
 
 
 def input_notes(texts: Sequence[str], encoder: Encoder) -> list[str]:
