@@ -57,7 +57,7 @@ def test_a_lost_device_is_not_tried_again(monkeypatch):
 
 def test_a_device_is_lost_only_if_it_fails_again():
     check_device(CPU)
-    with pytest.raises(LostDeviceError, match="meta does not work any more: "):
+    with pytest.raises(LostDeviceError, match="meta no longer works: "):
         check_device(torch.device("meta"))
 
 

@@ -201,7 +201,7 @@ def test_a_dead_reader_is_told_and_takes_the_engine_down(reader, monkeypatch, de
     """So that /readyz says so, and the supervision knows whether a restart can help."""
 
     def gone(device):
-        raise LostDeviceError("cuda:0 does not work any more: an error")
+        raise LostDeviceError("cuda:0 no longer works: an error")
 
     monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
     monkeypatch.setattr(text_encoder, "check_device", gone)
@@ -217,11 +217,11 @@ def test_a_dead_reader_is_told_and_takes_the_engine_down(reader, monkeypatch, de
         reader._thread._thread.join()
     assert not reader.is_alive
     assert engine.state == "down"
-    assert engine.lost == ("cuda:0 does not work any more: an error" if death == "device" else None)
+    assert engine.lost == ("cuda:0 no longer works: an error" if death == "device" else None)
     engine._llm = None
     asyncio.run(engine.stop())
     if death == "device":
-        with pytest.raises(EngineDownError, match="does not work any more"):
+        with pytest.raises(EngineDownError, match="no longer works"):
             asyncio.run(engine.start())
 
 

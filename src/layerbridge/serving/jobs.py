@@ -78,7 +78,7 @@ def as_failure(error: Exception) -> Exception:
 
 
 def check_device(device: torch.device) -> None:
-    """Raises ``LostDeviceError`` if the device does not work any more."""
+    """Raises ``LostDeviceError`` if the device no longer works."""
     if device.type == "cpu":
         return
     try:
@@ -89,4 +89,4 @@ def check_device(device: torch.device) -> None:
         return
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise LostDeviceError(f"{device} does not work any more: {reason}") from error
+        raise LostDeviceError(f"{device} no longer works: {reason}") from error

@@ -116,7 +116,7 @@ class TorchEngine(LocalEngine):
         if thread is not None:
             await asyncio.to_thread(thread.join, STOP_S)
             if thread.is_alive():
-                self._lost = f"a step of the engine has not ended for {STOP_S:g} s"
+                self._lost = f"the engine's thread did not stop within {STOP_S:g} s"
                 LOG.error("%s", self._lost)
                 self._abandon("the engine was stopped")
         self._state = "down"
