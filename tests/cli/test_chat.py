@@ -13,6 +13,7 @@ from layerbridge.cli import chat as chat_module
 from layerbridge.cli.heat_map import heat_map
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import LayerWeights
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.report.plots.style import clean
 from layerbridge.serving.decoding import Decoding
 
@@ -84,6 +85,33 @@ def test_a_text_that_is_cut(chat, command, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"a\n{text}\n"))
     result = command("chat", trained, "--max-new-tokens", 1, *CPU)
     assert result.err == f"texts cut at {limit} tokens: 1 of 2 in the input\n"
+
+
+def test_what_was_cut_before_an_error_is_said(command, trained, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"the market " * 400 + b"\n\xe9\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    result = command("chat", trained, "--max-new-tokens", 1, *CPU)
+    assert result.code == 2
+    assert len(result.out.splitlines()) == 1
+    cut, error = result.err.splitlines()
+    assert cut == "texts cut at 512 tokens: 1 of 1 in the input"
+    assert error.startswith("error: stdin, line 2 is not UTF-8")
+
+
+def test_an_answer_that_is_not_finite_names_its_text(chat, monkeypatch):
+    prefill = LanguageModel.prefill
+
+    def overflow(self, packed):
+        logits, cache = prefill(self, packed)
+        return torch.full_like(logits, torch.nan), cache
+
+    monkeypatch.setattr(LanguageModel, "prefill", overflow)
+    result = chat("the market")
+    assert result.code == 0
+    assert (
+        "error: NaN or infinity in the language model's logits, for the text 'the market'; next: "
+        "check the weights" in result.err
+    )
 
 
 def test_an_answer_and_its_options(chat, bridge):

@@ -184,7 +184,7 @@ def test_float16_that_overflows_is_said_at_load(folder, tmp_path, capfd, overflo
         said = capfd.readouterr().err
         assert said == (
             f"warning: the {kind} {str(path)!r} overflows float16: load the models with --dtype "
-            "bfloat16 or float32: float16 ends at 65504\n"
+            "bfloat16 or float32: float16 cannot hold values above 65504\n"
             if overflows
             else ""
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from layerbridge.errors import ConfigError
+from layerbridge.errors import ConfigError, NotFiniteError
 from layerbridge.models import alignment
 from layerbridge.models.alignment import align, rescale
 
@@ -239,3 +239,29 @@ def test_words_of_the_language_model_will_do(make_bridge, begin):
     begun = bridge.projection.mean.clone()
     begin(*fit, words, words=0)
     torch.testing.assert_close(bridge.projection.mean, begun)
+
+
+@pytest.mark.parametrize("begin", [align, rescale])
+def test_a_text_whose_states_overflow_is_named(make_bridge, monkeypatch, begin):
+    bridge = make_bridge("bert", "llama", "last")
+    read = bridge.encoder._read
+
+    def overflow(texts, layers=None):
+        states = read(texts, layers)
+        states.layers[-1][texts.index(TEXTS[1])] = torch.inf
+        return states
+
+    monkeypatch.setattr(bridge.encoder, "_read", overflow)
+    with pytest.raises(NotFiniteError, match="for the text 'Premise: a sentence"):
+        start_of(bridge, begin, TEXTS, words=0)
+    assert bridge.projection.linear.weight.isfinite().all()
+
+
+def test_tokens_that_the_language_model_has_no_embedding_for(make_bridge, monkeypatch):
+    bridge = make_bridge("bert", "llama", "last")
+    lm = copy.copy(bridge.language_model)
+    monkeypatch.setattr(lm, "tokenizer", copy.deepcopy(lm.tokenizer))
+    lm.tokenizer.add_tokens(["market"])
+    fit = (bridge.encoder, bridge.fusion, bridge.projection)
+    whole = align(*fit, bridge.language_model, TEXTS, words=0).tokens
+    assert 0 < align(*fit, lm, TEXTS, words=0).tokens < whole

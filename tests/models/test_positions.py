@@ -55,3 +55,14 @@ def test_configs_that_state_no_limit(stated):
     model = transformers.AutoModel.from_config(transformers.BloomConfig(hidden_size=8, n_layer=1))
     model.config.max_position_embeddings = stated
     assert position_limit(model) is None
+
+
+def test_the_patches_of_a_vision_tower_are_no_positions():
+    text = {"num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 64}
+    vision = {"image_size": 16, "patch_size": 4}
+    config = transformers.Gemma3Config(
+        text_config=SIZES | text, vision_config=SIZES | vision, mm_tokens_per_image=4
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert model.model.vision_tower is not None
+    assert position_limit(model) == 64

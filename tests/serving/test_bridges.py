@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerbridge.errors import ConfigError, DataError
+from layerbridge.errors import ConfigError, LengthError
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.packing import pack
@@ -99,7 +99,7 @@ def test_room_is_what_the_language_model_can_read(make_bridge, folder):
     most = bridge.language_model.max_tokens
     assert most is not None
     assert bridges.max_new_tokens(most - 1) == 1
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(LengthError) as caught:
         bridges.max_new_tokens(most)
     assert str(caught.value) == (
         f"text and instruction come to {most} tokens; allowed: fewer than {most}, the "

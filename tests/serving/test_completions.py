@@ -1,17 +1,18 @@
 """What fails in the torch engine is one request: the others get the answers they get alone."""
 
 import asyncio
+import copy
 
 import pytest
 import torch
 
-from layerbridge.errors import DataError
+from layerbridge.errors import DataError, LengthError, NotFiniteError
 from layerbridge.hub.sources import resolve
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.decoding import Decoding
+from layerbridge.serving.errors import to_api_error
 from layerbridge.serving.requests import (
     Finished,
-    ModelError,
     Prompt,
     Question,
     Sampling,
@@ -130,7 +131,7 @@ SHORT = torch.OutOfMemoryError("no more")
         *((where, WRONG, RuntimeError) for where in ("tokenize", "encode", "__init__")),
         *((where, WRONG, RuntimeError) for where in ("sample", "keep", "advance")),
         *((where, SHORT, MemoryError) for where in ("encode", "__init__", "advance")),
-        ("encode", DataError("not of the request's making"), ModelError),
+        ("encode", DataError("a token beyond the table"), DataError),
     ],
 )
 def test_a_failure_is_that_of_one_completion(together, bridges, monkeypatch, where, error, kind):
@@ -205,8 +206,9 @@ def test_numbers_that_are_none_end_one_completion(together, bridges, monkeypatch
     results = together(*map(asking, TEXTS))
     for text, result, ids in zip(TEXTS, results, wanted, strict=True):
         if text == BAD:
-            assert isinstance(result, ModelError)
-            assert str(result) == "the language model's logits are not finite numbers"
+            assert isinstance(result, NotFiniteError)
+            assert result.what == "the language model's logits"
+            assert "check the weights" in result.hint
         else:
             assert result == ids
 
@@ -237,11 +239,28 @@ def test_encoder_states_that_are_no_numbers_are_told(together, bridges, monkeypa
     for place, text in enumerate(TEXTS):
         ids, choice, weighed = results[place :: len(TEXTS)]
         if text == BAD:
-            assert {type(each) for each in (ids, choice, weighed)} == {ModelError}
+            assert {type(each) for each in (ids, choice, weighed)} == {NotFiniteError}
         else:
             assert ids == wanted[place]
             assert choice.scores == pytest.approx(scores[place].scores, abs=1e-4)
             assert weighed.weights.isfinite().all()
+
+
+def test_a_text_with_a_token_beyond_the_table_is_its_senders_mistake(
+    together, bridges, monkeypatch
+):
+    encoder = bridges["b"].encoder
+    monkeypatch.setattr(encoder, "tokenizer", copy.deepcopy(encoder.tokenizer))
+    encoder.tokenizer.add_tokens(["<image>"])
+    text = "a <image>"
+    errors = together(
+        asking(text),
+        lambda engine: engine.classify(Question("b", text, OPTIONS)),
+        lambda engine: engine.layer_weights("b", text),
+    )
+    assert {(to_api_error(error).status, to_api_error(error).code) for error in errors} == {
+        (400, "invalid_value")
+    }
 
 
 @pytest.mark.parametrize("broken", ["option_scores", "layer_weights"])
@@ -315,7 +334,7 @@ def test_what_cannot_be_asked_is_told_to_who_asks_it(together, bridges, monkeypa
     wrong, choice, ids = together(
         call, lambda e: e.classify(Question("b", "a", OPTIONS)), asking("a")
     )
-    assert isinstance(wrong, DataError)
+    assert isinstance(wrong, LengthError if "come to" in problem else DataError)
     assert str(wrong).startswith(problem)
     assert choice.choice in OPTIONS
     assert ids == wanted

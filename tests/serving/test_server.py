@@ -118,7 +118,9 @@ def test_an_engine_that_fails_again_and_again_ends_it(served, left):
             engine.state = "down"
             time.sleep(0.005)
 
-    with pytest.raises(LayerBridgeError, match="given up: it has failed 2 times in a row"):
+    with pytest.raises(
+        LayerBridgeError, match="giving up on the fake engine: it failed 2 times in a row"
+    ):
         served(engine, fail)
     assert engine.supervised.restarts == 1
     assert left == []
@@ -128,9 +130,11 @@ def test_a_lost_device_ends_it_at_once(served):
     engine = FakeEngine()
 
     def lose(address, signalled):
-        engine.lost, engine.state = "cuda:0 does not work any more", "down"
+        engine.lost, engine.state = "cuda:0 no longer works", "down"
 
-    with pytest.raises(LayerBridgeError, match="given up: cuda:0 does not work any more"):
+    with pytest.raises(
+        LayerBridgeError, match="giving up on the fake engine: cuda:0 no longer works"
+    ):
         served(engine, lose)
 
 
@@ -266,4 +270,4 @@ def test_others_are_let_in_without_a_key_only_with_a_warning(
     engine = Supervised(FakeEngine())
     serve(create_app(engine), engine, host, 0, has_keys=has_keys)
     told = capsys.readouterr().err
-    assert ("there are no API keys; next: --api-key-file FILE" in told) == warned
+    assert ("warning: no API keys are set: anyone who can reach http" in told) == warned

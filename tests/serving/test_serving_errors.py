@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from layerbridge.errors import BackboneError, NotFiniteError
 from layerbridge.serving.engine import EngineDownError
 from layerbridge.serving.errors import ErrorMiddleware, to_api_error
-from layerbridge.serving.requests import ModelError
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -275,7 +274,6 @@ def test_an_engine_that_is_down(client, path, stream):
 @pytest.mark.parametrize(
     ("error", "status", "header", "code"),
     [
-        (ModelError, 500, ("x-should-retry", "false"), "model_error"),
         (NotFiniteError, 500, ("x-should-retry", "false"), "model_error"),
         (MemoryError, 503, ("retry-after", "5"), "out_of_memory"),
     ],
@@ -331,3 +329,9 @@ def test_a_reply_that_has_begun_is_not_begun_again(caplog):
     assert "in the middle" in caplog.text
     with pytest.raises(RuntimeError):
         asyncio.run(ErrorMiddleware(app)({"type": "lifespan"}, None, send))
+
+
+def test_a_text_whose_numbers_overflow_is_not_quoted(caplog):
+    error = NotFiniteError("the layer weights", [2], texts=["my diary"], hint="again")
+    assert str(to_api_error(error)) == "NaN or infinity in the layer weights; next: again"
+    assert "diary" not in caplog.text

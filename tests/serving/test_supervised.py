@@ -174,21 +174,21 @@ def test_after_so_many_failures_in_a_row_it_gives_up(failures, delays_s):
 
     error, starts = run(body, *failures, delays_s=delays_s, stable_s=0.02, max_failures=4)
     assert isinstance(error, EngineDownError)
-    assert str(error) == "the fragile engine is given up: it has failed 4 times in a row"
+    assert str(error) == "giving up on the fragile engine: it failed 4 times in a row"
     assert starts == 4
 
 
 def test_what_no_restart_can_mend_is_not_restarted():
     async def body(engine, supervised):
         await supervised.start()
-        engine.lost, engine.state = "cuda:0 does not work any more", "down"
+        engine.lost, engine.state = "cuda:0 no longer works", "down"
         await until(lambda: supervised.error is not None)
         await asyncio.sleep(0.01)
         assert supervised.lost == engine.lost
         return str(supervised.error), engine.calls
 
     assert run(body) == (
-        "the fragile engine is given up: cuda:0 does not work any more",
+        "giving up on the fragile engine: cuda:0 no longer works",
         ["start"],
     )
 

@@ -318,7 +318,7 @@ def test_a_lost_device_takes_the_engine_down_for_good(running, bridges, monkeypa
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     def gone(device):
-        raise LostDeviceError(f"{device} does not work any more: device-side assert triggered")
+        raise LostDeviceError(f"{device} no longer works: device-side assert triggered")
 
     async def body(engine, _):
         owner = lm if broken == "decode_step" else bridge
@@ -334,9 +334,9 @@ def test_a_lost_device_takes_the_engine_down_for_good(running, bridges, monkeypa
             await asked.get(broken, lambda: told(engine, ask("token", "a")))()
         assert engine.state == "down"
         assert engine.load == Load(0, 0)
-        assert engine.lost == "cpu does not work any more: device-side assert triggered"
+        assert engine.lost == "cpu no longer works: device-side assert triggered"
         await engine.stop()
-        with pytest.raises(EngineDownError, match="does not work any more"):
+        with pytest.raises(EngineDownError, match="no longer works"):
             await engine.start()
 
     running(body)
@@ -359,8 +359,8 @@ def test_a_step_that_hangs_does_not_keep_it_from_stopping(running, bridges, monk
         await engine.stop()
         with pytest.raises(EngineDownError, match="the engine was stopped"):
             await task
-        assert engine.lost == "a step of the engine has not ended for 0.05 s"
-        with pytest.raises(EngineDownError, match="has not ended"):
+        assert engine.lost == "the engine's thread did not stop within 0.05 s"
+        with pytest.raises(EngineDownError, match="did not stop within"):
             await engine.start()
 
     try:

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import tiny
-from layerbridge.errors import ConfigError, DataError
+from layerbridge.errors import ConfigError, DataError, LengthError, NotFiniteError
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
@@ -24,7 +24,6 @@ from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.jobs import LostDeviceError
 from layerbridge.serving.requests import (
     Finished,
-    ModelError,
     Prompt,
     Question,
     Sampling,
@@ -171,7 +170,17 @@ def test_one_that_cannot_be_read_does_not_cost_the_others(reader):
     assert (first.tolist(), last.tolist()) == ([[1, 1]], [[2, 2]])
     assert isinstance(error, DataError)
     assert str(long) == "too long for the language model"
-    assert {type(nan), type(infinite)} == {ModelError}
+    assert {type(nan), type(infinite)} == {NotFiniteError}
+    assert reader.is_alive
+
+
+def test_one_that_takes_too_much_memory_can_be_asked_again_later(reader):
+    def fail():
+        raise torch.OutOfMemoryError("no more")
+
+    reader.bridges = Read(fail)
+    (error,) = read_all(reader, "a")
+    assert type(error) is MemoryError
     assert reader.is_alive
 
 
@@ -192,7 +201,7 @@ def test_a_dead_reader_is_told_and_takes_the_engine_down(reader, monkeypatch, de
     """So that /readyz says so, and the supervision knows whether a restart can help."""
 
     def gone(device):
-        raise LostDeviceError("cuda:0 does not work any more: an error")
+        raise LostDeviceError("cuda:0 no longer works: an error")
 
     monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
     monkeypatch.setattr(text_encoder, "check_device", gone)
@@ -208,11 +217,11 @@ def test_a_dead_reader_is_told_and_takes_the_engine_down(reader, monkeypatch, de
         reader._thread._thread.join()
     assert not reader.is_alive
     assert engine.state == "down"
-    assert engine.lost == ("cuda:0 does not work any more: an error" if death == "device" else None)
+    assert engine.lost == ("cuda:0 no longer works: an error" if death == "device" else None)
     engine._llm = None
     asyncio.run(engine.stop())
     if death == "device":
-        with pytest.raises(EngineDownError, match="does not work any more"):
+        with pytest.raises(EngineDownError, match="no longer works"):
             asyncio.run(engine.start())
 
 
@@ -275,14 +284,14 @@ def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
         engine._llm = SimpleNamespace(errored=False, model_config=model_config)
         engine._logprob = logprob
         result = await engine.classify(Question("b", "a", options))
-        with pytest.raises(DataError, match="text, instruction and options come to"):
+        with pytest.raises(LengthError, match="text, instruction and options come to"):
             await engine.classify(Question("b", "a", ("x", "y" * 60)))
 
         async def nan(row, token):
             return math.nan
 
         engine._logprob = nan
-        with pytest.raises(ModelError):
+        with pytest.raises(NotFiniteError):
             await engine.classify(Question("b", "a", options))
         return result
 
@@ -651,9 +660,9 @@ def test_what_does_not_fit_is_told_and_harms_nobody(run, library):
         )
 
     long, unknown, long_option, no_option, clipped, fine = run(body)
-    assert isinstance(long, DataError)
+    assert isinstance(long, LengthError)
     assert isinstance(unknown, KeyError)
-    assert isinstance(long_option, DataError)
+    assert isinstance(long_option, LengthError)
     assert isinstance(no_option, DataError)
     assert clipped[0].prompt_tokens + len(ids(clipped)) == 1024
     assert clipped[-1] == Finished("length")

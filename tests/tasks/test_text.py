@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerbridge.errors import DataError
-from layerbridge.tasks.text import check_unicode, check_unicode_in, comparison_key, same_spelling
+from layerbridge.tasks.text import (
+    check_unicode,
+    check_unicode_in,
+    comparison_key,
+    has_surrogate,
+    same_spelling,
+)
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 # Composed and decomposed letters, compatibility forms, letters whose case folds to others.
@@ -65,3 +71,12 @@ def test_half_a_character(text, half):
 def test_whole_characters():
     check_unicode("ශ්‍රී 🙂 \ufeff", "x")
     check_unicode_in({"a": ["🙂", 1, None, {"b": True}]}, "x")
+
+
+def test_half_of_a_surrogate_pair_is_no_text():
+    assert [has_surrogate(text) for text in ("a", "ශ්‍රී 🙂", "a\ud83d", "\udce9")] == [
+        False,
+        False,
+        True,
+        True,
+    ]

@@ -6,17 +6,18 @@ Only the bridge's answers are on stdout; notes, bars and maps are on stderr.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.text_input import is_utf8, stdin_lines
+from layerbridge.cli.text_input import stdin_lines
 from layerbridge.cli.values import label_words, load_options
-from layerbridge.errors import BackboneError, DataError, LayerBridgeError, missing_extra
+from layerbridge.errors import DataError, LayerBridgeError, missing_extra
 from layerbridge.progress import say
+from layerbridge.tasks.text import has_surrogate
 
 if TYPE_CHECKING:
     from layerbridge.serving.bridges import Bridges
@@ -54,8 +55,8 @@ def chat(
     from layerbridge.serving.bridges import Bridges
 
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
-        # Typed bytes that are not UTF-8 are refused by line, and an answer is shown as far as the
-        # terminal can.
+        # Typed bytes that are not UTF-8 are refused line by line, and an answer is shown as far as
+        # the terminal can.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
     words = label_words(labels)
@@ -68,13 +69,7 @@ def chat(
     if instruction is not None:
         session.instruction = instruction
     if not sys.stdin.isatty():
-        texts = []
-        for line in stdin_lines():
-            texts.append(line)
-            # One line per answer, so that line n answers text n.
-            print(" ".join("".join(session.answer(line)).split()), flush=True)
-        for note in session.notes(texts):
-            say(note)
+        session.answer_lines(stdin_lines())
         return
     say(session.introduction)
     with closing(typed_lines(save_history=save_history)) as lines:
@@ -124,9 +119,15 @@ class Chat:
         """Yields the answer in parts, each as soon as it is final.
 
         Raises:
-            DataError: text and instruction exceed the language model's context.
-            BackboneError: the language model's logits are not finite.
+            LengthError: text and instruction exceed the language model's context.
+            NotFiniteError: the numbers of the answer are not finite.
         """
+        from layerbridge.models.finite import naming
+
+        with naming([text]):
+            yield from self._answer(text)
+
+    def _answer(self, text: str) -> Iterator[str]:
         from layerbridge.serving.decoding import Decoding, Row
         from layerbridge.serving.detokenizer import Detokenizer
         from layerbridge.serving.requests import Prompt, Sampling
@@ -141,7 +142,7 @@ class Chat:
         for count in range(1, limit + 1):
             (token,) = decoding.sample()
             if isinstance(token, Exception):
-                raise BackboneError(str(token), hint="--dtype float32") from token
+                raise token
             if token.id in stop_ids:
                 break
             yield detokenizer.push(token.id)
@@ -149,16 +150,26 @@ class Chat:
                 decoding.advance([token.id])
         yield detokenizer.finish()
 
-    def notes(self, texts: Sequence[str]) -> list[str]:
-        """Returns a line each for texts that are cut or empty, if there are any."""
-        from layerbridge.training.text_counts import input_notes
+    def answer_lines(self, lines: Iterable[str]) -> None:
+        """Prints one line per answer, so that line n answers text n.
 
-        return input_notes(texts, self._bridge.encoder)
+        At the end, even at an early one, says how many texts were cut or empty.
+        """
+        from layerbridge.training.text_counts import TextCounts, input_counts, notes
+
+        encoder, counts = self._bridge.encoder, TextCounts(0, 0, 0)
+        try:
+            for line in lines:
+                counts += input_counts([line], encoder)
+                print(" ".join("".join(self.answer(line)).split()), flush=True)
+        finally:
+            for note in notes({"the input": counts}, encoder.max_text_tokens):
+                say(note)
 
     def handle(self, line: str) -> None:
         """Handles a typed line, a text or a command; an error or Ctrl-C ends only this line."""
         try:
-            if not is_utf8(line):
+            if has_surrogate(line):
                 raise DataError("the line is not UTF-8", hint="set the terminal to UTF-8")
             if line.startswith("/"):
                 self._run_command(line)
@@ -175,19 +186,10 @@ class Chat:
         except KeyboardInterrupt:
             say("(interrupted)")
 
-    def set_options(self, words: str) -> None:
-        """Sets the label words, comma-separated; none restores the bridge's own.
-
-        Raises:
-            DataError: one is empty or a duplicate.
-        """
-        if words.strip():
-            self.options = self._bridge.option_words([word.strip() for word in words.split(",")])
-        else:
-            self.options = self._bridge.config.options
-
     def _reply(self, text: str) -> None:
-        for note in self.notes([text]):
+        from layerbridge.training.text_counts import input_notes
+
+        for note in input_notes([text], self._bridge.encoder):
             say(note)
         try:
             for part in self.answer(text):
@@ -209,7 +211,8 @@ class Chat:
         self._commands[name](rest.strip())
 
     def _set_options(self, rest: str) -> None:
-        self.set_options(rest)
+        words = [word.strip() for word in rest.split(",")] if rest else None
+        self.options = self._bridge.option_words(words) if words else self._bridge.config.options
         say(f"options: {', '.join(self.options or []) or 'none'}")
 
     def _set_instruction(self, rest: str) -> None:

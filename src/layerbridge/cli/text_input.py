@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from layerbridge.errors import DataError
+from layerbridge.tasks.text import has_surrogate
 
 _HINT = "convert it to UTF-8, for example with iconv"
 
@@ -18,17 +19,8 @@ def check_words(words: Iterable[str]) -> None:
         DataError: a word has such bytes.
     """
     for word in words:
-        if not is_utf8(word):
+        if has_surrogate(word):
             raise DataError(f"the argument {word!a} is not UTF-8", hint=_HINT)
-
-
-def is_utf8(text: str) -> bool:
-    """Returns whether no character of the text stands for a byte that is not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def stdin_lines() -> Iterator[str]:

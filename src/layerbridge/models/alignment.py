@@ -25,6 +25,7 @@ from torch import Tensor
 from layerbridge.errors import ConfigError
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.eval_mode import eval_mode
+from layerbridge.models.finite import STATES, check_rows, naming
 from layerbridge.models.fusion import Fusion
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.language_model import LanguageModel
@@ -80,6 +81,7 @@ def align(
 
     Raises:
         ConfigError: a tokenizer is not a fast one, or there is nothing to fit.
+        NotFiniteError: names a text whose states are not finite.
     """
     for name, tokenizer in (("encoder", encoder.tokenizer), ("LM", language_model.tokenizer)):
         if not tokenizer.is_fast:
@@ -116,6 +118,7 @@ def rescale(
 
     Raises:
         ConfigError: there is no text.
+        NotFiniteError: names a text whose states are not finite.
     """
     corpus = _corpus(encoder, language_model, texts, words)
     with eval_mode(fusion):
@@ -145,16 +148,25 @@ def _pairs(
             spaced = language_model.tokenizer(
                 " " + text, add_special_tokens=False, return_offsets_mapping=True
             )
-            spans = [(first - 1, last - 1) for first, last in spaced["offset_mapping"]]
+            # Without tokens that were added to the tokenizer alone, which the LM never reads here.
+            known = [
+                (token, first - 1, last - 1)
+                for token, (first, last) in zip(
+                    spaced["input_ids"], spaced["offset_mapping"], strict=True
+                )
+                if token < language_model.known_ids
+            ]
             embeds = None
             aligned, means = [], []
             for position, (first, last) in enumerate(encoder.spans(text)):
-                shared = [i for i, (a, b) in enumerate(spans) if max(a, first) < min(b, last)]
+                shared = [i for i, (_, a, b) in enumerate(known) if max(a, first) < min(b, last)]
                 if first == last or not shared:
                     continue
                 if embeds is None:
-                    lm_ids = torch.tensor(spaced["input_ids"], device=language_model.device)
-                    embeds = language_model.embed(lm_ids).float()
+                    lm_ids = [token for token, *_ in known]
+                    embeds = language_model.embed(
+                        torch.tensor(lm_ids, device=language_model.device)
+                    ).float()
                 aligned.append(position)
                 means.append(embeds[shared].mean(0))
             if aligned:
@@ -169,7 +181,10 @@ def _read(
 ) -> Iterator[tuple[Sequence[str], HiddenStates]]:
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
-        yield batch, encoder.encode(batch, layers=fusion.required_layers)
+        states = encoder.encode(batch, layers=fusion.required_layers)
+        with naming(batch):
+            check_rows(states.finite_rows(), STATES, encoder.model.dtype)
+        yield batch, states
 
 
 def _corpus(

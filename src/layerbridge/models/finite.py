@@ -87,8 +87,9 @@ def warn_of_overflow(
 def advice(dtype: torch.dtype) -> str:
     """Returns what to do about numbers that a model of this dtype cannot represent."""
     if dtype == torch.float16:
-        return "load the models with --dtype bfloat16 or float32: float16 ends at 65504"
-    return "check the weights of the two models and of the bridge, or load them again"
+        reason = "float16 cannot hold values above 65504"
+        return f"load the models with --dtype bfloat16 or float32: {reason}"
+    return "check the weights of the models and of the bridge, or load them again"
 
 
 @contextmanager

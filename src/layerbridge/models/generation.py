@@ -71,7 +71,7 @@ def generate_within(
         # Without a prompt of ids, the new tokens are all there is to count.
         criteria.append(MaxLengthCriteria(max_length=room))
         arguments["stopping_criteria"] = criteria
-    with _head_hooks(model, len(packed.attention_mask)):
+    with checked_head(model, len(packed.attention_mask), "the language model's logits"):
         output = model.generate(
             inputs_embeds=packed.inputs_embeds, attention_mask=packed.attention_mask, **arguments
         )
@@ -93,17 +93,25 @@ def generate_within(
 
 
 @contextmanager
-def _head_hooks(model: PreTrainedModel, batch: int) -> Iterator[None]:
+def checked_head(model: PreTrainedModel, batch: int, what: str) -> Iterator[None]:
     """Makes the head's input contiguous while it is active, and checks its output.
 
     transformers passes the last position of [B, T, D] as a strided slice. On a CPU that becomes a
     batched product, which copies the vocabulary matrix once per row.
+
+    Args:
+        model: generates.
+        batch: number of its prompts.
+        what: its logits, for the message.
+
+    Raises:
+        NotFiniteError: within the context, logits are not finite.
     """
 
     def check(head: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> None:
         # Each prompt has one row, or as many as there are beams or sequences.
         finite = finite_rows(logits).view(batch, -1).all(1)
-        check_rows(finite, "the language model's logits", model.dtype)
+        check_rows(finite, what, model.dtype)
 
     head = model.get_output_embeddings()
     with ExitStack() as hooks:

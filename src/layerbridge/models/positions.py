@@ -17,13 +17,17 @@ _TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe"
 def position_limit(model: PreTrainedModel) -> int | None:
     """Returns how many tokens a model takes; None if neither its config nor a table limits it.
 
+    Of a model that also sees, only the text model counts: a vision tower's table is of patches.
     RoBERTa's family counts positions from ``padding_idx + 1`` on, and OPT's from an ``offset`` on,
     so that the first rows of their tables are no positions.
     """
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    stated = getattr(config, "max_position_embeddings", None)
     # XLNet states -1.
     limits = [stated] if isinstance(stated, int) and stated > 0 else []
-    for name, module in model.named_modules():
+    parts = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    text_model = next((part for part in parts if type(part.config) is type(config)), model)
+    for name, module in text_model.named_modules():
         table = getattr(module, "weight", None)
         if name.rpartition(".")[2] not in _TABLES or not isinstance(table, Tensor):
             continue

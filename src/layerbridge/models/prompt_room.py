@@ -41,10 +41,19 @@ def text_limit(config: BridgeConfig, encoder: Encoder, language_model: LanguageM
     return min(room, encoder.max_text_tokens)
 
 
-def fixed_tokens(config: BridgeConfig, language_model: LanguageModel) -> int:
-    """Returns the LM tokens of a prompt besides those of its text."""
-    instruction = language_model.token_ids(config.instruction) if config.instruction else []
-    return (language_model.bos_id is not None) + config.boundary + len(instruction)
+def fixed_tokens(
+    config: BridgeConfig, language_model: LanguageModel, instruction: str | None = None
+) -> int:
+    """Returns the LM tokens of a prompt besides those of its text.
+
+    Args:
+        config: of the bridge.
+        language_model: reads the prompt.
+        instruction: None takes the config's.
+    """
+    instruction = config.instruction if instruction is None else instruction
+    ids = language_model.token_ids(instruction) if instruction else []
+    return (language_model.bos_id is not None) + config.boundary + len(ids)
 
 
 def check_rows(

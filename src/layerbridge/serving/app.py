@@ -165,7 +165,7 @@ class HeadMiddleware:
 
 
 def check_json(scope: Scope) -> None:
-    """Raises a 415 for a request to the API whose body is not called JSON.
+    """Raises a 415 for a request to the API whose Content-Type is not JSON.
 
     Browsers let any page send what is called something else.
     """

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import ConfigError, DataError
+from layerbridge.errors import ConfigError, LengthError
 from layerbridge.hub.named_run import split_name
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions
@@ -26,6 +26,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.packing import pack
+from layerbridge.models.prompt_room import fixed_tokens
 from layerbridge.serving.embedding_loader import load_embeddings
 from layerbridge.serving.requests import Prompt
 
@@ -164,10 +165,8 @@ class Bridges(Mapping[str, LayerBridge]):
 
     def prompt_tokens(self, name: str, texts: Sequence[str], instruction: str | None) -> list[int]:
         """Returns the length of what ``embeds`` makes of each text, without running a model."""
-        bridge, lm = self[name], self.language_model
-        instruction = bridge.config.instruction if instruction is None else instruction
-        others = len(lm.token_ids(instruction)) if instruction else 0
-        others += (lm.bos_id is not None) + (bridge.projection.boundary is not None)
+        bridge = self[name]
+        others = fixed_tokens(bridge.config, self.language_model, instruction)
         lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
         return [length + others for length in lengths]
 
@@ -182,7 +181,7 @@ class Bridges(Mapping[str, LayerBridge]):
             limit: of the engine, if it may be lower than the language model's.
 
         Raises:
-            DataError: fewer than ``needed`` fit.
+            LengthError: fewer than ``needed`` fit.
         """
         limits = [each for each in (limit, self.language_model.max_tokens) if each is not None]
         if not limits:
@@ -190,7 +189,7 @@ class Bridges(Mapping[str, LayerBridge]):
         room = min(limits) - prompt_tokens
         if room < needed:
             what = "text and instruction" if needed == 1 else "text, instruction and options"
-            raise DataError(
+            raise LengthError(
                 f"{what} come to {prompt_tokens + needed - 1} tokens",
                 allowed=f"fewer than {min(limits)}, the language model's context length",
             )

@@ -86,7 +86,7 @@ class Completions:
         """Generates a token for every row.
 
         Raises:
-            LostDeviceError: the device does not work any more.
+            LostDeviceError: the device no longer works.
         """
         for batch in list(self._batches):
             try:

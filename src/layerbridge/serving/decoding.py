@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
+from layerbridge.errors import NotFiniteError
+from layerbridge.models.finite import advice
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import PackedInputs
-from layerbridge.serving.requests import ModelError, Sampling, Token
+from layerbridge.serving.requests import Sampling, Token
 
 # Logits divided by less would overflow. The most likely token is as good as certain.
 MIN_TEMPERATURE = 1e-5
@@ -90,7 +92,8 @@ class Decoding:
         for index, (row, id) in enumerate(zip(self.rows, greedy.tolist(), strict=True)):
             try:
                 if not is_finite[index]:
-                    raise ModelError("the language model's logits are not finite numbers")
+                    hint = advice(self.language_model.dtype)
+                    raise NotFiniteError("the language model's logits", [index], hint=hint)
                 tokens.append(_token(row, id, logits[index], logprobs[index]))
             except Exception as error:
                 tokens.append(error)

@@ -70,8 +70,8 @@ class Engine(Protocol):
         Closing the iterator or cancelling the task that reads it aborts the generation.
 
         Raises:
-            DataError: the prompt exceeds the language model's context.
-            ModelError: the language model's logits are not finite.
+            LengthError: the prompt exceeds the language model's context.
+            NotFiniteError: the language model's logits are not finite.
             MemoryError: the request needs more memory than there is.
         """
 
@@ -79,16 +79,16 @@ class Engine(Protocol):
         """Scores the options as ``LayerBridge.classify`` does.
 
         Raises:
-            DataError: there are no options, one is empty or a duplicate, they are too long, or
-                they exceed the language model's context with the prompt.
-            ModelError, MemoryError: as in ``generate``.
+            DataError: there are no options, one is empty or a duplicate, or they are too long.
+            LengthError: with the prompt they exceed the language model's context.
+            NotFiniteError, MemoryError: as in ``generate``.
         """
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Computes the layer weights of each token as ``LayerBridge.layer_weights`` does.
 
         Raises:
-            ModelError, MemoryError: as in ``generate``.
+            NotFiniteError, MemoryError: as in ``generate``.
         """
 
 

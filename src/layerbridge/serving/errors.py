@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from layerbridge.errors import LayerBridgeError, NotFiniteError
 from layerbridge.serving.engine import EngineDownError
-from layerbridge.serving.requests import ModelError
 from layerbridge.serving.responses import ErrorBody, ErrorReply
 
 log = logging.getLogger(__name__)
@@ -84,11 +83,13 @@ def _server_error(error: BaseException) -> ApiError:
     match error:
         case EngineDownError():
             return unavailable("the engine is down; try again", "engine_down")
-        case ModelError() | NotFiniteError():
-            log.error("%s", error)
+        case NotFiniteError():
+            # Neither the text, which is the client's, nor its row of a batch.
+            message = str(NotFiniteError(error.what, hint=error.hint))
+            log.error("%s", message)
             # OpenAI's client would send the request again.
             headers = {"X-Should-Retry": "false"}
-            return ApiError(500, str(error), "model_error", headers=headers)
+            return ApiError(500, message, "model_error", headers=headers)
         case MemoryError():
             log.error("out of memory: %s", error)
             return unavailable("there is not enough memory for this request now", "out_of_memory")

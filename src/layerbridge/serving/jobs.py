@@ -14,9 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import LayerBridgeError
 from layerbridge.serving.decoding import Row
-from layerbridge.serving.requests import ModelError
 
 Outcome = TypeVar("Outcome")
 
@@ -76,13 +74,11 @@ def as_failure(error: Exception) -> Exception:
     """Returns an exception of a model as the job that caused it sees it."""
     if isinstance(error, torch.OutOfMemoryError):
         return MemoryError(str(error))
-    if isinstance(error, LayerBridgeError):  # requests have been checked before
-        return ModelError(str(error))
     return error
 
 
 def check_device(device: torch.device) -> None:
-    """Raises ``LostDeviceError`` if the device does not work any more."""
+    """Raises ``LostDeviceError`` if the device no longer works."""
     if device.type == "cpu":
         return
     try:
@@ -93,4 +89,4 @@ def check_device(device: torch.device) -> None:
         return
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise LostDeviceError(f"{device} does not work any more: {reason}") from error
+        raise LostDeviceError(f"{device} no longer works: {reason}") from error

@@ -8,15 +8,16 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import DataError
+from layerbridge.errors import DataError, NotFiniteError
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.finite import advice
 from layerbridge.models.inference import (
     Classification,
     classification,
     option_divisors,
     option_ids,
 )
-from layerbridge.serving.requests import ModelError, Question
+from layerbridge.serving.requests import Question
 
 # Of all options together. Each costs a row of logits, and with vLLM a request.
 MAX_TOKENS = 8192
@@ -40,6 +41,7 @@ class Options:
     def __init__(self, bridge: LayerBridge, question: Question) -> None:
         self._words = bridge.option_words(question.options)
         self.ids = [option_ids(bridge.language_model, word) for word in self._words]
+        self._dtype = bridge.language_model.dtype
         self._divisors = option_divisors(self.ids, question.normalize)
         self.longest = max(map(len, self.ids))
         total = sum(map(len, self.ids))
@@ -52,8 +54,8 @@ class Options:
         """Returns the classification by the options' summed log-probabilities.
 
         Raises:
-            ModelError: a score is not a finite number.
+            NotFiniteError: a score is not a finite number.
         """
         if not scores.isfinite().all():
-            raise ModelError("the language model's scores of the options are not finite numbers")
+            raise NotFiniteError("the option scores", hint=advice(self._dtype))
         return classification(self._words, scores / self._divisors)

@@ -69,7 +69,3 @@ class Finished:
 
 
 Event = Started | Token | Finished
-
-
-class ModelError(Exception):
-    """The models cannot answer one request, as their numbers overflow; it is the only one lost."""

@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from layerbridge.tasks.text import has_surrogate
+
 # Unsupported fields of OpenAI's API and of vLLM, and the values without an effect, which are
 # allowed. So is null.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -71,10 +73,8 @@ def _field_errors(
 
 
 def _check_unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("unicode", "invalid Unicode: unpaired surrogate") from None
+    if has_surrogate(text):
+        raise PydanticCustomError("unicode", "invalid Unicode: unpaired surrogate")
     return text
 
 

@@ -98,7 +98,7 @@ def serve(
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not has_keys and not ipaddress.ip_address(host).is_loopback:
         _announce(
-            f"warning: everyone who reaches {url} can use it, as there are no API keys; next: "
+            f"warning: no API keys are set: anyone who can reach {url} can use it; next: "
             "--api-key-file FILE, or --host 127.0.0.1"
         )
     _announce(f"{url} · loading the models …")
@@ -219,7 +219,7 @@ class _LastResort:
         while not self._is_over:
             time.sleep(POLL_S)
             if time.monotonic() > self._deadline and not self._is_over:
-                LOG.critical("the shutdown takes too long: the process is killed")
+                LOG.critical("shutdown is taking too long; killing the process")
                 _leave(self._code)
 
 

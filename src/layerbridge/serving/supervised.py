@@ -125,9 +125,9 @@ class Supervised:
             failures, ready_since = 1 if was_stable else failures + 1, None
             reason = self.engine.lost
             if reason is None and failures >= self._max_failures:
-                reason = f"it has failed {failures} times in a row"
+                reason = f"it failed {failures} times in a row"
             if reason is not None:
-                self.error = EngineDownError(f"the {self.name} engine is given up: {reason}")
+                self.error = EngineDownError(f"giving up on the {self.name} engine: {reason}")
                 LOG.error("%s", self.error)
                 return
             delay = self._delays_s[min(failures, len(self._delays_s)) - 1]

@@ -9,11 +9,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from layerbridge.errors import LayerBridgeError
+from layerbridge.errors import LayerBridgeError, NotFiniteError
+from layerbridge.models.finite import advice
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, OnBatch, resolve
-from layerbridge.serving.jobs import LostDeviceError, check_device
-from layerbridge.serving.requests import ModelError, Prompt
+from layerbridge.serving.jobs import LostDeviceError, as_failure, check_device
+from layerbridge.serving.requests import Prompt
 from layerbridge.serving.worker import Worker
 
 MAX_TEXTS = 32
@@ -49,21 +50,25 @@ class TextEncoder:
 
         Raises:
             EngineDownError: the thread has ended, or the device is lost.
+            MemoryError: ``call`` needs more memory than there is.
         """
         return await self._thread.run(self._checked, call, *arguments)
 
     def _checked(self, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return call(*arguments)
-        except Exception:
+        except Exception as error:
             if self.bridges is None:
                 raise
             try:
                 check_device(self.bridges.language_model.device)
-            except LostDeviceError as error:
-                self.lost = str(error)
-                raise EngineDownError(self.lost) from error
-            raise
+            except LostDeviceError as lost:
+                self.lost = str(lost)
+                raise EngineDownError(self.lost) from lost
+            failure = as_failure(error)
+            if failure is error:
+                raise
+            raise failure from error
 
     async def embeds(self, prompt: Prompt) -> Float[Tensor, "T D"]:
         """Returns the language model's input, on the CPU."""
@@ -126,8 +131,8 @@ class TextEncoder:
         for rows in self.bridges.embed_batches([prompt for prompt, _ in fitting]):
             for index, row in rows:
                 outcome: Any = row.cpu()
-                if not outcome.isfinite().all():
-                    outcome = ModelError("the prompt's embeddings are not finite numbers")
+                if not outcome.isfinite().all():  # rounded to float16, say
+                    outcome = NotFiniteError("the soft prompt", hint=advice(row.dtype))
                 loop.call_soon_threadsafe(resolve, fitting[index][1], outcome)
 
     @staticmethod

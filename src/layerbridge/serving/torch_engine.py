@@ -31,7 +31,7 @@ from layerbridge.serving.engine import (
 from layerbridge.serving.heap import HeapTrimmer
 from layerbridge.serving.jobs import Job, LostDeviceError, isolated
 from layerbridge.serving.options import Options
-from layerbridge.serving.requests import Event, Finished, ModelError, Prompt, Question
+from layerbridge.serving.requests import Event, Finished, Prompt, Question
 
 LOG = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class TorchEngine(LocalEngine):
         if thread is not None:
             await asyncio.to_thread(thread.join, STOP_S)
             if thread.is_alive():
-                self._lost = f"a step of the engine has not ended for {STOP_S:g} s"
+                self._lost = f"the engine's thread did not stop within {STOP_S:g} s"
                 LOG.error("%s", self._lost)
                 self._abandon("the engine was stopped")
         self._state = "down"
@@ -259,20 +259,14 @@ class TorchEngine(LocalEngine):
             states = bridge.encode([texts[index] for index in fitting])
             rows = bridge.option_scores(states, options.ids, question.instruction).cpu()
             for index, scores in zip(fitting, rows, strict=True):
-                try:
-                    results[index] = options.classification(scores)
-                except ModelError as error:
-                    results[index] = error
+                results[index] = options.classification(scores)
         return [results[index] for index in range(len(jobs))]
 
     def _weigh(self, jobs: list[Job]) -> Sequence[Any]:
-        """Returns the layer weights or an exception for each job."""
+        """Returns the layer weights for each job."""
         self._on_batch("encode", len(jobs))
-        results = self.bridges[jobs[0].request.bridge].layer_weights(
-            [job.request.text for job in jobs]
-        )
-        wrong = ModelError("the layer weights are not finite numbers")
-        return [each if each.weights.isfinite().all() else wrong for each in results]
+        bridge = self.bridges[jobs[0].request.bridge]
+        return bridge.layer_weights([job.request.text for job in jobs])
 
     def _send(self, results: Iterable[tuple[Job, Any]]) -> None:
         """Puts results into their jobs' queues with one call into the event loop."""

@@ -35,7 +35,6 @@ from layerbridge.serving.options import Options
 from layerbridge.serving.requests import (
     Event,
     Finished,
-    ModelError,
     Prompt,
     Question,
     Sampling,
@@ -237,8 +236,6 @@ class VLLMEngine(LocalEngine):
         self._on_batch("encode", 1)
         self._heap.after_work()
         weights: LayerWeights = results[0]
-        if not weights.weights.isfinite().all():
-            raise ModelError("the layer weights are not finite numbers")
         return weights
 
     async def _trim_heaps(self, llm: Any) -> None:
@@ -281,7 +278,7 @@ class VLLMEngine(LocalEngine):
         """Returns how many tokens fit after a prompt.
 
         Raises:
-            DataError: fewer than ``needed`` fit.
+            LengthError: fewer than ``needed`` fit.
         """
         if self._llm is None:
             raise EngineDownError("the engine was stopped")

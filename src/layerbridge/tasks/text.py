@@ -31,6 +31,14 @@ def same_spelling(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def has_surrogate(text: str) -> bool:
+    """Returns whether a text has half of a surrogate pair, and so cannot be written as UTF-8.
+
+    It may be from a JSON or YAML escape, or stand for a byte that is not UTF-8.
+    """
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
 def check_unicode(text: str, where: str) -> None:
     """Checks that a text can be written as UTF-8, and so read by a tokenizer.
 

@@ -31,6 +31,9 @@ class TextCounts:
         """Counts empty texts; ``template`` has the columns of the rows' fields."""
         return cls(len(rows), cut, sum(has_empty_text(row, template or "") for row in rows))
 
+    def __add__(self, other: TextCounts) -> TextCounts:
+        return TextCounts(self.rows + other.rows, self.cut + other.cut, self.empty + other.empty)
+
     def changed(self) -> dict[str, int]:
         """Returns the counts that are not 0, without the rows, by name."""
         return {name: number for name, number in asdict(self).items() if number and name != "rows"}
@@ -63,8 +66,11 @@ def notes(counts: Mapping[str, TextCounts], max_text_tokens: int | None) -> list
     return lines
 
 
+def input_counts(texts: Sequence[str], encoder: Encoder) -> TextCounts:
+    """Counts texts that a user has typed or piped."""
+    return TextCounts(len(texts), encoder.count_cut(texts), sum(not text.strip() for text in texts))
+
+
 def input_notes(texts: Sequence[str], encoder: Encoder) -> list[str]:
     """Returns ``notes`` on texts that a user has typed or piped."""
-    empty = sum(not text.strip() for text in texts)
-    counts = {"the input": TextCounts(len(texts), encoder.count_cut(texts), empty)}
-    return notes(counts, encoder.max_text_tokens)
+    return notes({"the input": input_counts(texts, encoder)}, encoder.max_text_tokens)

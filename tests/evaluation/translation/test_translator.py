@@ -6,7 +6,7 @@ import torch
 import transformers
 
 import tiny_translators
-from layerbridge.errors import BackboneError, ConfigError, DataError
+from layerbridge.errors import BackboneError, ConfigError, DataError, NotFiniteError
 from layerbridge.evaluation.translation import Translator, translator
 from layerbridge.models.backbone import LoadOptions
 from tiny_translators import FAMILIES
@@ -287,3 +287,32 @@ def test_a_sentencepiece_tokenizer(family, tmp_path):
             one._checkpoint("si").wording.ids(["the market"], "si")
             == tokenizer(["the market"]).input_ids
         )
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_translations_of_nan_are_refused_and_not_kept(make, tmp_path, num_beams):
+    one = make(num_beams=num_beams, folder=tmp_path)
+    model = one._model("si")
+    tokenizer = one._checkpoint("si").wording.tokenizer
+    token = tokenizer("猫", add_special_tokens=False)["input_ids"][-1]
+    embeddings = model.get_encoder().embed_tokens
+    # The encoder's alone: its table may be that of the head.
+    embeddings.weight = torch.nn.Parameter(embeddings.weight.detach().clone())
+    embeddings.weight.data[token] = torch.nan
+    with pytest.raises(NotFiniteError, match="in the translator's logits, for the text '猫'"):
+        one.into_english(["a", "猫", "the market"], "si")
+    assert not list(tmp_path.iterdir())
+
+
+def test_float16_that_overflows_is_said_at_load(translator_folder, tmp_path, capfd):
+    source = translator_folder("nllb")
+    folder = shutil.copytree(source, tmp_path / "loud")
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(source)
+    for parameter in model.parameters():
+        parameter.data.mul_(300)
+    model.save_pretrained(folder)
+    capfd.readouterr()
+    for path, overflows in ((source, False), (folder, True)):
+        Translator(str(path), options=LoadOptions(dtype="float16"))._model("si")
+        warning = f"warning: the translator {str(path)!r} overflows float16: load the models with "
+        assert (warning in capfd.readouterr().err) == overflows

@@ -24,6 +24,8 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
+from layerbridge.models.finite import naming, warn_of_overflow
+from layerbridge.models.generation import checked_head
 from layerbridge.progress import say
 
 LANGUAGE = "{language}"
@@ -111,6 +113,7 @@ class Translator:
         Raises:
             BackboneError: the model cannot be loaded.
             DataError: the model does not have the language, or its memory is damaged.
+            NotFiniteError: names a text whose translation is made of NaN or infinities.
             OutputError: the memory cannot be written.
         """
         if language not in self._memories:
@@ -148,15 +151,16 @@ class Translator:
         beams: dict[str, Any] = {"num_beams": self.num_beams}
         if self.num_beams == 1:
             beams["early_stopping"] = False  # published settings have it, for their beams
-        ids = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            forced_bos_token_id=wording.english_id,
-            do_sample=False,
-            max_length=None,
-            max_new_tokens=min(self.max_new_tokens, wording.max_tokens),
-            **beams,
-        )
+        with naming(texts), checked_head(model, len(texts), "the translator's logits"):
+            ids = model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                forced_bos_token_id=wording.english_id,
+                do_sample=False,
+                max_length=None,
+                max_new_tokens=min(self.max_new_tokens, wording.max_tokens),
+                **beams,
+            )
         # Skips the decoder's start and the token of English, which some tokenizers would decode.
         marks = 1 + (wording.english_id is not None)
         decoded = wording.tokenizer.batch_decode(ids[:, marks:], skip_special_tokens=True)
@@ -190,10 +194,16 @@ class Translator:
         model_id = self.model_id.replace(LANGUAGE, language)
         if self._loaded is None or self._loaded[0] != model_id:
             self._loaded = None  # frees the last one first
-            source, config, _ = self._checkpoint(language)
+            source, config, wording = self._checkpoint(language)
             arguments = self.options.for_transformers(source)
             model = load_weights("translator", source, AutoModelForSeq2SeqLM, config, arguments)
             self._loaded = model_id, freeze(model.to(self.device))
+
+            def is_finite(text: str) -> bool:
+                ids = torch.tensor(wording.ids([text], language), device=self.device)
+                return bool(model(input_ids=ids, labels=ids).logits.isfinite().all())
+
+            warn_of_overflow("translator", source, model.dtype, is_finite)
         return self._loaded[1]
 
     def _memory_path(self, language: str) -> Path | None:

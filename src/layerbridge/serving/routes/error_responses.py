@@ -12,7 +12,7 @@ _DESCRIPTIONS = {
     404: "Unknown model.",
     408: "The body did not arrive in time.",
     413: "The body is too long.",
-    415: "The body is not called JSON.",
+    415: "The Content-Type is not JSON.",
     429: "The server is busy; see Retry-After.",
     500: "Internal server error, or the models' numbers overflow.",
     503: "The server cannot answer now; see Retry-After.",

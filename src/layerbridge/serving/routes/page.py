@@ -28,7 +28,7 @@ for _suffix, _type in _TYPES.items():
 
 class _Files(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Finds no file under a name that no file can have, such as one with a NUL."""
+        """Returns nothing for impossible file names, such as one with a NUL."""
         try:
             return super().lookup_path(path)
         except (OSError, ValueError):
