@@ -40,7 +40,7 @@ def test_option_names():
     benchmark = ("data_dir", "languages", "train_per_label", "max_test")
     for name in tasks.names()[1:]:
         assert tasks.option_names(name) == benchmark
-    assert tasks.option_names("mine.yaml") == benchmark[1:]
+    assert tasks.option_names("mine.yaml") == (*benchmark[1:], "skip_unknown_labels")
 
 
 class Toy(Task):
