@@ -91,6 +91,7 @@ def registered(monkeypatch):
 
 def test_a_registered_strategy_is_trained_saved_and_loaded(registered, folder, tmp_path):
     assert fusion.names()[-1] == "first-layer"
+    torch.manual_seed(0)
     bridge = LayerBridge.from_backbones(
         str(folder("mt5")),
         str(folder("llama")),
@@ -98,7 +99,7 @@ def test_a_registered_strategy_is_trained_saved_and_loaded(registered, folder, t
         fusion_options={"scale": 2.0},
         dtype="float32",
     )
-    optimizer = torch.optim.SGD([p for p in bridge.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD([p for p in bridge.parameters() if p.requires_grad], lr=0.01)
     batch = bridge.encoder.tokenize(["The market rose", "a"])
     labels = torch.tensor([[5, 6, 1], [7, 1, IGNORED]])
     losses = []
