@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,12 @@ _MAY_CHANGE = {
     *("dataloader_multiprocessing_context", "dataloader_pin_memory"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
     *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
+    # Of the recipe itself.
+    *("validation_data", "cache_states"),
+    *("attn_implementation", "trust_remote_code", "allow_pickle"),
 }
-_MAY_CHANGE |= {"validation_data", "cache_states"}
-_MAY_CHANGE |= {"attn_implementation", "trust_remote_code", "allow_pickle"}
 # What these name is compared itself, wherever it is now.
-_DECIDED_BY_WEIGHTS = {
-    *("encoder", "language_model", "encoder_revision", "language_model_revision"),
-}
+_DECIDED_BY_WEIGHTS = {"encoder", "language_model", "encoder_revision", "language_model_revision"}
 _DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"}
 _BACKBONES = {"dtype": "auto", "trust_remote_code": False, "allow_pickle": False}
 _LENGTH = {"num_train_epochs", "max_steps"}
@@ -61,7 +60,9 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
     Raises:
         ConfigError: another setting has changed, or the rows, or the run is complete.
     """
-    recorded = {entry["rows_sha256"] for entry in _log(folder) if "rows_sha256" in entry}
+    state = _state(folder)
+    log = state.get("log_history", ())
+    recorded = {entry["rows_sha256"] for entry in log if "rows_sha256" in entry}
     if recorded and rows_sha256(rows) not in recorded:
         raise ConfigError(
             f"the run in {str(folder)!r} began with other rows",
@@ -88,7 +89,6 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
             allowed="changes to epochs, steps, logging, saving and validation",
             hint="resume with the run's own settings, or train in another folder",
         )
-    state = _state(folder)
     done, total = state.get("global_step", 0), state.get("max_steps", 0)
     if 0 < total <= done and (folder / WEIGHTS).is_file() and not changed.keys() & _LENGTH:
         raise _complete(folder, done, total)
@@ -217,7 +217,3 @@ def _state(folder: Path) -> dict[str, Any]:
         return json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # check_resumable reports it
-
-
-def _log(folder: Path) -> Iterator[dict[str, Any]]:
-    yield from _state(folder).get("log_history", ())
