@@ -75,9 +75,7 @@ def learned(make_recipe, tmp_path_factory):
     """A run long enough to learn the eight rows by heart."""
     output = tmp_path_factory.mktemp("learned") / "run"
     settings = {"max_steps": 80, "learning_rate": 1e-2, "logging_steps": 8}
-    recipe = make_recipe(
-        training={**settings, "save_strategy": "no", "fusion_learning_rate_scale": 0.1}
-    )
+    recipe = make_recipe(bridge={"instruction": ""}, training={**settings, "save_strategy": "no"})
     return train(recipe, output, device="cpu"), output
 
 
@@ -125,7 +123,12 @@ def test_the_recipe_in_the_run_gives_the_run_again(make_recipe, tmp_path):
     first = train(recipe, tmp_path / "first", device="cpu")
     torch.manual_seed(77)
     again = read(tmp_path / "first" / "recipe.yaml")
-    assert again == recipe
+    # What it leaves open is in the run's, so that other defaults do not change it.
+    assert {**again.bridge, **recipe.bridge} == again.bridge
+    assert {**again.training, **recipe.training} == again.training
+    assert dataclasses.replace(again, bridge=recipe.bridge, training=recipe.training) == (
+        dataclasses.replace(recipe, options=again.options)
+    )
     second = train(again, tmp_path / "second", device="cpu")
     for name, tensor in first.trained_state_dict().items():
         assert torch.equal(tensor, second.trained_state_dict()[name]), name
@@ -193,8 +196,10 @@ def test_progress_ends_with_the_last_loss(make_recipe, tmp_path, capfd):
     train(make_recipe(training={"logging_steps": 1}), tmp_path / "run", device="cpu")
     out, err = capfd.readouterr()
     assert out == ""
-    start, end = err.splitlines()
-    assert start == f"8 English rows of {make_recipe().data}; loading the models …"
+    few, start, end, note = err.splitlines()
+    assert few == "no rows are held out for validation: 8 are too few"
+    assert note.startswith("note: the bridge did not take off: the training loss has not fallen; ")
+    assert start == f"8 English rows of {make_recipe().data}, 4 steps; loading the models …"
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     last = [line["loss"] for line in log if "loss" in line][-1]
     assert end == f"training global-softmax: 4/4  loss {last:.3f}"
@@ -273,27 +278,30 @@ def test_a_limit_that_is_lowered_is_said_once(make_recipe, tmp_path, capsys, pos
 @pytest.mark.parametrize(
     ("training", "steps"),
     [
-        ({"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 4}, [2, 4]),
-        # The last epoch ends early.
-        ({"max_steps": 3, "per_device_train_batch_size": 4}, [2, 3]),
+        ({"num_train_epochs": 2}, [2, 4]),
+        ({"max_steps": 10}, [2, 4, 6, 8, 10]),
+        ({"max_steps": 6}, [2, 4, 6]),
+        # The last step is no multiple.
         ({"eval_steps": 2, "max_steps": 3}, [2, 3]),
+        ({"eval_strategy": "epoch", "max_steps": 3}, [2, 3]),
         ({"eval_strategy": "no"}, []),
     ],
 )
-def test_validation_data_is_enough_for_a_validation_loss(
-    make_recipe, tmp_path, capfd, training, steps
-):
+def test_validation_rows_are_watched_without_a_flag(make_recipe, tmp_path, capfd, training, steps):
     more = write_jsonl(tmp_path / "more.jsonl", {"the teams": "Sports"})
-    recipe = make_recipe(bridge={"fusion": "last"}, validation_data=more, training=training)
+    recipe = make_recipe(bridge={"fusion": "last"}, validation_data=more)
+    training = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, **training}
+    recipe = dataclasses.replace(recipe, training=training)
     train(recipe, tmp_path / "run", device="cpu")
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     losses = {line["step"]: line["eval_loss"] for line in log if "eval_loss" in line}
     assert list(losses) == steps
     printed = capfd.readouterr().err.splitlines()
-    said = [line for line in printed if line.startswith("validation loss: ")]
-    last = [f"validation loss: {losses[steps[-1]]:.3f}, mean of 1 rows"] if steps else []
-    assert said == last
-    assert read(tmp_path / "run" / "recipe.yaml").training == recipe.training
+    said = [line for line in printed if line.startswith("English validation")]
+    assert len(said) == bool(steps)
+    if steps:
+        best = min(losses.values())
+        assert f"1 rows: accuracy {said[0].split()[5]} loss {best:.3f}; for comp" in said[0]
 
 
 def test_the_state_cache_changes_nothing(make_recipe, tmp_path):

@@ -26,8 +26,10 @@ def train(
     target: str | None = o.data(None, "Column with the answer."),
     template: o.Template = None,
     labels: o.Labels = None,
-    validation_data: str | None = o.data(
-        None, "Validation rows, as --data; their loss is logged every epoch."
+    free_text: bool = o.data(False, "Answers are text, even if they repeat.", "--free-text"),
+    validation_data: str | None = o.data(None, "Validation rows, as --data."),
+    validation_share: float | None = o.data(
+        None, "How much of --data to hold out for validation; a tenth if omitted."
     ),
     max_rows: o.MaxRows = None,
     encoder: o.Encoder = None,
@@ -46,10 +48,10 @@ def train(
     fusion: str | None = o.fusion(
         None, "last, uniform, fixed, global-softmax or token-softmax (default)."
     ),
-    start: str | None = o.fusion(None, "Initial layer weights: uniform (default) or last."),
+    start: str | None = o.fusion(None, "Initial layer weights: last (default) or uniform."),
     embedding_layer: bool = o.fusion(False, "Fuse the embeddings too.", "--embedding-layer"),
     normalize: str | None = o.fusion(None, "rms: scale layers to unit RMS before fusion."),
-    projection_start: str | None = o.fusion(None, "random (default), scaled or aligned."),
+    projection_start: str | None = o.fusion(None, "aligned (default), scaled or random."),
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
     ),

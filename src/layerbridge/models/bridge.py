@@ -91,6 +91,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             normalize=config.normalize,
             **(config.fusion_options or {}),
         )
+        config.start = self.fusion.start
         self.projection = Projection(encoder.width, language_model.width, boundary=config.boundary)
         self.post_init()
         # The Trainer warns about missing keys unless they are in this set.

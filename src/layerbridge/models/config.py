@@ -34,10 +34,11 @@ class BridgeConfig(PreTrainedConfig):
         embedding_layer: also fuse the output of the encoder's embeddings, as the lowest layer; the
             paper does not.
         normalize: ``"rms"`` scales each hidden state to unit RMS before fusion; None does not.
-        start: ``"uniform"`` weighs all layers alike at first (the paper); ``"last"`` gives the
-            last layer nearly all weight, so that training starts as LangBridge.
-        projection_start: ``"random"`` (LangBridge, the paper), ``"scaled"`` (random, at the scale
-            of the language model's embeddings), or ``"aligned"`` (ridge regression on English).
+        start: ``"last"`` gives the last layer nearly all weight, so that training starts as
+            LangBridge; ``"uniform"`` weighs all layers alike at first (the paper). None takes
+            ``"last"`` where weights are learned.
+        projection_start: ``"aligned"`` (ridge regression on English), ``"scaled"`` (random, at the
+            scale of the language model's embeddings), or ``"random"`` (LangBridge, the paper).
         boundary: end the soft prompt with one learned vector.
         instruction: English text between the soft prompt and the answer, or None.
         max_text_tokens: limit of S, in encoder tokens. A longer text is cut at its end, before the
@@ -67,8 +68,8 @@ class BridgeConfig(PreTrainedConfig):
     fusion_options: dict[str, Any] | None = None
     embedding_layer: bool = False
     normalize: str | None = None
-    start: str = "uniform"
-    projection_start: str = "random"
+    start: str | None = None
+    projection_start: str = "aligned"
     boundary: bool = True
     instruction: str | None = None
     max_text_tokens: int = 512
@@ -83,7 +84,7 @@ class BridgeConfig(PreTrainedConfig):
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
             self.fusion_options["layers"] = self.fusion_options.pop("which")
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
-        _one_of("start", self.start, STARTS)
+        _one_of("start", self.start, (*STARTS, None))
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
         if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
             raise ConfigError(

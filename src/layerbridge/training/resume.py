@@ -40,7 +40,7 @@ _MAY_CHANGE = {
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
     *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
     # Of the recipe itself.
-    *("validation_data", "cache_states"),
+    *("validation_data", "validation_share", "cache_states"),
     *("attn_implementation", "trust_remote_code", "allow_pickle"),
 }
 # What these name is compared itself, wherever it is now.
@@ -49,6 +49,12 @@ _DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"
 _BACKBONES = {"dtype": "auto", "trust_remote_code": False, "allow_pickle": False}
 _LENGTH = {"num_train_epochs", "max_steps"}
 _LONGER = "more --num-train-epochs or --max-steps"
+_FORMER_BRIDGE = {"start": "uniform", "projection_start": "random", "instruction": None}
+_FORMER_TRAINING = {
+    **{"num_train_epochs": 3.0, "per_device_train_batch_size": 8, "learning_rate": 3e-5},
+    **{"lr_scheduler_type": "cosine", "adam_beta1": 0.8, "clip_by_part": False},
+    **{"fusion_learning_rate_scale": 1.0, "eval_strategy": "no"},
+}
 _SECTIONS = ("bridge", "backbones", "training", "task_options")
 
 
@@ -73,7 +79,7 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
     if not file.is_file():
         say(f"{str(folder)!r} has no {FILE}: the run's settings are not compared")
         return
-    before, now = _settings(read(file)), _settings(recipe)
+    before, now = _settings(as_run(read(file))), _settings(recipe)
     changed = {
         name: (before.get(name), now.get(name))
         for name in dict.fromkeys((*before, *now))
@@ -94,6 +100,22 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
         raise _complete(folder, done, total)
     if changed:
         say(f"resuming with {_listed(changed)}")
+
+
+def as_run(recipe: Recipe) -> Recipe:
+    """Returns the recipe of a run, with what its settings were if it leaves them open.
+
+    A run's recipe holds what decides it. Before 0.2 it held what the user had set, and the defaults
+    were others.
+    """
+    if "lr_scheduler_type" in recipe.training:
+        return recipe
+    return dataclasses.replace(
+        recipe,
+        validation_share=recipe.validation_share or 0.0,
+        bridge={**_FORMER_BRIDGE, **recipe.bridge},
+        training={**_FORMER_TRAINING, **recipe.training},
+    )
 
 
 def check_steps(folder: Path, total: int) -> None:

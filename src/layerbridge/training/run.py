@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import IntervalStrategy
 
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
@@ -22,6 +24,9 @@ from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
 from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.defaults import FUSION, complete, watched
+from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
+from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
@@ -30,8 +35,6 @@ from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.weight_watch import WeightWatch
-
-DEFAULT_FUSION = "token-softmax"
 
 
 def training_arguments(
@@ -80,7 +83,7 @@ def new_bridge(
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
-        "fusion": DEFAULT_FUSION,
+        "fusion": FUSION,
         **recipe.bridge,
         "options": data.options,
         "template": data.template,
@@ -128,32 +131,39 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = read(recipe)
     recipe.check()
-    name = recipe.bridge.get("fusion", DEFAULT_FUSION)
+    name = recipe.bridge.get("fusion", FUSION)
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     if device is not None:
         choose_device(device)
-    settings = {**_validation(recipe), **recipe.training}
-    arguments = training_arguments(settings, Path(output_dir), device=device)
+    folder = Path(output_dir)
+    # Before rows are read; which validation there is does not decide whether they are valid.
+    arguments = training_arguments(watched(recipe.training), folder, device=device)
     if recipe.cache_states:
         arguments.check_cached()
-    folder = Path(output_dir)
     if arguments.should_save:
         check_output(folder, overwrite=overwrite, resume=resume)
     data = read_data(recipe)
-    if arguments.eval_strategy != "no" and not data.validation:
+    if recipe.training.get("eval_strategy", "no") != "no" and not data.validation:
         raise ConfigError(
-            f"eval_strategy={str(arguments.eval_strategy.value)!r} needs validation rows",
+            f"eval_strategy={recipe.training['eval_strategy']!r} needs validation rows",
             hint="--validation-data FILE, or leave it out",
         )
+    recipe = complete(recipe, data)
+    arguments = training_arguments(recipe.training, folder, device=device)
     if resume:
         check_same_run(recipe, data.train, folder)
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report()
-    say(f"{len(data.train)} English rows of {data.name}; loading the models …")
+    length = (
+        f"{arguments.max_steps} steps"
+        if arguments.max_steps > 0
+        else f"{arguments.num_train_epochs:g} epochs"
+    )
+    say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
@@ -206,10 +216,12 @@ def train_bridge(
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
         trainer.add_callback(RowsRecord(data.train))
-        watched = [row.text for row in data.validation or data.train]
-        trainer.add_callback(WeightWatch(bridge, watched, folder))
+        texts = [row.text for row in data.validation or data.train]
+        weights = WeightWatch(bridge, texts, folder)
+        trainer.add_callback(weights)
         trainer.train(resume_from_checkpoint=resume or None)
-        _report_validation(trainer, len(data.validation))
+        if trainer.is_world_process_zero():
+            _report(trainer, weights.weights, data)
     if arguments.should_save:
         bridge.card = model_card(
             bridge.config,
@@ -225,41 +237,65 @@ def train_bridge(
     return bridge.eval()
 
 
-def _validation(recipe: Recipe) -> dict[str, Any]:
-    """Returns the arguments that validation rows imply: they are there to be watched."""
-    if recipe.validation_data is None:
-        return {}
-    return {"eval_strategy": "steps" if "eval_steps" in recipe.training else "epoch"}
+def _report(trainer: BridgeTrainer, weights: Sequence[float], data: RunData) -> None:
+    """Prints what the bridge has achieved, and what to do if it is little."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    first = trainer.model.encoder.first_layer
+    outcome = Outcome(0, losses=losses, weights=weights, first_layer=first)
+    if trainer.args.eval_strategy != IntervalStrategy.NO:
+        rows = data.validation
+        kept = _kept(trainer)
+        accuracy = kept.get("eval_accuracy")
+        labeled = accuracy is not None
+        outcome = replace(
+            outcome,
+            rows=len(rows),
+            loss=kept["eval_loss"],
+            accuracy=accuracy,
+            tf_idf=tf_idf_accuracy(data.train, rows) if labeled else None,
+            most_frequent=most_frequent_share(rows) if labeled else 0.0,
+        )
+    summary = outcome.summary()
+    if summary is not None:
+        say(summary)
+    for doubt in outcome.doubts():
+        say(f"note: {doubt}")
 
 
-def _report_validation(trainer: BridgeTrainer, rows: int) -> None:
-    """Prints the validation loss of the bridge as it is at the end."""
-    if trainer.args.eval_strategy == "no":
-        return
+def _kept(trainer: BridgeTrainer) -> dict[str, float]:
+    """Returns the validation of the bridge that is kept, and says which that is."""
     state = trainer.state
-    losses = {entry["step"]: entry["eval_loss"] for entry in state.log_history
-              if "eval_loss" in entry}  # fmt: skip
+    validations = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
     if trainer.args.load_best_model_at_end and state.best_metric is not None:
-        loss = state.best_metric
-    elif state.global_step in losses:
-        loss = losses[state.global_step]
-    else:
-        loss = trainer.evaluate()["eval_loss"]
-    say(f"validation loss: {loss:.3f}, mean of {rows} rows")
+        step = min(validations, key=lambda step: (validations[step]["eval_loss"], -step))
+        if step < state.global_step:
+            say(f"kept: the bridge of step {step}, which has the lowest validation loss")
+        return validations[step]
+    if state.global_step not in validations:
+        return trainer.evaluate()
+    return validations[state.global_step]
+
+
+# What is logged → as it is shown.
+_SHOWN = {
+    "loss": "loss",
+    "eval_loss": "validation loss",
+    "eval_accuracy": "validation accuracy",
+}
 
 
 class _Progress(TrainerCallback):
-    """Updates a meter at every step, with the losses that were logged last."""
+    """Updates a meter at every step, with what was logged last."""
 
     def __init__(self, bar: Meter) -> None:
         self.bar = bar
         self.note = ""
-        self.losses: dict[str, float] = {}
+        self.shown: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        names = {"loss": "loss", "eval_loss": "validation loss"}
-        self.losses |= {names[name]: float(logs[name]) for name in names if name in (logs or ())}
-        self.note = ", ".join(f"{name} {loss:.3f}" for name, loss in self.losses.items())
+        logs = logs or {}
+        self.shown |= {_SHOWN[name]: float(logs[name]) for name in _SHOWN if name in logs}
+        self.note = ", ".join(f"{name} {value:.3f}" for name, value in self.shown.items())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # The last step is left to on_train_end, when its loss is logged.

@@ -12,7 +12,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import (
+    EvalLoopOutput,
+    IntervalStrategy,
+    TrainOutput,
+    get_last_checkpoint,
+)
 
 from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
@@ -20,6 +25,7 @@ from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.schedule import steps
 
 
 class BridgeTrainer(Trainer):
@@ -62,6 +68,10 @@ class BridgeTrainer(Trainer):
             # a batch.
             args.torch_compile = False
             args.torch_compile_backend = args.torch_compile_mode = None
+            if args.num_train_epochs is None:
+                if args.max_steps <= 0:
+                    args.max_steps = steps(len(train_rows))
+                args.num_train_epochs = 1.0  # max_steps decides, but the Trainer reads it
             super().__init__(
                 model=model,
                 args=args,
@@ -77,7 +87,7 @@ class BridgeTrainer(Trainer):
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Resumption())
+        self.add_callback(_Completion())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Creates the optimizer of the projection and, at its own learning rate, the fusion."""
@@ -86,6 +96,7 @@ class BridgeTrainer(Trainer):
             groups: list[dict[str, Any]] = [{"params": list(self.model.projection.parameters())}]
             if fusion:
                 scale = self.args.fusion_learning_rate_scale
+                scale = self.model.fusion.learning_rate_scale if scale is None else scale
                 groups.append({"params": fusion, "lr": self.args.learning_rate * scale})
             cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = cls(groups, **{**arguments, "weight_decay": self.args.weight_decay})
@@ -117,8 +128,19 @@ class BridgeTrainer(Trainer):
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         return math.ceil(self.args.num_train_epochs * steps)
 
+    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
+        """Adds the accuracy of a bridge with options."""
+        output = super().evaluation_loop(*arguments, **keywords)
+        if self.model.config.options and self.eval_dataset is not None:
+            rows = self.eval_dataset.rows
+            size = self.args.per_device_eval_batch_size
+            answers = self.model.classify([row.text for row in rows], batch_size=size)
+            right = sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
+            output.metrics["eval_accuracy"] = right / len(rows)
+        return output
+
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
-        """Computes the loss of the validation rows, without an effect on the steps that follow.
+        """Computes loss and accuracy of the validation rows; has no effect on later steps.
 
         Raises:
             TrainingError: it is not finite.
@@ -227,8 +249,13 @@ class BridgeTrainer(Trainer):
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
-class _Resumption(TrainerCallback):
-    """What the Trainer leaves out when a run resumes."""
+class _Completion(TrainerCallback):
+    """What the Trainer leaves out at the end of a run, and when one resumes."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Validates the last step too, which may be no multiple of ``eval_steps``."""
+        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
+            control.should_evaluate = True
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Applies the current settings; the checkpoint's state has those of the first run."""
