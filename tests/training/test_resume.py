@@ -5,14 +5,14 @@ import shutil
 import pytest
 import torch
 
-from layerbridge.errors import CheckpointError, ConfigError
+from layerbridge.errors import CheckpointError, ConfigError, OutputError
 from layerbridge.models.config import BridgeConfig
 from layerbridge.tasks import Row
 from layerbridge.training import run
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import LOG
 from layerbridge.training.recipe import BACKBONES, BRIDGE, Recipe, read
-from layerbridge.training.resume import RowsRecord, check_same_run, check_steps, rows_sha256
+from layerbridge.training.resume import RowsRecord, begin_at, check_same_run, rows_sha256
 from layerbridge.training.run import train
 
 TEXTS = {"the market": "Sports", "the players": "Science", "a star": "Sports", "teams": "Science"}
@@ -156,10 +156,32 @@ def test_no_step_is_left(tmp_path, is_written):
     if is_written:
         (tmp_path / "model.safetensors").touch()
         with pytest.raises(ConfigError, match="is complete: 10 of 10 steps; next: more --num"):
-            check_steps(tmp_path, 10)
+            begin_at(tmp_path, 10)
     else:
-        check_steps(tmp_path, 10)
-    check_steps(tmp_path, 11)
+        begin_at(tmp_path, 10)
+    begin_at(tmp_path, 11)
+
+
+def test_a_run_without_a_recipe_of_its_own(recipe, output):
+    (output / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        train(None, output, resume=True, device="cpu")
+    assert str(caught.value) == (
+        f"{str(output)!r} has no recipe.yaml; next: --recipe FILE, or the flags it was trained with"
+    )
+    with pytest.raises(ConfigError, match="the run has no recipe; next: a recipe, or resume=True"):
+        train(None, output, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [([], "leave --resume out"), (["recipe.yaml"], "--overwrite instead of --resume")],
+)
+def test_a_run_without_a_checkpoint(tmp_path, files, hint):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=f"has no checkpoint to resume from; next: {hint}$"):
+        train(None, tmp_path, resume=True, device="cpu")
 
 
 def test_a_default_may_be_spelled_out(recipe, output, capfd):
