@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from layerbridge.errors import CheckpointError, ConfigError
+from layerbridge.errors import CheckpointError, ConfigError, OutputError
 from layerbridge.models.config import BridgeConfig
 from layerbridge.tasks import Row
 from layerbridge.training import run
@@ -14,9 +14,8 @@ from layerbridge.training.output import LOG
 from layerbridge.training.recipe import BACKBONES, BRIDGE, Recipe, read
 from layerbridge.training.resume import (
     RowsRecord,
-    as_run,
+    begin_at,
     check_same_run,
-    check_steps,
     rows_sha256,
 )
 from layerbridge.training.run import train
@@ -172,10 +171,32 @@ def test_no_step_is_left(tmp_path, is_written):
     if is_written:
         (tmp_path / "model.safetensors").touch()
         with pytest.raises(ConfigError, match="is complete: 10 of 10 steps; next: more --num"):
-            check_steps(tmp_path, 10)
+            begin_at(tmp_path, 10)
     else:
-        check_steps(tmp_path, 10)
-    check_steps(tmp_path, 11)
+        begin_at(tmp_path, 10)
+    begin_at(tmp_path, 11)
+
+
+def test_a_run_without_a_recipe_of_its_own(recipe, output):
+    (output / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        train(None, output, resume=True, device="cpu")
+    assert str(caught.value) == (
+        f"{str(output)!r} has no recipe.yaml; next: --recipe FILE, or the flags it was trained with"
+    )
+    with pytest.raises(ConfigError, match="the run has no recipe; next: a recipe, or resume=True"):
+        train(None, output, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [([], "leave --resume out"), (["recipe.yaml"], "--overwrite instead of --resume")],
+)
+def test_a_run_without_a_checkpoint(tmp_path, files, hint):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=f"has no checkpoint to resume from; next: {hint}$"):
+        train(None, tmp_path, resume=True, device="cpu")
 
 
 def test_a_default_may_be_spelled_out(recipe, output, capfd):
@@ -202,7 +223,7 @@ def test_a_run_that_is_older_than_the_defaults_keeps_its_settings(recipe, output
         training={"num_train_epochs": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2},
     )
     old.write(output)
-    train(as_run(read(output / "recipe.yaml")), output, resume=True, device="cpu")
+    train(None, output, resume=True, device="cpu")
     assert "resuming with" not in capfd.readouterr().err
     with pytest.raises(ConfigError, match=r"start='last' \(was 'uniform'\)"):
         train(changed(recipe, "start", "last"), output, resume=True, device="cpu")

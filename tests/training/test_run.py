@@ -1,7 +1,9 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.training import run
+from layerbridge.training.interrupt import Interrupted
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import new_bridge, train, training_arguments
@@ -589,7 +592,7 @@ def test_a_failed_start_leaves_a_folder_in_use_as_it_was(make_recipe, learned, t
 def test_device_cpu_holds_for_the_trainer_too(make_recipe, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(bridge, recipe, data, arguments, folder, *, resume):
+    def spy(bridge, recipe, data, arguments, folder, **_):
         seen.update(cpu=arguments.use_cpu, data=data)
 
     monkeypatch.setattr(run, "train_bridge", spy)
@@ -622,8 +625,9 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
     (runs / "old" / "checkpoint-9").mkdir(parents=True)
 
     def interrupted(self, args, state, control, **_):
-        if state.global_step == 5:
-            raise KeyboardInterrupt
+        # One process gets the signal; both end after the same step.
+        if state.global_step == 5 and os.environ["RANK"] == "1":
+            signal.raise_signal(signal.SIGTERM)
 
     def work():
         words = ["layerbridge", "train", "--recipe", str(tmp_path / "recipe.yaml")]
@@ -634,13 +638,20 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
         assert left.value.code == 0
         with monkeypatch.context() as patched:
             patched.setattr(RowsRecord, "on_step_end", interrupted)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(Interrupted) as stopped:
                 train(recipe, runs / "broken", device="cpu")
-        train(recipe, runs / "broken", resume=True, device="cpu")
+        assert str(stopped.value) == (
+            f"interrupted at step 5 of 6, saved in {runs / 'broken' / 'checkpoint-5'}; next: "
+            "torchrun --nproc-per-node 2 -m layerbridge train --resume -o "
+            f"{runs / 'broken'}"
+        )
+        train(None, runs / "broken", resume=True, device="cpu")
 
     first, second = two_processes.run(work, runs)
     # Each process has its own random numbers to keep.
-    assert {Path(path).name for path in second} <= {"checkpoint-4", "checkpoint-6"}
+    assert {Path(path).name for path in second} <= {
+        "checkpoint-4", "checkpoint-5", "checkpoint-6",
+    }  # fmt: skip
     assert {"/old/recipe.yaml", "/old/training.json", "/old/layer-weights.jsonl"} <= first
     assert "/old/checkpoint-9" in first
     assert sorted(path.name for path in (runs / "old").iterdir()) == [

@@ -866,7 +866,9 @@ def test_overwrite_removes_old_checkpoints_and_nothing_else(tmp_path):
 
 
 def test_resume_wants_a_checkpoint(tmp_path):
-    message = f"{str(tmp_path)!r} has no checkpoint to resume from; next: leave --resume out"
+    message = (
+        f"{str(tmp_path)!r} has no checkpoint to resume from; next: --overwrite instead of --resume"
+    )
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(OutputError, match="has no checkpoint to resume from") as caught:
             prepare_output(folder, resume=True)

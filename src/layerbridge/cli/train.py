@@ -56,7 +56,7 @@ def train(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
     ),
     resume: bool = o.training(
-        False, "Continue from the last checkpoint, with the run's own settings.", "--resume"
+        False, "Continue the run in the folder; needs no other flag than -o.", "--resume"
     ),
     output_dir: o.OutputFolder,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
@@ -69,7 +69,7 @@ def train(
     multiplies the learning rate of the fusion; --tokens-per-batch 4096 limits a batch by tokens
     instead of rows. On N GPUs: torchrun --nproc-per-node N -m layerbridge train …
     """
-    from layerbridge.training.recipe import Recipe, override, read
+    from layerbridge.training.recipe import FILE, Recipe, override, read
 
     # Options that are not the recipe's; the recipe's keep its names.
     others = (
@@ -97,7 +97,13 @@ def train(
     if settings["training"]:
         own_flags = {name for parameter in context.command.params for name in parameter.opts}
         reject_unknown_flags(settings["training"], own_flags)
-    merged = override(read(recipe) if recipe is not None else Recipe(), settings)
+    if resume and recipe is None and ((output_dir / FILE).is_file() or not any(settings.values())):
+        from layerbridge.training.resume import own_recipe
+
+        base = own_recipe(output_dir)
+    else:
+        base = read(recipe) if recipe is not None else Recipe()
+    merged = override(base, settings)
     merged.check()
 
     from layerbridge.progress import is_first_process

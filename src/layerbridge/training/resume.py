@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from layerbridge.models.config import BridgeConfig
 from layerbridge.progress import say
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.output import check_output
 from layerbridge.training.recipe import BACKBONES, BRIDGE, FILE, Recipe, read
 
 # Training arguments that may change: what is logged, saved and watched, how long the run is, and
@@ -56,6 +58,31 @@ _FORMER_TRAINING = {
     **{"fusion_learning_rate_scale": 1.0, "eval_strategy": "no"},
 }
 _SECTIONS = ("bridge", "backbones", "training", "task_options")
+
+
+def own_recipe(folder: Path, *, resume: bool = True) -> Recipe:
+    """Returns the recipe of the run that resumes.
+
+    Raises:
+        ConfigError: there is none, or the run does not resume.
+        OutputError: there is no checkpoint.
+    """
+    if not resume:
+        raise ConfigError("the run has no recipe", hint="a recipe, or resume=True")
+    check_output(folder, resume=True)
+    if not (folder / FILE).is_file():
+        raise ConfigError(
+            f"{str(folder)!r} has no {FILE}", hint="--recipe FILE, or the flags it was trained with"
+        )
+    return as_run(read(folder / FILE))
+
+
+def resume_command(folder: Path, processes: int) -> str:
+    """Returns the command that continues a run."""
+    program = "layerbridge"
+    if processes > 1:
+        program = f"torchrun --nproc-per-node {processes} -m layerbridge"
+    return f"{program} train --resume -o {shlex.quote(str(folder))}"
 
 
 def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
@@ -118,8 +145,8 @@ def as_run(recipe: Recipe) -> Recipe:
     )
 
 
-def check_steps(folder: Path, total: int) -> None:
-    """Checks that a run of so many steps has some left after its last checkpoint.
+def begin_at(folder: Path, total: int) -> None:
+    """Says where a run of so many steps continues, if its last checkpoint is not its end.
 
     Raises:
         ConfigError: it ends before the checkpoint, or there and its weights are written.
@@ -132,6 +159,7 @@ def check_steps(folder: Path, total: int) -> None:
             f"the run in {str(folder)!r} is at step {done}, beyond its new end at step {total}",
             hint=_LONGER,
         )
+    say(f"resuming from {get_last_checkpoint(str(folder))}: step {done} of {total}")
 
 
 def _complete(folder: Path, done: int, total: int) -> ConfigError:

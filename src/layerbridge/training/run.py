@@ -26,11 +26,19 @@ from layerbridge.progress import Meter, meter, say
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
+from layerbridge.training.interrupt import Interruption
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
-from layerbridge.training.resume import RowsRecord, check_resumable, check_same_run, check_steps
+from layerbridge.training.resume import (
+    RowsRecord,
+    begin_at,
+    check_resumable,
+    check_same_run,
+    own_recipe,
+    resume_command,
+)
 from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
@@ -104,7 +112,7 @@ def new_bridge(
 
 
 def train(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None,
     output_dir: str | Path,
     *,
     overwrite: bool = False,
@@ -113,8 +121,11 @@ def train(
 ) -> LayerBridge:
     """Trains a bridge and writes the checkpoint, the recipe and the log to a folder.
 
+    Ctrl-C and SIGTERM save a checkpoint first; a second one ends at once.
+
     Args:
-        recipe: a recipe, its YAML file, or the name of a shipped one.
+        recipe: a recipe, its YAML file, or the name of a shipped one; None with ``resume``: the
+            run's own.
         output_dir: created if it does not exist.
         overwrite: write to a folder that is not empty.
         resume: continue from the last checkpoint in the folder, with the settings of its run;
@@ -127,8 +138,11 @@ def train(
     Raises:
         LayerBridgeError: invalid settings, data or models; where possible before anything is
             written.
+        Interrupted: a ``KeyboardInterrupt`` that says how to continue.
     """
-    if not isinstance(recipe, Recipe):
+    if recipe is None:
+        recipe = own_recipe(Path(output_dir), resume=resume)
+    elif not isinstance(recipe, Recipe):
         recipe = read(recipe)
     recipe.check()
     name = recipe.bridge.get("fusion", FUSION)
@@ -169,7 +183,8 @@ def train(
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
-    return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
+    then = resume_command(folder, arguments.world_size)
+    return train_bridge(bridge, recipe, data, arguments, folder, resume=resume, then=then)
 
 
 def train_bridge(
@@ -180,8 +195,12 @@ def train_bridge(
     folder: Path,
     *,
     resume: bool = False,
+    then: str | None = None,
 ) -> LayerBridge:
-    """Trains a bridge on rows that are already loaded, as ``train``; replaces the folder's run."""
+    """Trains a bridge on rows that are already loaded, as ``train``; replaces the folder's run.
+
+    Ctrl-C and SIGTERM save a checkpoint if ``then`` tells how to continue from it.
+    """
     started = time.monotonic()
     # Before the Trainer, which creates the folder.
     precomputer = None
@@ -204,7 +223,7 @@ def train_bridge(
     for line in notes(counts, bridge.encoder.max_text_tokens):
         say(line)
     if resume:
-        check_steps(folder, trainer.total_steps)
+        begin_at(folder, trainer.total_steps)
     if arguments.should_save:
         prepare_output(folder, overwrite=not resume, resume=resume)
         recipe.write(folder)
@@ -219,20 +238,22 @@ def train_bridge(
         texts = [row.text for row in data.validation or data.train]
         weights = WeightWatch(bridge, texts, folder)
         trainer.add_callback(weights)
+        if then is not None:
+            trainer.interruption = stack.enter_context(Interruption(then))
         trainer.train(resume_from_checkpoint=resume or None)
         if trainer.is_world_process_zero():
             _report(trainer, weights.weights, data)
-    if arguments.should_save:
-        bridge.card = model_card(
-            bridge.config,
-            data=data.name,
-            rows=len(data.train),
-            settings=recipe.training,
-            steps=trainer.state.global_step,
-            seconds=time.monotonic() - started,
-        )
-        bridge.save_pretrained(folder)
-        write_log([log_entry(counts), *trainer.state.log_history], folder)
+        if arguments.should_save:
+            bridge.card = model_card(
+                bridge.config,
+                data=data.name,
+                rows=len(data.train),
+                settings=recipe.training,
+                steps=trainer.state.global_step,
+                seconds=time.monotonic() - started,
+            )
+            bridge.save_pretrained(folder)
+            write_log([log_entry(counts), *trainer.state.log_history], folder)
     trainer.accelerator.wait_for_everyone()
     return bridge.eval()
 

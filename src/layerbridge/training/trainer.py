@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
     EvalLoopOutput,
     IntervalStrategy,
     TrainOutput,
@@ -25,6 +28,7 @@ from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
 
 
@@ -45,6 +49,9 @@ class BridgeTrainer(Trainer):
 
     model: LayerBridge
     args: BridgeTrainingArguments
+    # Once it has noted a signal, the run ends after the current step.
+    interruption: Interruption | None = None
+    _saved_step: int | None = None
 
     def __init__(
         self,
@@ -181,6 +188,39 @@ class BridgeTrainer(Trainer):
             parts.append([projection.boundary])
         norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
         return torch.stack(norms).norm()
+
+    def _maybe_log_save_evaluate(
+        self, loss: Tensor, norm: Any, model: nn.Module, trial: Any, *rest: Any, **named: Any
+    ) -> None:
+        # The Trainer gets here after each step, and again at the end of an epoch.
+        is_due = self.interruption is not None and self.interruption.is_due(
+            self.state, self.accelerator
+        )
+        if is_due and self.args.logging_strategy != IntervalStrategy.NO:
+            self.control.should_log = True  # a resumed run's losses begin with its own first step
+        super()._maybe_log_save_evaluate(loss, norm, model, trial, *rest, **named)
+        if is_due:
+            assert self.interruption is not None
+            if self._saved_step != self.state.global_step or self.args.save_only_model:
+                # With the optimizer's state, whatever the run's own checkpoints have.
+                self.args.save_only_model = False
+                self._save_checkpoint(model, trial)
+            raise self.interruption.error(self.state, self._checkpoint)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException:
+            # The run could not continue from half of a checkpoint; from the one before, it can.
+            if self.args.should_save:
+                shutil.rmtree(self._checkpoint, ignore_errors=True)
+            raise
+        self._saved_step = self.state.global_step
+
+    @property
+    def _checkpoint(self) -> Path:
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        return Path(self.args.output_dir, name)
 
     def _not_finite(self, problem: str, step: int) -> TrainingError:
         last = get_last_checkpoint(self.args.output_dir)
