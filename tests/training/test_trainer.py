@@ -790,6 +790,7 @@ def saved(new, tmp_path_factory):
     """A run of one epoch."""
     run = tmp_path_factory.mktemp("saved") / "run"
     settings = {"save_strategy": "epoch", "num_train_epochs": 1, "use_cpu": True}
+    settings |= {"per_device_train_batch_size": 8}
     BridgeTrainer(new(), BridgeTrainingArguments(output_dir=str(run), **settings), ROWS).train()
     return run
 
