@@ -24,7 +24,7 @@ def test_defaults():
 
 def test_settings_that_do_not_fit():
     assert refused(normalize="layer") == "unknown normalize 'layer'; allowed: rms, none"
-    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last, none"
+    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last"
     assert refused(projection_start="zero") == (
         "unknown projection_start 'zero'; allowed: random, scaled, aligned"
     )

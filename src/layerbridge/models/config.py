@@ -84,7 +84,8 @@ class BridgeConfig(PreTrainedConfig):
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
             self.fusion_options["layers"] = self.fusion_options.pop("which")
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
-        _one_of("start", self.start, (*STARTS, None))
+        if self.start is not None:
+            _one_of("start", self.start, STARTS)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
         if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
             raise ConfigError(

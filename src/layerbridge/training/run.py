@@ -172,12 +172,11 @@ def train(
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report()
-    length = (
-        f"{arguments.max_steps} steps"
-        if arguments.max_steps > 0
-        else f"{arguments.num_train_epochs:g} epochs"
-    )
-    say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
+    length = arguments.max_steps, "step"
+    if arguments.max_steps <= 0:
+        length = arguments.num_train_epochs, "epoch"
+    long = "{:g} {}{}".format(*length, "" if length[0] == 1 else "s")
+    say(f"{len(data.train)} English rows of {data.name}, {long}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
