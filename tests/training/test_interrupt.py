@@ -31,7 +31,8 @@ def make_recipe(folder, tmp_path_factory):
             validation_data=str(file),
             target="label",
             options=["a", "b"],
-            bridge={"fusion": "global-softmax"},
+            # With dropout, so that the random numbers count.
+            bridge={"fusion": "token-softmax", "fusion_options": {"feedforward": 16}},
             backbones={"dtype": "float32"},
             training={"learning_rate": 1e-2, "logging_steps": 2, **training},
         )
