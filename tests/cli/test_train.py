@@ -1,6 +1,5 @@
 import json
 import shlex
-import signal
 
 import pytest
 import torch

@@ -13,6 +13,7 @@ from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import train
 from layerbridge.training.trainer import BridgeTrainer
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 LINES = [("the market", "a"), ("the players", "b"), ("a star", "a"), ("teams", "b")]
 
 
