@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from PIL import Image
 
@@ -14,9 +12,6 @@ from layerbridge.hub import zoo
 from layerbridge.models.bridge import LayerBridge
 
 FUSIONS = tuple(QUICK.fusions)
-# The same with half of the steps and rows: they take most of the time, and none of the promises
-# below depends on them.
-SETTINGS = replace(QUICK, steps=25, test_per_kind=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +22,7 @@ def folder(tmp_path_factory):
     except ZooError as error:
         pytest.skip(f"the zoo cannot be fetched here: {error}")
     folder = tmp_path_factory.mktemp("demo")
-    demo(folder, SETTINGS)
+    demo(folder, QUICK)
     return folder
 
 
