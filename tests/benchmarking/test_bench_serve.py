@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import threading
 
 import pytest
