@@ -1,6 +1,5 @@
 import json
 import shlex
-import signal
 
 import pytest
 import torch
@@ -63,10 +62,12 @@ def test_train_from_flags(command, train_flags, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_interrupted_and_resumed_with_the_printed_line(command, train_flags, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_with_the_printed_line(
+    command, train_flags, tmp_path, monkeypatch, ctrl_c
+):
     def at_the_first_step(self, args, state, control, **_):
         if state.global_step == 1:
-            signal.raise_signal(signal.SIGINT)
+            ctrl_c()
 
     flags = [*train_flags, "--options", "country, unit", "--seed", "3", "--learning-rate", "1e-2"]
     whole, output = tmp_path / "whole", tmp_path / "a run"
