@@ -166,7 +166,7 @@ def test_models(client):
             "fusion": "token-softmax",
             "encoder": "zoo:multilingual-e5-small",
             "language_model": "llama",
-            "options": ["country", "currency"],
+            "options": None,
             "instruction": None,
             "template": None,
             "layers": 3,
