@@ -1,4 +1,4 @@
-"""Chat and completions of a bridge trained on labels: one of them, unless free text is asked for."""
+"""Chat and completions of a bridge trained on labels: one of them, or free text if asked for."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_a_label_unless_free_text_is_asked_for(client, path, stream, model, sett
 def test_n_and_several_texts(client, path, stream):
     settings = {"n": 2} if path == CHAT else {"n": 2, "prompt": ["a", "b"]}
     found = ask(client(), path, stream=stream, **settings)
-    assert found == {index: ("country", "stop") for index in range(2 if path == CHAT else 4)}
+    assert found == dict.fromkeys(range(2 if path == CHAT else 4), ("country", "stop"))
 
 
 @both
@@ -71,9 +71,8 @@ def test_above_temperature_0_labels_are_drawn_by_their_probabilities(client, pat
     assert drawn[0.0] == drawn[0.01] == 0
     assert drawn[1.0] == pytest.approx(1 / (1 + math.e), abs=0.1)
     assert drawn[2.0] == pytest.approx(1 / (1 + math.exp(0.5)), abs=0.1)
-    assert ask(client, path, n=200, temperature=1, top_p=0.5) == {
-        index: ("country", "stop") for index in range(200)
-    }
+    found = ask(client, path, n=200, temperature=1, top_p=0.5)
+    assert set(found.values()) == {("country", "stop")}
 
 
 @both
