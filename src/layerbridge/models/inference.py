@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NORMALIZATIONS = ("sum", "mean")
 # Of what is usual in training: less is far from it.
 FAR = 0.5
+# Shown in place of a probability.
+FAR_NOTE = "far from training"
 
 Answer = TypeVar("Answer")
 

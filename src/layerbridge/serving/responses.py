@@ -161,6 +161,22 @@ class CompletionReply(BaseModel):
     usage: Usage | None = None
 
 
+class ExampleCard(BaseModel):
+    """A text to try a bridge with, of its validation rows.
+
+    Attributes:
+        text: as the encoder reads it.
+        target: the right answer.
+        language: its code.
+        meaning: the text in English, if it is in another language and that is known.
+    """
+
+    text: str
+    target: str
+    language: str
+    meaning: str | None
+
+
 class BridgeCard(BaseModel):
     """Description of a bridge.
 
@@ -168,10 +184,11 @@ class BridgeCard(BaseModel):
         fusion: how it combines the encoder's layers.
         encoder: its multilingual encoder.
         language_model: its language model.
-        options: the label words it was trained with.
+        options: the label words it was trained with; answers are among them.
         instruction: what the language model reads after the soft prompt by default.
         template: the template of its training texts; texts in it work best.
         layers: how many layers it combines.
+        examples: of its validation rows; none if its run has none.
     """
 
     fusion: str
@@ -181,6 +198,7 @@ class BridgeCard(BaseModel):
     instruction: str | None
     template: str | None
     layers: int | None
+    examples: list[ExampleCard]
 
 
 class ModelCard(BaseModel):

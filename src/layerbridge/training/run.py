@@ -21,6 +21,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
@@ -211,6 +212,7 @@ def train_bridge(
         trainer.train(resume_from_checkpoint=resume or None)
         _report_validation(trainer, len(data.validation))
     if arguments.should_save:
+        bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
         bridge.card = model_card(
             bridge.config,
             data=data.name,
@@ -220,6 +222,7 @@ def train_bridge(
             seconds=time.monotonic() - started,
         )
         bridge.save_pretrained(folder)
+        examples.write(examples.chosen(data.validation), folder)
         write_log([log_entry(counts), *trainer.state.log_history], folder)
     trainer.accelerator.wait_for_everyone()
     return bridge.eval()
