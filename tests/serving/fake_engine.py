@@ -14,6 +14,7 @@ from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, Load
 from layerbridge.serving.labels import Ranking, label_events
 from layerbridge.serving.requests import Finished, Started, Token
+from layerbridge.training.examples import Example
 
 TOKENIZER = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
 OPTIONS = ["country", "currency"]
@@ -39,7 +40,8 @@ def make_bridges():
         )
         for name, own in settings.items()
     }
-    return Bridges(bridges, Source("llama", "folder", "llama"))
+    examples = {"runs/two": [Example("ශ්‍රී", "currency", "si")]}
+    return Bridges(bridges, Source("llama", "folder", "llama"), examples)
 
 
 def echo(ask):

@@ -24,7 +24,7 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
-from layerbridge.training import run
+from layerbridge.training import examples, run
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import new_bridge, train, training_arguments
@@ -206,6 +206,23 @@ def test_validation_rows_are_watched(make_recipe, tmp_path):
     train(recipe, tmp_path / "run", device="cpu")
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     assert [line["step"] for line in log if "eval_loss" in line] == [2, 4]
+
+
+def test_a_run_keeps_examples_and_how_likely_any_option_is(make_recipe, tmp_path):
+    """Of its validation rows; a run without any leaves nothing of the one before."""
+    more = {"the teams": "Sports", "banks fell": "Business", "bonds fell": "Business"}
+    recipe = make_recipe(validation_data=write_jsonl(tmp_path / "more.jsonl", more))
+    bridge = train(recipe, tmp_path / "run", device="cpu")
+    kept = [(each.text, each.target) for each in examples.read(tmp_path / "run")]
+    # Each label in turn.
+    assert kept == [("the teams", "Sports"), *list(more.items())[1:]]
+    values = sorted(each.any_option for each in bridge.classify(list(more)))
+    saved = LayerBridge.from_pretrained(tmp_path / "run", dtype="float32").config
+    assert saved.usual_any_option == pytest.approx(values[1], rel=1e-4)
+    train(make_recipe(), tmp_path / "run", overwrite=True, device="cpu")
+    if not read_data(make_recipe()).validation:
+        assert examples.read(tmp_path / "run") == []
+        assert LayerBridge.from_pretrained(tmp_path / "run").config.usual_any_option is None
 
 
 def test_texts_that_are_cut_or_empty_are_counted(make_recipe, tmp_path, capsys):
