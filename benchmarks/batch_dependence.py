@@ -28,8 +28,6 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import Classification
 from layerbridge.progress import meter
 
-BATCHES = (2, 8, 32)
-
 
 def differences(
     found: Sequence[Classification], expected: Sequence[Classification]
@@ -53,6 +51,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--task", default="names")
     parser.add_argument("--texts", type=int, default=96)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
@@ -79,7 +78,7 @@ def main() -> None:
             ):
                 alone = bridge.classify(texts, batch_size=1)
                 found = {}
-                for size in BATCHES:
+                for size in given.batch_sizes:
                     started = time.perf_counter()
                     found[size] = bridge.classify(texts, batch_size=size)
                     seconds = time.perf_counter() - started

@@ -132,7 +132,10 @@ def tiny_bridges(tmp_path_factory, folder, load_lm):
             scatter(bridge)
         bridges[name] = bridge.eval()
     names = [Example(text, "country", code, meaning) for code, text, meaning in NAMES]
-    examples = {"token-softmax": names, "global-softmax": [Example("Fiji " * 100, "country")]}
+    examples = {
+        "token-softmax": names,
+        "global-softmax": [Example("Fiji " * 99 + "Fiji", "country")],
+    }
     return Bridges(bridges, resolve(str(folder("llama"))), examples)
 
 

@@ -335,10 +335,11 @@ def test_the_examples_are_those_of_the_bridge(visit, server):
     examples = page.locator("#examples button")
     assert examples.count() == 14
     page.select_option("#bridge", "global-softmax")
-    assert examples.all_inner_texts() == [f"{'Fiji ' * 100}\nlabeled “country”"]
+    text = "Fiji " * 99 + "Fiji"
+    assert examples.all_inner_texts() == [f"{text}\nlabeled “country”"]
     assert examples.first.bounding_box()["height"] < 140  # the text is clipped
     examples.first.click()
-    assert page.input_value("#text") == "Fiji " * 100
+    assert page.input_value("#text") == text
     page.select_option("#bridge", "reviews")
     assert not page.is_visible(".examples")
     assert server.asked == []
