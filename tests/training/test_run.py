@@ -653,8 +653,8 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
     assert {"/old/recipe.yaml", "/old/training.json", "/old/layer-weights.jsonl"} <= first
     assert "/old/checkpoint-9" in first
     assert sorted(path.name for path in (runs / "old").iterdir()) == [
-        "README.md", "checkpoint-6", "config.json", "layer-weights.jsonl", "model.safetensors",
-        "recipe.yaml", "training.json",
+        "README.md", "checkpoint-6", "config.json", "examples.json", "layer-weights.jsonl",
+        "model.safetensors", "recipe.yaml", "training.json",
     ]  # fmt: skip
     assert (tmp_path / "out-0").read_text() == f"{runs / 'old'}\n"
     assert (tmp_path / "out-1").read_text() == (tmp_path / "err-1").read_text() == ""
