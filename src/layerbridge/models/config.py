@@ -46,6 +46,8 @@ class BridgeConfig(PreTrainedConfig):
         options: label words of the training task, or None.
         template: prompt template of the training texts, or None. Texts come rendered; only its end
             is used, to cut them.
+        usual_any_option: median over validation rows of ``Classification.any_option`` at the end of
+            training; None if there were none, and before 0.2.
         training_seed: that the bridge was trained with; None before training, and before 0.2.
         layerbridge_version: that wrote the config.
 
@@ -75,6 +77,7 @@ class BridgeConfig(PreTrainedConfig):
     max_text_tokens: int = 512
     options: list[str] | None = None
     template: str | None = None
+    usual_any_option: float | None = None
     training_seed: int | None = None
     layerbridge_version: str = __version__
 

@@ -23,6 +23,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
@@ -243,6 +244,7 @@ def train_bridge(
         if trainer.is_world_process_zero():
             _report(trainer, weights.weights, data)
         if arguments.should_save:
+            bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
             bridge.card = model_card(
                 bridge.config,
                 data=data.name,
@@ -252,6 +254,7 @@ def train_bridge(
                 seconds=time.monotonic() - started,
             )
             bridge.save_pretrained(folder)
+            examples.write(examples.chosen(data.validation), folder)
             write_log([log_entry(counts), *trainer.state.log_history], folder)
     trainer.accelerator.wait_for_everyone()
     return bridge.eval()
