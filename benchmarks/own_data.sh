@@ -26,9 +26,13 @@ for seed in ${SEEDS:-0 1 2}; do
   for fusion in ${FUSIONS:-token-softmax last global-softmax}; do
     run="$output/$fusion/seed-$seed"
     if compgen -G "$run/results/*.json" >/dev/null; then continue; fi
-    layerbridge train --data "$output/data/train-en.jsonl" --target label \
-      --encoder zoo:multilingual-e5-small --language-model zoo:smollm2-135m-instruct \
-      --fusion "$fusion" --seed "$seed" -o "$run" --overwrite
+    if compgen -G "$run/checkpoint-*" >/dev/null; then
+      if [ ! -f "$run/model.safetensors" ]; then layerbridge train --resume -o "$run"; fi
+    else
+      layerbridge train --data "$output/data/train-en.jsonl" --target label \
+        --encoder zoo:multilingual-e5-small --language-model zoo:smollm2-135m-instruct \
+        --fusion "$fusion" --seed "$seed" -o "$run" --overwrite
+    fi
     layerbridge evaluate "$run" --task "$output/news.yaml" --task-option max_test=60
   done
 done

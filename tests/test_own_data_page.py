@@ -85,7 +85,11 @@ def test_the_page(desk, monkeypatch, capsys):
     assert served[0] in labels
     assert Path("report.html").is_file()
     # All of a run is in its folder; `hf upload NAME FOLDER` is huggingface_hub's own.
-    assert uploads == [["hf", "upload", "me/news-bridge", "runs/news"]]
+    ((*upload, first, checkpoints, second, texts),) = uploads
+    assert upload == ["hf", "upload", "me/news-bridge", "runs/news"]
+    assert (first, second) == ("--exclude", "--exclude")
+    assert list(Path("runs/news").glob(checkpoints))
+    assert Path("runs/news", texts).is_file()
     for name in ("config.json", "model.safetensors", "README.md", "recipe.yaml"):
         assert Path("runs/news", name).is_file()
     config = json.loads(Path("runs/news/config.json").read_text())
