@@ -21,6 +21,10 @@ def ask(
         None, "score (rank label words) or generate (free text); score if there are label words."
     ),
     instruction: o.Instruction = None,
+    language: str | None = o.option(
+        None,
+        "Language of the texts, for a run with language means; told by the nearest if omitted.",
+    ),
     max_new_tokens: o.MaxNewTokens = 64,
     dtype: o.Dtype = "auto",
     device: o.Device = None,
@@ -46,9 +50,8 @@ def ask(
         say(line)
     protocol = protocol or ("score" if words else "generate")
     if protocol == "score":
-        for text, answer in zip(
-            questions, bridge.classify(questions, words, instruction=instruction), strict=True
-        ):
+        classified = bridge.classify(questions, words, instruction=instruction, language=language)
+        for text, answer in zip(questions, classified, strict=True):
             if as_json:
                 record = {
                     "text": text,
@@ -61,7 +64,7 @@ def ask(
                 print(f"{answer.choice}\t{answer.probabilities[answer.choice]:.3f}\t{text}")
         return
     answers = bridge.generate_text(
-        questions, max_new_tokens=max_new_tokens, instruction=instruction
+        questions, max_new_tokens=max_new_tokens, instruction=instruction, language=language
     )
     for text, generated in zip(questions, answers, strict=True):
         record = {"text": text, "answer": generated}

@@ -26,6 +26,7 @@ from layerbridge.models import fusion
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
+from layerbridge.models.centering import Centering, centered
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
@@ -62,6 +63,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
 
     config_class = BridgeConfig
     config: BridgeConfig
+    # Moves states by language; None leaves them as they are.
+    centering: Centering | None = None
     base_model_prefix = "layerbridge"
     main_input_name = "input_ids"
     _supports_sdpa = True
@@ -211,6 +214,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         backbones = load_backbones(config, options, encoder, language_model, trained=True)
         bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
+        bridge.centering = Centering.load(
+            folder,
+            bridge.fusion.required_layers,
+            bridge.encoder.num_layers,
+            bridge.encoder.width,
+            config.encoder_fingerprint,
+        )
         return bridge.eval() if device is None else bridge.eval().to(device)
 
     @torch.no_grad()
@@ -236,9 +246,21 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         initialize = align if start == "aligned" else rescale
         initialize(self.encoder, self.fusion, self.projection, self.language_model, texts)
 
-    def encode(self, texts: Sequence[str]) -> HiddenStates:
-        """Returns the hidden states of texts; layers the fusion does not need may be on meta."""
-        return self.encoder.encode(texts, layers=self.fusion.required_layers)
+    def encode(
+        self, texts: Sequence[str], language: str | Sequence[str | None] | None = None
+    ) -> HiddenStates:
+        """Returns the hidden states of texts; layers the fusion does not need may be on meta.
+
+        Args:
+            texts: in any language of the encoder.
+            language: the code of all texts, or of each. With ``centering`` their states are moved,
+                by the nearest mean where it is None.
+
+        Raises:
+            DataError: a language has no mean.
+        """
+        states = self.encoder.encode(texts, layers=self.fusion.required_layers)
+        return centered(self.centering, states, language)
 
     def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B S D"]:
         """Returns projection(fusion(states)), always in float32.
@@ -351,4 +373,5 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             return HiddenStates(hidden_states, attention_mask)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.encoder(input_ids, mask, layers=self.fusion.required_layers)
+        states = self.encoder(input_ids, mask, layers=self.fusion.required_layers)
+        return states if self.training else centered(self.centering, states, None)
