@@ -53,6 +53,12 @@ def train(
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
     ),
+    language_centering: bool = o.training(
+        False, "Keep language means, to center languages later.", "--language-centering"
+    ),
+    language_texts: str | None = o.training(
+        None, "Folder with unlabeled text of each language, such as si.txt; its means are kept."
+    ),
     resume: bool = o.training(
         False, "Continue from the last checkpoint, with the run's own settings.", "--resume"
     ),

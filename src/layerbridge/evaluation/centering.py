@@ -48,7 +48,7 @@ class RowCentering:
     ) -> None:
         own = bridge.centering
         self.center = check_center(center, knows_means=own is not None)
-        self.english = "run"
+        self._settings: dict[str, Any] = {"center": self.center}
         self._centering: Centering | None = None
         self._recognized: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
@@ -75,13 +75,13 @@ class RowCentering:
             found = TextMeans.read(bridge.encoder, texts, means.layers, most=len(texts))
             means = means.with_language(code, LanguageMean.of(found))
         if means.english is not None:
-            self.english = "evaluated rows"
             return means
         if own is None or own.means.english is None:
             raise ConfigError(
                 "centering needs the mean of English, and no English rows are evaluated",
                 hint="add en to --languages, or layerbridge center RUN --language en --text FILE",
             )
+        self._settings["english"] = "run"
         return means.with_language(ENGLISH, own.means.english)
 
     def __call__(self, states: HiddenStates, language: str) -> HiddenStates:
@@ -113,8 +113,7 @@ class RowCentering:
                 means[code]["shrinkage"] = round(centering.shrinkage(code).mean().item(), 4)
             if self._seen[language]:
                 means[code]["recognized"] = self._recognized[language] / self._seen[language]
-        settings = {"center": self.center, "english": self.english}
-        return {SETTINGS: settings | centering.settings.recorded(), MEANS: means}
+        return {SETTINGS: self._settings | centering.settings.recorded(), MEANS: means}
 
 
 def check_center(center: str | None, *, knows_means: bool) -> str:

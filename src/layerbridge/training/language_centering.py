@@ -11,6 +11,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.models import fusion
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import identified_source
+from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.centering import Centering, CenteringSettings
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.config import BridgeConfig
@@ -23,7 +24,7 @@ from layerbridge.models.language_means import (
     LanguageMeans,
     TextMeans,
 )
-from layerbridge.progress import meter
+from layerbridge.progress import meter, say
 from layerbridge.tasks.languages import own_code
 from layerbridge.tasks.unlabeled import read_texts, text_files
 
@@ -157,6 +158,29 @@ def center_run(
     return means, added
 
 
+def training_means(
+    bridge: LayerBridge, english: Sequence[str], folder: str | None, template: str | None
+) -> LanguageMeans:
+    """Returns the means of a run's English texts, and of the languages of a folder.
+
+    Args:
+        bridge: untrained; its encoder is frozen.
+        english: texts of the training rows.
+        folder: with a file for each language; one of English is not read. None for none.
+        template: of the texts.
+    """
+    means = LanguageMeans(
+        tuple(bridge.fusion.required_layers), encoder=bridge.config.encoder_fingerprint
+    )
+    texts: dict[str, Sequence[str]] = {ENGLISH: english}
+    for code, file in (text_files(folder) if folder is not None else {}).items():
+        if own_code(code, (ENGLISH,)) == ENGLISH:
+            say(f"{file} is not read: the mean of English is that of the training rows")
+        else:
+            texts[code] = read_texts(file, template)
+    return measure(bridge.encoder, means, texts)[0]
+
+
 def bridge_encoder(config: BridgeConfig, encoder: Encoder) -> Encoder:
     """Returns the encoder with the settings of a trained bridge."""
     return encoder.with_settings(
@@ -164,11 +188,6 @@ def bridge_encoder(config: BridgeConfig, encoder: Encoder) -> Encoder:
         embedding_layer=config.embedding_layer,
         template=config.template or "",
     )
-
-
-def texts_of_folder(folder: str | Path, template: str | None) -> dict[str, list[str]]:
-    """Returns the texts of each language of a folder with files such as ``si.txt``."""
-    return {code: read_texts(file, template) for code, file in text_files(folder).items()}
 
 
 def _layers(config: BridgeConfig, encoder: Encoder) -> tuple[int, ...]:
