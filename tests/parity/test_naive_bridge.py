@@ -11,20 +11,28 @@ from layerbridge.models.language_model import IGNORED
 ENCODERS = ("mt5", "xlm-r", "gemma2-encoder")
 LANGUAGE_MODELS = ("llama", "gpt2", "gemma2")
 # boundary, instruction
+PAPERS = ("last", "uniform", "fixed", "global-softmax", "token-softmax")
 FORMS = [(True, None), (False, None), (True, "Answer:"), (False, "The category of the text is")]
 
-# Every strategy with every pair of backbones, the forms in turn; and all forms for two pairs.
+# The paper's strategies with every pair of backbones, the forms in turn; and all forms for two
+# pairs. The others with these two.
 CASES = [
     (strategy, encoder, lm, *FORMS[index % 4])
     for index, (encoder, lm, strategy) in enumerate(
-        product(ENCODERS, LANGUAGE_MODELS, [*fusion.names(), "token-softmax"])
+        product(ENCODERS, LANGUAGE_MODELS, [*PAPERS, "token-softmax"])
     )
 ]
 CASES += [
     (strategy, encoder, lm, *form)
-    for strategy in fusion.names()
+    for strategy in PAPERS
     for encoder, lm in (("mt5", "llama"), ("m2m100", "gpt2"))
     for form in FORMS
+]
+CASES += [
+    (strategy, encoder, lm, *FORMS[index])
+    for strategy in fusion.names()
+    if strategy not in PAPERS
+    for index, (encoder, lm) in enumerate((("mt5", "llama"), ("m2m100", "gpt2")))
 ]
 CASES = list(dict.fromkeys(CASES))
 
@@ -49,8 +57,9 @@ def batch_of(bridge, texts, answers):
 
 
 def test_every_strategy_meets_every_pair():
-    pairs = set(product(fusion.names(), ENCODERS, LANGUAGE_MODELS))
+    pairs = set(product(PAPERS, ENCODERS, LANGUAGE_MODELS))
     assert pairs <= {(strategy, encoder, lm) for strategy, encoder, lm, *_ in CASES}
+    assert {strategy for strategy, *_ in CASES} == set(fusion.names())
 
 
 @pytest.mark.parametrize(("strategy", "encoder", "lm", "boundary", "instruction"), CASES)

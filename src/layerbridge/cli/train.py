@@ -44,7 +44,9 @@ def train(
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
     fusion: str | None = o.fusion(
-        None, "last, uniform, fixed, global-softmax or token-softmax (default)."
+        None,
+        "last, uniform, fixed, global-softmax, token-softmax (default), scalar-mix, fine-grained, "
+        "attention or dwatt.",
     ),
     start: str | None = o.fusion(None, "Initial layer weights: uniform (default) or last."),
     embedding_layer: bool = o.fusion(False, "Fuse the embeddings too.", "--embedding-layer"),
