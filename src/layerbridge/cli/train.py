@@ -51,6 +51,7 @@ def train(
     start: str | None = o.fusion(None, "Initial layer weights: uniform (default) or last."),
     embedding_layer: bool = o.fusion(False, "Fuse the embeddings too.", "--embedding-layer"),
     normalize: str | None = o.fusion(None, "rms: scale layers to unit RMS before fusion."),
+    projection: str | None = o.fusion(None, "linear (default), mlp or perceiver."),
     projection_start: str | None = o.fusion(None, "random (default), scaled or aligned."),
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from layerbridge.models import fusion
+from layerbridge.models import fusion, projection
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
@@ -36,7 +36,6 @@ from layerbridge.models.inference import Answering
 from layerbridge.models.language_model import IGNORED, LanguageModel
 from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import Segment
-from layerbridge.models.projection import Projection
 from layerbridge.models.prompt_room import text_limit
 from layerbridge.models.saving import Saving
 
@@ -94,7 +93,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             normalize=config.normalize,
             **(config.fusion_options or {}),
         )
-        self.projection = Projection(encoder.width, language_model.width, boundary=config.boundary)
+        self.projection = projection.build(
+            config.projection,
+            encoder.width,
+            language_model.width,
+            boundary=config.boundary,
+            **(config.projection_options or {}),
+        )
         self.post_init()
         # The Trainer warns about missing keys unless they are in this set.
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.trained_state_dict())
@@ -262,14 +267,14 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         states = self.encoder.encode(texts, layers=self.fusion.required_layers)
         return centered(self.centering, states, language)
 
-    def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B S D"]:
+    def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B n D"]:
         """Returns projection(fusion(states)), always in float32.
 
         In bfloat16, small training updates would be lost; the soft prompt is rounded only where
         it enters the language model.
         """
         with torch.autocast(states.mask.device.type, enabled=False):
-            return self.projection(self.fusion(states))
+            return self.projection(self.fusion(states), states.mask)
 
     def prefix(
         self, states: HiddenStates, instruction: str | Segment | None = None
@@ -280,11 +285,12 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             NotFiniteError: states or soft prompts are not finite; names their rows.
         """
         soft = self.soft_prompt(states)
-        check_soft_prompt(soft, states, self.encoder.model.dtype, training=self.training)
+        mask = self.projection.soft_mask(states.mask)
+        check_soft_prompt(soft, mask, states, self.encoder.model.dtype, training=self.training)
         instruction = self.config.instruction if instruction is None else instruction
         if isinstance(instruction, str):
             instruction = self.language_model.instruction(instruction, len(soft))
-        return self.language_model.prefix(soft, states.mask, self.projection.boundary, instruction)
+        return self.language_model.prefix(soft, mask, self.projection.boundary, instruction)
 
     def forward(
         self,

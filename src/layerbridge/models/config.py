@@ -36,6 +36,8 @@ class BridgeConfig(PreTrainedConfig):
         normalize: ``"rms"`` scales each hidden state to unit RMS before fusion; None does not.
         start: ``"uniform"`` weighs all layers alike at first (the paper); ``"last"`` gives the
             last layer nearly all weight, so that training starts as LangBridge.
+        projection: ``"linear"`` (LangBridge, the paper), ``"mlp"`` or ``"perceiver"``.
+        projection_options: of the projection (``activation``, ``latents``, …).
         projection_start: ``"random"`` (LangBridge, the paper), ``"scaled"`` (random, at the scale
             of the language model's embeddings), or ``"aligned"`` (ridge regression on English).
         boundary: end the soft prompt with one learned vector.
@@ -68,6 +70,8 @@ class BridgeConfig(PreTrainedConfig):
     embedding_layer: bool = False
     normalize: str | None = None
     start: str = "uniform"
+    projection: str = "linear"
+    projection_options: dict[str, Any] | None = None
     projection_start: str = "random"
     boundary: bool = True
     instruction: str | None = None
@@ -78,6 +82,9 @@ class BridgeConfig(PreTrainedConfig):
     layerbridge_version: str = __version__
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Inside, because it needs torch, and reading a config does not.
+        from layerbridge.models.projection.registry import check as check_projection
+
         super().__post_init__(**kwargs)
         self.fusion_options = dict(self.fusion_options or {})
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
@@ -85,6 +92,8 @@ class BridgeConfig(PreTrainedConfig):
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
         _one_of("start", self.start, STARTS)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
+        self.projection_options = dict(self.projection_options or {})
+        check_projection(self.projection, self.projection_start)
         if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
             raise ConfigError(
                 f"fusion {self.fusion!r} does not support embedding_layer",

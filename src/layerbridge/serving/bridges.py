@@ -26,7 +26,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.packing import pack
-from layerbridge.models.prompt_room import fixed_tokens
+from layerbridge.models.prompt_room import fixed_tokens, prompt_lengths
 from layerbridge.serving.embedding_loader import load_embeddings
 from layerbridge.serving.requests import Prompt
 
@@ -168,7 +168,7 @@ class Bridges(Mapping[str, LayerBridge]):
         bridge = self[name]
         others = fixed_tokens(bridge.config, self.language_model, instruction)
         lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
-        return [length + others for length in lengths]
+        return [length + others for length in prompt_lengths(bridge.config, lengths)]
 
     def max_new_tokens(
         self, prompt_tokens: int, needed: int = 1, limit: int | None = None

@@ -81,6 +81,8 @@ class _Bridge(TypedDict, total=False):
     start: Text | None
     embedding_layer: Flag | None
     normalize: Text | None
+    projection: Text | None
+    projection_options: Values | None
     projection_start: Text | None
     boundary: Flag | None
     instruction: Text | None
