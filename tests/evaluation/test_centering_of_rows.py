@@ -145,8 +145,8 @@ def test_results_with_and_without_are_two_methods(bridge, tmp_path):
         ("all", "unknown centering 'all'; allowed: none, known, nearest, batch"),
         (
             "known",
-            "the centering 'known' needs language means, and the run has none; next: layerbridge "
-            "center RUN --language CODE --text FILE, or --center batch",
+            "the centering 'known' needs the means of other languages, and the run has none; next: "
+            "layerbridge center RUN --language CODE --text FILE, or --center batch",
         ),
     ],
 )

@@ -10,6 +10,7 @@ import typer
 
 from layerbridge.cli import (
     ask,
+    average,
     baseline,
     bench,
     center,
@@ -54,6 +55,7 @@ for verb in (
     tasks.tasks,
     ask.ask,
     center.center,
+    average.average,
     chat.chat,
     serve.serve,
     table.table,

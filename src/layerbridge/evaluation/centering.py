@@ -32,7 +32,8 @@ class RowCentering:
     Args:
         bridge: trained.
         rows: to evaluate, by language.
-        center: one of ``CENTERS``; None for ``"known"`` if the bridge has language means.
+        center: one of ``CENTERS``; None for ``"known"`` if the bridge has the means of other
+            languages than English.
         settings: None takes the bridge's own.
 
     Raises:
@@ -47,7 +48,7 @@ class RowCentering:
         settings: CenteringSettings | None = None,
     ) -> None:
         own = bridge.centering
-        self.center = check_center(center, knows_means=own is not None)
+        self.center = check_center(center, knows_means=own is not None and own.knows_others)
         self._settings: dict[str, Any] = {"center": self.center}
         self._centering: Centering | None = None
         self._recognized: Counter[str] = Counter()
@@ -117,7 +118,7 @@ class RowCentering:
 
 
 def check_center(center: str | None, *, knows_means: bool) -> str:
-    """Returns the kind of centering, by default ``"known"`` for a bridge with language means.
+    """Returns the kind of centering; None is ``"known"`` for a bridge with means of languages.
 
     Raises:
         ConfigError: it is unknown, or needs means that the run does not have.
@@ -128,7 +129,7 @@ def check_center(center: str | None, *, knows_means: bool) -> str:
         raise ConfigError(f"unknown centering {center!r}", allowed=CENTERS)
     if center in ("known", "nearest") and not knows_means:
         raise ConfigError(
-            f"the centering {center!r} needs language means, and the run has none",
+            f"the centering {center!r} needs the means of other languages, and the run has none",
             hint="layerbridge center RUN --language CODE --text FILE, or --center batch",
         )
     return center

@@ -26,11 +26,11 @@ _CENTERING = "centering"
 # What does not decide a result, or is the same for all rows that may be compared.
 _RESULT = ("options", "task_version", "task_options", "task_file", "command", "language_means")
 _BRIDGE = re.compile(
-    "training_seed|.*_version|.*_revision|encoder_width|encoder_layers|language_model_width"
+    "training_seed|training_start|.*_version|.*_revision|encoder_width|encoder_layers|language_model_width"
     "|model_type|use_cache"
 )
 _RECIPE = re.compile(
-    "seed|data_seed|run_name|use_cpu|disable_tqdm|report_to|log_.*|logging_.*|dataloader_.*"
+    "seed|data_seed|start_seed|run_name|use_cpu|disable_tqdm|report_to|log_.*|logging_.*|dataloader_.*"
     "|push_to_hub|hub_.*|trust_remote_code|allow_pickle|data_dir"
 )
 _WATCHING = re.compile("save_.*|(do_)?eval_?.*|per_device_eval_batch_size")

@@ -38,6 +38,7 @@ from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import Segment
 from layerbridge.models.prompt_room import text_limit
 from layerbridge.models.saving import Saving
+from layerbridge.models.state_noise import StateNoise, encoder_dropout
 
 
 @dataclass
@@ -64,6 +65,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
     config: BridgeConfig
     # Moves states by language; None leaves them as they are.
     centering: Centering | None = None
+    # Of training; None for none.
+    noise: StateNoise | None = None
     base_model_prefix = "layerbridge"
     main_input_name = "input_ids"
     _supports_sdpa = True
@@ -315,16 +318,27 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             LengthError: a row has more tokens than a model has positions.
         """
         states = self._states(input_ids, attention_mask, hidden_states)
+        mixture = None
+        if self.training and self.noise is not None:
+            states, mixture = self.noise(states)
         prefix = self.prefix(states)
         if labels is None:
             logits = self.language_model.next_logits(prefix)
             check_rows(finite_rows(logits), "the logits", self.language_model.dtype)
             return BridgeOutput(logits=logits)
+        loss, logits = self._loss(prefix, labels, num_items_in_batch)
+        if mixture is not None:
+            other, _ = self._loss(prefix, labels[mixture.order], num_items_in_batch)
+            loss = mixture.weight * loss + (1 - mixture.weight) * other
+        return BridgeOutput(loss=loss, logits=logits)
+
+    def _loss(
+        self, prefix: list[Segment], labels: Int[Tensor, "B T"], items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor]:
         logits = self.language_model.label_logits(prefix, labels)  # [n, V]
         targets = labels[labels != IGNORED]  # [n]
-        items = len(targets) if num_items_in_batch is None else num_items_in_batch
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / items
-        return BridgeOutput(loss=loss, logits=logits)
+        items = len(targets) if items is None else items
+        return F.cross_entropy(logits.float(), targets, reduction="sum") / items, logits
 
     @torch.no_grad()
     def generate(
@@ -379,5 +393,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             return HiddenStates(hidden_states, attention_mask)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        states = self.encoder(input_ids, mask, layers=self.fusion.required_layers)
+        with encoder_dropout(self.encoder.model, self.noise if self.training else None):
+            states = self.encoder(input_ids, mask, layers=self.fusion.required_layers)
         return states if self.training else centered(self.centering, states, None)

@@ -156,7 +156,7 @@ class Centering:
         return tuple(self.means.by_code)
 
     @property
-    def moves(self) -> bool:
+    def knows_others(self) -> bool:
         """Whether any state can be moved: English alone stays where it is."""
         return self.means.english is not None and len(self.means.by_code) > 1
 
@@ -227,7 +227,7 @@ class Centering:
         """
         if self.settings.method == "remove":
             return self._removed(states)
-        if not self.moves and language is None:
+        if not self.knows_others and language is None:
             return states
         rows = len(states.mask)
         given = [language] * rows if language is None or isinstance(language, str) else language

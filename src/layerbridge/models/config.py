@@ -48,6 +48,9 @@ class BridgeConfig(PreTrainedConfig):
         template: prompt template of the training texts, or None. Texts come rendered; only its end
             is used, to cut them.
         training_seed: that the bridge was trained with; None before training, and before 0.2.
+        training_start: hash of the trained tensors before the first step; None before training, and
+            before 0.2.
+        averaged_runs: number of runs whose average this is; None for a single run.
         layerbridge_version: that wrote the config.
 
     Raises:
@@ -79,6 +82,8 @@ class BridgeConfig(PreTrainedConfig):
     options: list[str] | None = None
     template: str | None = None
     training_seed: int | None = None
+    training_start: str | None = None
+    averaged_runs: int | None = None
     layerbridge_version: str = __version__
 
     def __post_init__(self, **kwargs: Any) -> None:

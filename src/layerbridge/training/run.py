@@ -16,19 +16,25 @@ from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
 from layerbridge.models.backbone import choose_device
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.centering import Centering
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.tasks.unlabeled import text_files
 from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.language_centering import training_means
+from layerbridge.training.noise import check_noise, needs_means, state_noise
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
 from layerbridge.training.resume import RowsRecord, check_resumable, check_same_run, check_steps
 from layerbridge.training.run_data import RunData, read_data
+from layerbridge.training.shared_start import record_start
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
+from layerbridge.training.weight_average import AverageLast
 from layerbridge.training.weight_watch import WeightWatch
 
 DEFAULT_FUSION = "token-softmax"
@@ -138,6 +144,9 @@ def train(
     arguments = training_arguments(settings, Path(output_dir), device=device)
     if recipe.cache_states:
         arguments.check_cached()
+    check_noise(arguments, language_texts=recipe.language_texts is not None)
+    if recipe.language_texts is not None:
+        text_files(recipe.language_texts)
     folder = Path(output_dir)
     if arguments.should_save:
         check_output(folder, overwrite=overwrite, resume=resume)
@@ -155,7 +164,7 @@ def train(
     data.report()
     say(f"{len(data.train)} English rows of {data.name}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
-    set_seed(arguments.seed)
+    set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
@@ -199,17 +208,33 @@ def train_bridge(
         prepare_output(folder, overwrite=not resume, resume=resume)
         recipe.write(folder)
     trainer.accelerator.wait_for_everyone()
+    record_start(bridge, folder, resume=resume)
+    means, bridge.centering = None, None
     with ExitStack() as stack:
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
+        keeps_means = recipe.language_centering or recipe.language_texts is not None
+        if keeps_means or needs_means(arguments):
+            english = [row.text for row in data.train]
+            means = training_means(bridge, english, recipe.language_texts, data.template)
+        bridge.noise = state_noise(arguments, bridge, means)
+        stack.callback(setattr, bridge, "noise", None)
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
         trainer.add_callback(RowsRecord(data.train))
         watched = [row.text for row in data.validation or data.train]
         trainer.add_callback(WeightWatch(bridge, watched, folder))
+        average = None
+        if arguments.average_last:
+            average = AverageLast(bridge, arguments.average_last, folder)
+            trainer.add_callback(average)
         trainer.train(resume_from_checkpoint=resume or None)
-        _report_validation(trainer, len(data.validation))
+        if average is not None:
+            average.finish()
+        _report_validation(trainer, len(data.validation), averaged=average is not None)
+    if means is not None and keeps_means:
+        bridge.centering = Centering(means, bridge.encoder.num_layers)
     if arguments.should_save:
         bridge.card = model_card(
             bridge.config,
@@ -232,7 +257,7 @@ def _validation(recipe: Recipe) -> dict[str, Any]:
     return {"eval_strategy": "steps" if "eval_steps" in recipe.training else "epoch"}
 
 
-def _report_validation(trainer: BridgeTrainer, rows: int) -> None:
+def _report_validation(trainer: BridgeTrainer, rows: int, *, averaged: bool) -> None:
     """Prints the validation loss of the bridge as it is at the end."""
     if trainer.args.eval_strategy == "no":
         return
@@ -241,7 +266,7 @@ def _report_validation(trainer: BridgeTrainer, rows: int) -> None:
               if "eval_loss" in entry}  # fmt: skip
     if trainer.args.load_best_model_at_end and state.best_metric is not None:
         loss = state.best_metric
-    elif state.global_step in losses:
+    elif state.global_step in losses and not averaged:
         loss = losses[state.global_step]
     else:
         loss = trainer.evaluate()["eval_loss"]
