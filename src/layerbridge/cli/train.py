@@ -74,7 +74,9 @@ def train(
     --num-train-epochs 3, --per-device-train-batch-size 32, --gradient-accumulation-steps 4,
     --bf16 true, --seed 1 or --report-to tensorboard. Two more: --fusion-learning-rate-scale 0.1
     multiplies the learning rate of the fusion; --tokens-per-batch 4096 limits a batch by tokens
-    instead of rows. On N GPUs: torchrun --nproc-per-node N -m layerbridge train …
+    instead of rows. Noise and averages: --state-noise 0.25, --language-noise 0.5,
+    --state-mixup 0.4, --encoder-dropout true, --average-last 0.5, --start-seed 0. On N GPUs:
+    torchrun --nproc-per-node N -m layerbridge train …
     """
     from layerbridge.training.recipe import Recipe, override, read
 

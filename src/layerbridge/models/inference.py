@@ -207,17 +207,17 @@ class Answering:
             NotFiniteError: names a text whose answer is made of NaN or infinities.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        each_has = language is not None and not isinstance(language, str)
-        if each_has and len(language or ()) != len(texts):
+        of_each = None if language is None or isinstance(language, str) else list(language)
+        if of_each is not None and len(of_each) != len(texts):
             raise DataError(
-                f"{len(language or ())} languages for {len(texts)} texts",
+                f"{len(of_each)} languages for {len(texts)} texts",
                 allowed="one for all, or one for each",
             )
         results: dict[int, Sequence[Answer]] = {}
         with eval_mode(cast("nn.Module", self)):
             for indices in by_length([len(text) for text in texts], size):
                 batch = [texts[index] for index in indices]
-                of_batch = [language[index] for index in indices] if each_has else language
+                of_batch = language if of_each is None else [of_each[index] for index in indices]
                 with naming(batch):
                     answers = answer(batch, of_batch)
                 each = len(answers) // len(indices)

@@ -204,7 +204,7 @@ class LanguageMeans:
             tensors[f"{code}.std"] = mean.std
             tensors[f"{code}.error"] = mean.error
             tensors[f"{code}.counts"] = torch.tensor([mean.texts, mean.tokens])
-        facts = {"encoder": self.encoder, "settings": dict(self.settings)}
+        facts: dict[str, Any] = {"encoder": self.encoder, "settings": dict(self.settings)}
         facts["languages"] = list(self.by_code)
         write_tensors(folder / FILE, tensors, facts)
         return folder / FILE
@@ -222,7 +222,9 @@ class LanguageMeans:
             layers = tuple(tensors["layers"].tolist())
             by_code = {
                 code: LanguageMean(
-                    *(tensors[f"{code}.{name}"] for name in ("mean", "std", "error")),
+                    tensors[f"{code}.mean"],
+                    tensors[f"{code}.std"],
+                    tensors[f"{code}.error"],
                     *tensors[f"{code}.counts"].tolist(),
                 )
                 for code in facts["languages"]

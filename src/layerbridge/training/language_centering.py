@@ -150,8 +150,9 @@ def center_run(
         )
     before = asdict(CenteringSettings.of(known.settings))
     settings = CenteringSettings(**{**before, **(changes or {})})
+    added: list[Added] = []
     if encoder is None:
-        means, added = Centering(known, num_layers, settings).means, []
+        means = Centering(known, num_layers, settings).means
     else:
         means, added = measure(encoder, known, rendered, most=most, settings=settings)
     means.write(folder)

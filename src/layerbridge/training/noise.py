@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from layerbridge.errors import ConfigError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.language_means import LanguageMeans
@@ -47,7 +49,7 @@ def state_noise(
         raise ConfigError(
             "language_noise needs a language besides English", hint="--language-texts FOLDER"
         )
-    asked = {
+    asked: dict[str, Any] = {
         "state_noise": arguments.state_noise,
         "language_noise": arguments.language_noise,
         "mixup": arguments.state_mixup,

@@ -12,6 +12,8 @@ Legend: B batch, S encoder tokens, E encoder width, D language model width, F = 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 from layerbridge.errors import ConfigError
 from layerbridge.models.projection.linear import Projection
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
 class MlpProjection(Projection):
