@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,7 @@ from layerbridge.training.run_data import RunData
 ENCODER = "zoo:multilingual-e5-small"
 LANGUAGE_MODEL = "zoo:smollm2-135m-instruct"
 
-# The bridges, each with its own settings.
-FUSIONS: dict[str, dict[str, Any]] = {
-    "last": {},
-    "global-softmax": {"start": "last", "fusion_learning_rate_scale": 0.03},
-    "token-softmax": {"start": "last", "fusion_learning_rate_scale": 0.1},
-}
+FUSIONS = ("last", "global-softmax", "token-softmax")
 
 # Marks a folder as the demo's, and has its settings.
 MARKER = "demo.json"
@@ -69,7 +64,7 @@ class DemoSettings:
         languages: codes; None for the task's 15.
         projection_start: of every bridge.
         instruction: of every bridge.
-        fusions: the bridges to train, each with its own settings.
+        fusions: the bridges to train.
     """
 
     steps: int = 70
@@ -79,7 +74,7 @@ class DemoSettings:
     languages: tuple[str, ...] | None = None
     projection_start: str = "aligned"
     instruction: str | None = " (category:"
-    fusions: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(FUSIONS))
+    fusions: tuple[str, ...] = FUSIONS
 
 
 # One bridge, fewer and smaller steps, three languages: a minute or two.
@@ -88,7 +83,7 @@ QUICK = DemoSettings(
     batch_size=8,
     test_per_kind=4,
     languages=("en", "si", "sw"),
-    fusions={"global-softmax": FUSIONS["global-softmax"]},
+    fusions=("global-softmax",),
 )
 
 
@@ -178,16 +173,12 @@ def _trained(
     *,
     seed: int,
 ) -> LayerBridge:
-    fusion_settings = dict(settings.fusions[fusion])
     training: dict[str, Any] = {
         "max_steps": settings.steps,
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
-        "adam_beta1": 0.9,
-        "clip_by_part": True,
         "save_strategy": "no",
         "seed": seed,
-        "fusion_learning_rate_scale": fusion_settings.pop("fusion_learning_rate_scale", 1.0),
     }
     recipe = Recipe(
         encoder=ENCODER,
@@ -197,7 +188,6 @@ def _trained(
             "fusion": fusion,
             "projection_start": settings.projection_start,
             "instruction": settings.instruction,
-            **fusion_settings,
         },
         training=training,
     )

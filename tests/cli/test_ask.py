@@ -78,12 +78,14 @@ def test_texts_from_stdin(command, trained, bridge, monkeypatch):
         assert answer["scores"] == pytest.approx(right.scores, abs=1e-5)
 
 
-def test_no_text_at_all(command, trained, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+@pytest.mark.parametrize("lines", ["", "\n \n"])
+def test_no_text_at_all(command, trained, monkeypatch, lines):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     result = command("ask", trained)
     assert (result.code, result.out) == (2, "")
+    skipped = "empty lines skipped: 2 of 2 on stdin\n" if lines else ""
     assert result.err == (
-        'error: no text given; allowed: layerbridge ask RUN "text", or lines on stdin\n'
+        f'{skipped}error: no text given; allowed: layerbridge ask RUN "text", or lines on stdin\n'
     )
 
 

@@ -46,17 +46,21 @@ def piped(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "lines"),
+    ("content", "lines", "skipped"),
     [
-        ("ශ්‍රී\nb\n", ["ශ්‍රී", "b"]),
-        ("\ufeffa\r\n\r\nb", ["a", "", "b"]),
-        ("a\u2028b\n\ufeffc", ["a\u2028b", "\ufeffc"]),
-        ("", []),
+        ("ශ්‍රී\nb\n", ["ශ්‍රී", "b"], None),
+        ("\ufeffa\r\n\r\nb", ["a", "b"], "1 of 3"),
+        ("a\u2028b\n\ufeffc", ["a\u2028b", "\ufeffc"], None),
+        ("\n \t\n  a \n\n", ["  a "], "3 of 4"),
+        ("\ufeff\n\u3000", [], "2 of 2"),
+        ("", [], None),
     ],
 )
-def test_lines(piped, content, lines):
+def test_lines(piped, capsys, content, lines, skipped):
     piped(content.encode())
     assert list(stdin_lines()) == lines
+    said = f"empty lines skipped: {skipped} on stdin\n" if skipped else ""
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("verb", ["ask", "chat"])
@@ -76,6 +80,19 @@ def test_a_line_that_is_not_utf8(command, trained, piped, verb, content, line, b
     assert result.err == (
         f"error: stdin, line {line} is not UTF-8 (byte {byte} of the line); {HINT}\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["ask", "chat"])
+def test_lines_without_text_get_no_answer(command, trained, piped, verb):
+    piped(
+        b"\nthe market\n\n  \na crowd\n\xff" if verb == "chat" else b"\nthe market\n\n  \na crowd\n"
+    )
+    result = command(verb, trained, *(("--max-new-tokens", "1") if verb == "chat" else ()))
+    assert result.out.count("\n") == 2
+    lines = result.err.splitlines()
+    assert lines[0] == f"empty lines skipped: 3 of {6 if verb == 'chat' else 5} on stdin"
+    # Also before an error, which ends what is read.
+    assert (result.code, len(lines)) == ((2, 2) if verb == "chat" else (0, 1))
 
 
 def test_lines_come_as_they_are_typed(monkeypatch):

@@ -1,4 +1,6 @@
 import json
+import shlex
+import signal
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.training import run
 from layerbridge.training.recipe import Recipe
+from layerbridge.training.resume import RowsRecord
 
 
 @pytest.fixture
@@ -55,6 +58,49 @@ def test_train_from_flags(command, train_flags, tmp_path):
     )
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_interrupted_and_resumed_with_the_printed_line(command, train_flags, tmp_path, monkeypatch):
+    def at_the_first_step(self, args, state, control, **_):
+        if state.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    flags = [*train_flags, "--options", "country, unit", "--seed", "3", "--learning-rate", "1e-2"]
+    whole, output = tmp_path / "whole", tmp_path / "a run"
+    assert command("train", *flags, "-o", whole).code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(RowsRecord, "on_step_end", at_the_first_step, raising=False)
+        result = command("train", *flags, "-o", output)
+    assert (result.code, result.out) == (130, "")
+    *_, last = result.err.splitlines()
+    assert last == (
+        f"interrupted at step 1 of 2, saved in {output / 'checkpoint-1'}; next: layerbridge train "
+        f"--resume -o '{output}'"
+    )
+    assert "Traceback" not in result.err
+    changed = command("train", "--resume", "-o", output, "--seed", "4")
+    assert changed.code == 2
+    assert "cannot continue with seed=4 (was 3); allowed: " in changed.err
+    line = last.partition("next: layerbridge ")[2]
+    resumed = command(*shlex.split(line), "--logging-steps", "1")
+    assert (resumed.code, resumed.out) == (0, f"{output}\n")
+    assert "resuming with logging_steps=1 (was 10)\n" in resumed.err
+    assert f"resuming from {output / 'checkpoint-1'}: step 1 of 2\n" in resumed.err
+    first, second = (load_file(run / "model.safetensors") for run in (whole, output))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_resume_with_a_recipe_or_flags_of_ones_own(command, seen, train_flags, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    (tmp_path / "run" / "checkpoint-1").mkdir(parents=True)
+    assert command("train", *train_flags, "--resume", "-o", tmp_path / "run").code == 0
+    (tmp_path / "run" / "recipe.yaml").write_text(RECIPE.replace("seed: 4", "seed: 5"))
+    for words in ([], ["--seed", "6"], ["--recipe", tmp_path / "r.yaml"]):
+        assert command("train", *words, "--resume", "-o", tmp_path / "run").code == 0
+    recipes = [recipe for recipe, *_ in seen]
+    assert recipes[0].data == str(train_flags[1])
+    assert [recipe.training["seed"] for recipe in recipes[1:]] == [5, 6, 4]
+    assert all(recipe.bridge["fusion"] == "last" for recipe in recipes[1:])
 
 
 RECIPE = """

@@ -13,10 +13,10 @@ def refused(**settings):
     return str(caught.value)
 
 
-def test_defaults_are_the_papers():
+def test_defaults():
     config = BridgeConfig()
-    assert (config.fusion, config.start, config.normalize) == ("token-softmax", "uniform", None)
-    assert (config.projection_start, config.boundary, config.instruction) == ("random", True, None)
+    assert (config.fusion, config.start, config.normalize) == ("token-softmax", None, None)
+    assert (config.projection_start, config.boundary, config.instruction) == ("aligned", True, None)
     assert (config.max_text_tokens, config.fusion_options) == (512, {})
     assert config.model_type == "layerbridge"
     assert config.layerbridge_version == __version__
@@ -24,7 +24,7 @@ def test_defaults_are_the_papers():
 
 def test_settings_that_do_not_fit():
     assert refused(normalize="layer") == "unknown normalize 'layer'; allowed: rms, none"
-    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last"
+    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last, none"
     assert refused(projection_start="zero") == (
         "unknown projection_start 'zero'; allowed: random, scaled, aligned"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from layerbridge.errors import DataError, OutputError
 from layerbridge.evaluation import results
 from layerbridge.models.encoder import Encoder
 from layerbridge.reproducing import Request, accuracy, backbones, jobs, reproduce
+from layerbridge.training.interrupt import Interrupted
 from layerbridge.training.trainer import BridgeTrainer
 
 BASELINES = [("ask", "tf-idf", 0), ("ask", "zero-shot-lm", 0), ("ask", "few-shot-lm", 0)]
@@ -126,7 +128,7 @@ def test_an_interruption_repeats_nothing_that_was_done(
 
 
 def test_a_training_goes_on_from_its_checkpoint(request_of, quick, monkeypatch, tmp_path):
-    """Broken off in step 4 of 4, it ends with the tensors of a run that was not."""
+    """Interrupted in step 3 of 4, it ends with the tensors of a run that was not."""
     whole, broken = (request_of(output_dir=tmp_path / name) for name in ("whole", "broken"))
     reproduce(whole)
     steps = []
@@ -134,15 +136,17 @@ def test_a_training_goes_on_from_its_checkpoint(request_of, quick, monkeypatch, 
 
     def step(trainer, *arguments, **keywords):
         steps.append(trainer.state.global_step)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
         return original(trainer, *arguments, **keywords)
 
     monkeypatch.setattr(BridgeTrainer, "training_step", step)
-    with pytest.raises(KeyboardInterrupt):
+    checkpoint = broken.runs / "last" / "seed-0" / "checkpoint-3"
+    message = f"at step 3 of 4, saved in {checkpoint}; next: the same command again"
+    with pytest.raises(Interrupted, match=message):
         reproduce(broken)
     reproduce(broken)
-    assert steps == [0, 1, 2, 3, 2, 3]
+    assert steps == [0, 1, 2, 3]
     run = "last/seed-0/model.safetensors"
     ours, theirs = load_file(broken.runs / run), load_file(whole.runs / run)
     assert ours.keys() == theirs.keys()

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from layerbridge.errors import DataError
+from layerbridge.tasks import records
 from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.labels import Labels
 
@@ -116,6 +117,16 @@ def test_wrong_column(make):
 def test_column_missing_in_one_row(make):
     path = make("a.jsonl", '{"text": "a", "label": "x"}\n{"label": "x"}\n')
     assert problem(path) == f"{path}, line 2 has no column 'text'; allowed: label"
+
+
+@pytest.mark.parametrize("missing", ["text", "target"])
+def test_a_default_column_that_is_missing(make, missing):
+    columns = [*{"text", "target"} - {missing}, "headline"]
+    path = make("a.csv", f"{','.join(columns)}\na,b\n")
+    assert problem(path) == (
+        f"{path} has no column {missing!r}; allowed: {', '.join(columns)}; "
+        f"next: --{missing} COLUMN names another one"
+    )
 
 
 def test_text_and_template(make):
@@ -274,7 +285,46 @@ def test_not_utf8(make):
 
 def test_ragged_csv(make):
     path = make("a.csv", "text,label\na,b,c\n")
-    assert problem(path) == f"{path}, line 2 has 3 cells; allowed: 2, as in the header"
+    assert problem(path) == (
+        f"{path}, line 2 has 3 cells separated by commas; allowed: 2, as in the header; next: "
+        "quote cells that contain quotes, separators or line breaks, and double the quotes in them"
+    )
+
+
+QUOTED = 'text{0}label\n"a{0} b, c; d\te"{0}x\n"1,5;2"{0}y\n'
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "A.CSV"])
+@pytest.mark.parametrize("start", ["", "\ufeff", '"text"'])
+def test_the_header_tells_what_separates_the_cells(make, name, delimiter, start):
+    content = QUOTED.format(delimiter)
+    content = start + (content.removeprefix("text") if start == '"text"' else content)
+    path = make(name, content.encode())
+    rows = [(row.text, row.target) for row in read_rows(path)]
+    assert rows == [(f"a{delimiter} b, c; d\te", "x"), ("1,5;2", "y")]
+    assert records.count(str(path)) == 2
+    ragged = make(name, f"text{delimiter}label\na\n")
+    words = {",": "commas", ";": "semicolons", "\t": "tabs"}
+    assert f"line 2 has 1 cells separated by {words[delimiter]}; allowed: 2" in problem(ragged)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("text\na; b\nc\n", ["text"]),  # a text has semicolons, not the header
+        ("text,label;note\na;b,c\n", ["text", "label;note"]),
+        ('"text; label"\na\n', ["text; label"]),
+        ('"text, label"\na\n', ["text, label"]),
+    ],
+)
+def test_semicolons_that_separate_nothing(make, content, columns):
+    path = make("a.csv", content)
+    data = records.read(str(path))
+    assert list(data.columns) == columns
+    message = problem(path)
+    assert message.startswith(f"{path} has no column ")
+    assert ("next: save the file with one separator" in message) == (columns != ["text"])
 
 
 def test_damaged_csv(make):

@@ -5,14 +5,19 @@ import shutil
 import pytest
 import torch
 
-from layerbridge.errors import CheckpointError, ConfigError
+from layerbridge.errors import CheckpointError, ConfigError, OutputError
 from layerbridge.models.config import BridgeConfig
 from layerbridge.tasks import Row
 from layerbridge.training import run
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import LOG
 from layerbridge.training.recipe import BACKBONES, BRIDGE, Recipe, read
-from layerbridge.training.resume import RowsRecord, check_same_run, check_steps, rows_sha256
+from layerbridge.training.resume import (
+    RowsRecord,
+    begin_at,
+    check_same_run,
+    rows_sha256,
+)
 from layerbridge.training.run import train
 
 TEXTS = {"the market": "Sports", "the players": "Science", "a star": "Sports", "teams": "Science"}
@@ -32,9 +37,19 @@ def recipe(folder, tmp_path_factory):
         data=write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl"),
         target="label",
         options=["Sports", "Science"],
-        bridge={"fusion": "global-softmax"},
+        bridge={
+            "fusion": "global-softmax",
+            "start": "uniform",
+            "projection_start": "random",
+            "instruction": "",
+        },
         backbones={"dtype": "float32"},
-        training={"num_train_epochs": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2},
+        training={
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-2,
+            "fusion_learning_rate_scale": 1.0,
+        },
     )
 
 
@@ -88,7 +103,7 @@ FIXED = {
     "warmup_steps": 3,
     "optim": "sgd",
     "weight_decay": 0.1,
-    "adam_beta1": 0.9,
+    "adam_beta1": 0.8,
     "max_grad_norm": 2.0,
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -96,7 +111,7 @@ FIXED = {
     "train_sampling_strategy": "random",
     "dataloader_drop_last": True,
     "fusion_learning_rate_scale": 0.1,
-    "clip_by_part": True,
+    "clip_by_part": False,
     "seed": 1,
     "data_seed": 1,
     "bf16": True,
@@ -156,10 +171,32 @@ def test_no_step_is_left(tmp_path, is_written):
     if is_written:
         (tmp_path / "model.safetensors").touch()
         with pytest.raises(ConfigError, match="is complete: 10 of 10 steps; next: more --num"):
-            check_steps(tmp_path, 10)
+            begin_at(tmp_path, 10)
     else:
-        check_steps(tmp_path, 10)
-    check_steps(tmp_path, 11)
+        begin_at(tmp_path, 10)
+    begin_at(tmp_path, 11)
+
+
+def test_a_run_without_a_recipe_of_its_own(recipe, output):
+    (output / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError) as caught:
+        train(None, output, resume=True, device="cpu")
+    assert str(caught.value) == (
+        f"{str(output)!r} has no recipe.yaml; next: --recipe FILE, or the flags it was trained with"
+    )
+    with pytest.raises(ConfigError, match="the run has no recipe; next: a recipe, or resume=True"):
+        train(None, output, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [([], "leave --resume out"), (["recipe.yaml"], "--overwrite instead of --resume")],
+)
+def test_a_run_without_a_checkpoint(tmp_path, files, hint):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=f"has no checkpoint to resume from; next: {hint}$"):
+        train(None, tmp_path, resume=True, device="cpu")
 
 
 def test_a_default_may_be_spelled_out(recipe, output, capfd):
@@ -178,13 +215,28 @@ def test_a_refused_change_leaves_the_run_as_it_was(recipe, output):
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+def test_a_run_that_is_older_than_the_defaults_keeps_its_settings(recipe, output, capfd):
+    # Such a recipe has what the user set, and nothing else.
+    old = dataclasses.replace(
+        recipe,
+        bridge={"fusion": "global-softmax"},
+        training={"num_train_epochs": 2, "per_device_train_batch_size": 2, "learning_rate": 1e-2},
+    )
+    old.write(output)
+    train(None, output, resume=True, device="cpu")
+    assert "resuming with" not in capfd.readouterr().err
+    with pytest.raises(ConfigError, match=r"start='last' \(was 'uniform'\)"):
+        train(changed(recipe, "start", "last"), output, resume=True, device="cpu")
+
+
 def test_more_epochs_are_trained_and_recorded(recipe, output, capfd):
     more = changed(changed(recipe, "num_train_epochs", 3), "logging_steps", 1)
     bridge = train(more, output, resume=True, device="cpu")
     assert "resuming with num_train_epochs=3 (was 2), logging_steps=1 (was 10)\n" in (
         capfd.readouterr().err
     )
-    assert read(output / "recipe.yaml") == more
+    recorded = read(output / "recipe.yaml").training
+    assert (recorded["num_train_epochs"], recorded["logging_steps"]) == (3, 1)
     log = json.loads((output / LOG).read_text())
     assert [line["step"] for line in log if "loss" in line] == [3, 4, 5, 6]
     assert not bridge.training
@@ -197,7 +249,7 @@ def test_more_epochs_are_trained_and_recorded(recipe, output, capfd):
     )
     with pytest.raises(ConfigError, match=r"is at step 6, beyond its new end at step 4; next: mor"):
         train(recipe, output, resume=True, device="cpu")
-    assert read(output / "recipe.yaml") == more
+    assert read(output / "recipe.yaml").training == recorded
     assert (output / "model.safetensors").is_file()
 
 

@@ -1,7 +1,9 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.training import run
+from layerbridge.training.interrupt import Interrupted
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import new_bridge, train, training_arguments
@@ -75,9 +78,7 @@ def learned(make_recipe, tmp_path_factory):
     """A run long enough to learn the eight rows by heart."""
     output = tmp_path_factory.mktemp("learned") / "run"
     settings = {"max_steps": 80, "learning_rate": 1e-2, "logging_steps": 8}
-    recipe = make_recipe(
-        training={**settings, "save_strategy": "no", "fusion_learning_rate_scale": 0.1}
-    )
+    recipe = make_recipe(bridge={"instruction": ""}, training={**settings, "save_strategy": "no"})
     return train(recipe, output, device="cpu"), output
 
 
@@ -125,7 +126,12 @@ def test_the_recipe_in_the_run_gives_the_run_again(make_recipe, tmp_path):
     first = train(recipe, tmp_path / "first", device="cpu")
     torch.manual_seed(77)
     again = read(tmp_path / "first" / "recipe.yaml")
-    assert again == recipe
+    # What it leaves open is in the run's, so that other defaults do not change it.
+    assert {**again.bridge, **recipe.bridge} == again.bridge
+    assert {**again.training, **recipe.training} == again.training
+    assert dataclasses.replace(again, bridge=recipe.bridge, training=recipe.training) == (
+        dataclasses.replace(recipe, options=again.options)
+    )
     second = train(again, tmp_path / "second", device="cpu")
     for name, tensor in first.trained_state_dict().items():
         assert torch.equal(tensor, second.trained_state_dict()[name]), name
@@ -193,8 +199,10 @@ def test_progress_ends_with_the_last_loss(make_recipe, tmp_path, capfd):
     train(make_recipe(training={"logging_steps": 1}), tmp_path / "run", device="cpu")
     out, err = capfd.readouterr()
     assert out == ""
-    start, end = err.splitlines()
-    assert start == f"8 English rows of {make_recipe().data}; loading the models …"
+    few, start, end, note = err.splitlines()
+    assert few == "no rows are held out for validation: 8 are too few"
+    assert note.startswith("note: the bridge did not take off: the training loss has not fallen; ")
+    assert start == f"8 English rows of {make_recipe().data}, 4 steps; loading the models …"
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     last = [line["loss"] for line in log if "loss" in line][-1]
     assert end == f"training global-softmax: 4/4  loss {last:.3f}"
@@ -273,27 +281,30 @@ def test_a_limit_that_is_lowered_is_said_once(make_recipe, tmp_path, capsys, pos
 @pytest.mark.parametrize(
     ("training", "steps"),
     [
-        ({"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 4}, [2, 4]),
-        # The last epoch ends early.
-        ({"max_steps": 3, "per_device_train_batch_size": 4}, [2, 3]),
+        ({"num_train_epochs": 2}, [2, 4]),
+        ({"max_steps": 10}, [2, 4, 6, 8, 10]),
+        ({"max_steps": 6}, [2, 4, 6]),
+        # The last step is no multiple.
         ({"eval_steps": 2, "max_steps": 3}, [2, 3]),
+        ({"eval_strategy": "epoch", "max_steps": 3}, [2, 3]),
         ({"eval_strategy": "no"}, []),
     ],
 )
-def test_validation_data_is_enough_for_a_validation_loss(
-    make_recipe, tmp_path, capfd, training, steps
-):
+def test_validation_rows_are_watched_without_a_flag(make_recipe, tmp_path, capfd, training, steps):
     more = write_jsonl(tmp_path / "more.jsonl", {"the teams": "Sports"})
-    recipe = make_recipe(bridge={"fusion": "last"}, validation_data=more, training=training)
+    recipe = make_recipe(bridge={"fusion": "last"}, validation_data=more)
+    training = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, **training}
+    recipe = dataclasses.replace(recipe, training=training)
     train(recipe, tmp_path / "run", device="cpu")
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     losses = {line["step"]: line["eval_loss"] for line in log if "eval_loss" in line}
     assert list(losses) == steps
     printed = capfd.readouterr().err.splitlines()
-    said = [line for line in printed if line.startswith("validation loss: ")]
-    last = [f"validation loss: {losses[steps[-1]]:.3f}, mean of 1 rows"] if steps else []
-    assert said == last
-    assert read(tmp_path / "run" / "recipe.yaml").training == recipe.training
+    said = [line for line in printed if line.startswith("English validation")]
+    assert len(said) == bool(steps)
+    if steps:
+        best = min(losses.values())
+        assert f"1 rows: accuracy {said[0].split()[5]} loss {best:.3f}; for comp" in said[0]
 
 
 def test_the_state_cache_changes_nothing(make_recipe, tmp_path):
@@ -581,7 +592,7 @@ def test_a_failed_start_leaves_a_folder_in_use_as_it_was(make_recipe, learned, t
 def test_device_cpu_holds_for_the_trainer_too(make_recipe, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(bridge, recipe, data, arguments, folder, *, resume):
+    def spy(bridge, recipe, data, arguments, folder, **_):
         seen.update(cpu=arguments.use_cpu, data=data)
 
     monkeypatch.setattr(run, "train_bridge", spy)
@@ -614,8 +625,9 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
     (runs / "old" / "checkpoint-9").mkdir(parents=True)
 
     def interrupted(self, args, state, control, **_):
-        if state.global_step == 5:
-            raise KeyboardInterrupt
+        # One process gets the signal; both end after the same step.
+        if state.global_step == 5 and os.environ["RANK"] == "1":
+            signal.raise_signal(signal.SIGTERM)
 
     def work():
         words = ["layerbridge", "train", "--recipe", str(tmp_path / "recipe.yaml")]
@@ -626,13 +638,20 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
         assert left.value.code == 0
         with monkeypatch.context() as patched:
             patched.setattr(RowsRecord, "on_step_end", interrupted)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(Interrupted) as stopped:
                 train(recipe, runs / "broken", device="cpu")
-        train(recipe, runs / "broken", resume=True, device="cpu")
+        assert str(stopped.value) == (
+            f"interrupted at step 5 of 6, saved in {runs / 'broken' / 'checkpoint-5'}; next: "
+            "torchrun --nproc-per-node 2 -m layerbridge train --resume -o "
+            f"{runs / 'broken'}"
+        )
+        train(None, runs / "broken", resume=True, device="cpu")
 
     first, second = two_processes.run(work, runs)
     # Each process has its own random numbers to keep.
-    assert {Path(path).name for path in second} <= {"checkpoint-4", "checkpoint-6"}
+    assert {Path(path).name for path in second} <= {
+        "checkpoint-4", "checkpoint-5", "checkpoint-6",
+    }  # fmt: skip
     assert {"/old/recipe.yaml", "/old/training.json", "/old/layer-weights.jsonl"} <= first
     assert "/old/checkpoint-9" in first
     assert sorted(path.name for path in (runs / "old").iterdir()) == [

@@ -95,7 +95,7 @@ def test_other_settings_of_training_are_said(runs, tmp_path, capsys):
             {"training_start": None},
             "has no record of where it started: it was trained before 0.2, ",
         ),
-        ({"start": "last"}, "has start='last', and "),
+        ({"start": "uniform"}, "has start='uniform', and "),
         ({"encoder_fingerprint": "f00", "encoder_revision": None}, "has another encoder than "),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerbridge.errors import DataError
+from layerbridge.errors import ConfigError, DataError
 from layerbridge.tasks import Row
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.run_data import RunData, limited, read_data
@@ -158,3 +158,81 @@ def test_what_is_left_out_is_said(data, said, capsys):
 def test_a_text_that_gives_the_answer_away(sorted_file, changes, message):
     with pytest.raises(DataError, match=message):
         read_data(Recipe(data=str(sorted_file), **changes))
+
+
+# Labels that nobody named
+
+
+def write_csv(path, rows):
+    path.write_text("text,label\n" + "".join(f"text {n},{label}\n" for n, label in rows))
+    return str(path)
+
+
+def test_targets_that_repeat_are_labels(tmp_path, capsys):
+    file = write_csv(tmp_path / "rows.csv", [(n, "cba"[n % 3]) for n in range(60)])
+    data = read_data(Recipe(data=file))
+    assert data.options == ["a", "b", "c"]
+    assert (len(data.train), len(data.validation)) == (54, 6)
+    data.report()
+    assert capsys.readouterr().err.splitlines() == [
+        "3 labels: a, b, c (--free-text if answers are no labels)",
+        "6 rows are held out for validation",
+    ]
+    given = read_data(Recipe(data=file, options=["c", "b", "a"]))
+    assert given.options == ["c", "b", "a"]
+    assert not given.inferred
+    assert [row.text for row in given.validation] == [row.text for row in data.validation]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [str(n) for n in range(60)],  # all different
+        [str(n % 20) for n in range(60)],  # three of each
+        ["x" * 61] * 60,  # long
+    ],
+)
+def test_targets_that_are_free_text(tmp_path, labels):
+    file = write_csv(tmp_path / "rows.csv", list(enumerate(labels)))
+    assert read_data(Recipe(data=file)).options is None
+
+
+def test_free_text_may_repeat(tmp_path):
+    file = write_csv(tmp_path / "rows.csv", [(n, "ab"[n % 2]) for n in range(60)])
+    assert read_data(Recipe(data=file, free_text=True)).options is None
+
+
+def test_validation_rows_are_held_out_once(tmp_path, capsys):
+    file = write_csv(tmp_path / "rows.csv", [(n, "ab"[n % 2]) for n in range(100)])
+    other = write_csv(tmp_path / "other.csv", [(200, "a")])
+    sizes = {}
+    for name, changes in {
+        "default": {},
+        "share": {"validation_share": 0.25},
+        "none": {"validation_share": 0.0},
+        "file": {"validation_data": other},
+    }.items():
+        data = read_data(Recipe(data=file, **changes))
+        sizes[name] = (len(data.train), len(data.validation), data.held_out)
+        texts = {row.text for row in data.train}
+        assert not texts & {row.text for row in data.validation}
+    assert sizes == {
+        "default": (90, 10, True),
+        "share": (75, 25, True),
+        "none": (100, 0, False),
+        "file": (100, 1, False),
+    }
+    assert capsys.readouterr().err == ""
+
+
+def test_the_share_is_checked():
+    recipe = Recipe(encoder="e", language_model="l", data="rows.csv")
+    with pytest.raises(ConfigError) as caught:
+        dataclasses.replace(recipe, validation_share=0.9).check()
+    assert str(caught.value) == "validation_share is 0.9; allowed: a number from 0 to 0.5"
+    with pytest.raises(ConfigError, match="both validation data and a validation share"):
+        dataclasses.replace(recipe, validation_share=0.1, validation_data="v.csv").check()
+    with pytest.raises(ConfigError, match="--free-text and --options contradict each other"):
+        dataclasses.replace(recipe, free_text=True, options=["a"]).check()
+    with pytest.raises(ConfigError, match="--validation-share works only with --data"):
+        dataclasses.replace(recipe, data=None, task="names", validation_share=0.1).check()

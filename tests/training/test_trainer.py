@@ -25,7 +25,9 @@ from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.batching import TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
 from layerbridge.training.output import check_output, prepare_output, write_log
+from layerbridge.training.recipe import read
 from layerbridge.training.resume import check_resumable
+from layerbridge.training.run import training_arguments
 from layerbridge.training.trainer import BridgeTrainer
 
 WORDS = ("the", "market", "rose", "while", "players", "of", "both", "teams", "sang", "a", "crowd")
@@ -64,6 +66,7 @@ def trainer(tmp_path):
         settings = {
             "learning_rate": 1e-3,
             "num_train_epochs": 2,
+            "per_device_train_batch_size": 8,
             "save_strategy": "no",
             "use_cpu": True,
             **settings,
@@ -130,8 +133,9 @@ def test_the_bridge_knows_the_seed_it_was_trained_with(new, trainer, tmp_path):
 # Defaults
 
 
-def test_defaults_are_the_papers_recipe(tmp_path):
-    arguments = BridgeTrainingArguments(output_dir=str(tmp_path))
+def test_the_papers_recipe(tmp_path):
+    settings = read("paper").training
+    arguments = training_arguments(settings, tmp_path)
     paper = {
         "num_train_epochs": 3,
         "learning_rate": 3e-5,
@@ -141,6 +145,7 @@ def test_defaults_are_the_papers_recipe(tmp_path):
         "adam_beta2": 0.999,
         "weight_decay": 3e-7,
         "max_grad_norm": 1.0,
+        "clip_by_part": False,
         "seed": 0,
         "fusion_learning_rate_scale": 1.0,
     }
@@ -861,7 +866,9 @@ def test_overwrite_removes_old_checkpoints_and_nothing_else(tmp_path):
 
 
 def test_resume_wants_a_checkpoint(tmp_path):
-    message = f"{str(tmp_path)!r} has no checkpoint to resume from; next: leave --resume out"
+    message = (
+        f"{str(tmp_path)!r} has no checkpoint to resume from; next: --overwrite instead of --resume"
+    )
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(OutputError, match="has no checkpoint to resume from") as caught:
             prepare_output(folder, resume=True)

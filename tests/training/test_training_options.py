@@ -170,7 +170,8 @@ def test_an_encoder_without_dropout(make, folder, tmp_path):
     with pytest.raises(
         ConfigError, match=r"encoder_dropout has no effect on .*, which has no drop"
     ):
-        make({"encoder_dropout": True}, encoder=str(folder("gemma2-encoder")))
+        make({"encoder_dropout": True}, tmp_path / "run", encoder=str(folder("gemma2-encoder")))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_average_is_that_of_the_last_steps(make, capsys):

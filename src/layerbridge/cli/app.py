@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from layerbridge.cli import (
     ask,
@@ -30,16 +32,31 @@ from layerbridge.cli import (
 from layerbridge.cli.old_names import with_new_names
 from layerbridge.cli.text_input import check_words
 from layerbridge.errors import ConfigError, LayerBridgeError, missing_extra
+from layerbridge.progress import say
 from layerbridge.version import __version__
 
 USER_ERROR = 2
-INTERRUPTED = 130
+SIGNALLED = 128  # and the signal's number
 
 # Any usage error; typer takes this class from click or from its own copy of click.
 _USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
+
+class _InterruptError(Exception):
+    """What ended a verb, which typer would drop: Ctrl-C, or a run's own word of it."""
+
+
+class _Verbs(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _InterruptError from error
+
+
 app = typer.Typer(
     name="layerbridge",
+    cls=_Verbs,
     help="Teach an English-only language model to understand a hundred languages.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -120,9 +137,9 @@ def main() -> NoReturn:
         # The reader of stdout is gone (`| head`); closing stdout again at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except (_InterruptError, KeyboardInterrupt, typer.Abort) as stopped:
+        say(str(stopped.__cause__ or "") or "interrupted")
+        sys.exit(SIGNALLED + getattr(stopped.__cause__, "number", signal.SIGINT))
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -26,8 +26,10 @@ def train(
     target: str | None = o.data(None, "Column with the answer."),
     template: o.Template = None,
     labels: o.Labels = None,
-    validation_data: str | None = o.data(
-        None, "Validation rows, as --data; their loss is logged every epoch."
+    free_text: bool = o.data(False, "Answers are text, even if they repeat.", "--free-text"),
+    validation_data: str | None = o.data(None, "Validation rows, as --data."),
+    validation_share: float | None = o.data(
+        None, "How much of --data to hold out for validation; a tenth if omitted."
     ),
     max_rows: o.MaxRows = None,
     encoder: o.Encoder = None,
@@ -48,11 +50,11 @@ def train(
         "last, uniform, fixed, global-softmax, token-softmax (default), scalar-mix, fine-grained, "
         "attention or dwatt.",
     ),
-    start: str | None = o.fusion(None, "Initial layer weights: uniform (default) or last."),
+    start: str | None = o.fusion(None, "Initial layer weights: last (default) or uniform."),
     embedding_layer: bool = o.fusion(False, "Fuse the embeddings too.", "--embedding-layer"),
     normalize: str | None = o.fusion(None, "rms: scale layers to unit RMS before fusion."),
     projection: str | None = o.fusion(None, "linear (default), mlp or perceiver."),
-    projection_start: str | None = o.fusion(None, "random (default), scaled or aligned."),
+    projection_start: str | None = o.fusion(None, "aligned (default), scaled or random."),
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
     ),
@@ -63,7 +65,7 @@ def train(
         None, "Folder with unlabeled text of each language, such as si.txt; its means are kept."
     ),
     resume: bool = o.training(
-        False, "Continue from the last checkpoint, with the run's own settings.", "--resume"
+        False, "Continue the run in the folder; needs no other flag than -o.", "--resume"
     ),
     output_dir: o.OutputFolder,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
@@ -78,7 +80,7 @@ def train(
     --state-mixup 0.4, --encoder-dropout true, --average-last 0.5, --start-seed 0. On N GPUs:
     torchrun --nproc-per-node N -m layerbridge train …
     """
-    from layerbridge.training.recipe import Recipe, override, read
+    from layerbridge.training.recipe import FILE, Recipe, override, read
 
     # Options that are not the recipe's; the recipe's keep its names.
     others = (
@@ -106,7 +108,13 @@ def train(
     if settings["training"]:
         own_flags = {name for parameter in context.command.params for name in parameter.opts}
         reject_unknown_flags(settings["training"], own_flags)
-    merged = override(read(recipe) if recipe is not None else Recipe(), settings)
+    if resume and recipe is None and ((output_dir / FILE).is_file() or not any(settings.values())):
+        from layerbridge.training.resume import own_recipe
+
+        base = own_recipe(output_dir)
+    else:
+        base = read(recipe) if recipe is not None else Recipe()
+    merged = override(base, settings)
     merged.check()
 
     from layerbridge.progress import is_first_process

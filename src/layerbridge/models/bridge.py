@@ -96,6 +96,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             normalize=config.normalize,
             **(config.fusion_options or {}),
         )
+        config.start = self.fusion.start
         self.projection = projection.build(
             config.projection,
             encoder.width,

@@ -34,12 +34,14 @@ class BridgeConfig(PreTrainedConfig):
         embedding_layer: also fuse the output of the encoder's embeddings, as the lowest layer; the
             paper does not.
         normalize: ``"rms"`` scales each hidden state to unit RMS before fusion; None does not.
-        start: ``"uniform"`` weighs all layers alike at first (the paper); ``"last"`` gives the
-            last layer nearly all weight, so that training starts as LangBridge.
+        start: ``"last"`` gives the last layer nearly all weight, so that training starts as
+            LangBridge; ``"uniform"`` weighs all layers alike at first (the paper). None takes
+            ``"last"`` where weights are learned.
         projection: ``"linear"`` (LangBridge, the paper), ``"mlp"`` or ``"perceiver"``.
         projection_options: of the projection (``activation``, ``latents``, …).
-        projection_start: ``"random"`` (LangBridge, the paper), ``"scaled"`` (random, at the scale
-            of the language model's embeddings), or ``"aligned"`` (ridge regression on English).
+        projection_start: ``"aligned"`` (ridge regression on English), ``"scaled"`` (random, at the
+            scale of the language model's embeddings), or ``"random"`` (LangBridge, the paper).
+            None takes ``"aligned"``, or ``"scaled"`` for a projection that cannot be aligned.
         boundary: end the soft prompt with one learned vector.
         instruction: English text between the soft prompt and the answer, or None.
         max_text_tokens: limit of S, in encoder tokens. A longer text is cut at its end, before the
@@ -72,10 +74,10 @@ class BridgeConfig(PreTrainedConfig):
     fusion_options: dict[str, Any] | None = None
     embedding_layer: bool = False
     normalize: str | None = None
-    start: str = "uniform"
+    start: str | None = None
     projection: str = "linear"
     projection_options: dict[str, Any] | None = None
-    projection_start: str = "random"
+    projection_start: str | None = None
     boundary: bool = True
     instruction: str | None = None
     max_text_tokens: int = 512
@@ -88,17 +90,19 @@ class BridgeConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         # Inside, because it needs torch, and reading a config does not.
-        from layerbridge.models.projection.registry import check as check_projection
+        from layerbridge.models.projection import registry as projections
 
         super().__post_init__(**kwargs)
         self.fusion_options = dict(self.fusion_options or {})
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
             self.fusion_options["layers"] = self.fusion_options.pop("which")
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
-        _one_of("start", self.start, STARTS)
+        _one_of("start", self.start, (*STARTS, None))
+        if self.projection_start is None:
+            self.projection_start = projections.default_start(self.projection)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
         self.projection_options = dict(self.projection_options or {})
-        check_projection(self.projection, self.projection_start)
+        projections.check(self.projection, self.projection_start)
         if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
             raise ConfigError(
                 f"fusion {self.fusion!r} does not support embedding_layer",

@@ -123,7 +123,7 @@ class Request:
         self._device = device
         self._dtype = dtype
         self.instruction = instruction
-        if instruction is None and "instruction" in recipe.bridge:
+        if instruction is None and recipe.bridge.get("instruction"):
             self.instruction = catalog.instructions().get(experiment.task)
 
     @property

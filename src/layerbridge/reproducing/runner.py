@@ -115,9 +115,15 @@ class _Runner:
         device = self.backbones.device
         arguments = training_arguments(recipe.training, job.folder, device=device)
         bridge, resume = self._start(job, recipe)
-        if resume:
-            say(f"{job.label}: resuming from {get_last_checkpoint(str(job.folder))}")
-        train_bridge(bridge, recipe, self.rows.data, arguments, job.folder, resume=resume)
+        train_bridge(
+            bridge,
+            recipe,
+            self.rows.data,
+            arguments,
+            job.folder,
+            resume=resume,
+            then="the same command again",
+        )
         current = record.read(job.folder)
         assert current is not None
         replace(current, trained=True).write(job.folder)

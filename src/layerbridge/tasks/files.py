@@ -125,13 +125,26 @@ def _check_columns(
 ) -> None:
     for column in (*columns, target):
         if column not in data.columns:
-            raise DataError(f"{data.name} has no column {column!r}", allowed=data.columns)
+            raise DataError(
+                f"{data.name} has no column {column!r}",
+                allowed=data.columns,
+                hint=_column_hint(data, column),
+            )
     if target in columns:
         reader = "the text column" if template is None else f"in the template {template!r}"
         raise DataError(
             f"the target column {target!r} is also {reader}, so the encoder would read the answer",
             allowed=[column for column in data.columns if column != target],
         )
+
+
+def _column_hint(data: Records, column: str) -> str | None:
+    other = records.delimiter_in(data.columns)
+    if other and data.name.lower().endswith((".csv", ".tsv")):
+        return f"save the file with one separator; its header has {other} in a column's name"
+    if column in ("text", "target"):  # the default
+        return f"--{column} COLUMN names another one"
+    return None
 
 
 def _fields(where: str, record: Mapping[str, Any], used: Sequence[str]) -> dict[str, str]:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub
 from layerbridge.tasks.swallowed_rows import swallowed_rows
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+# By what the ending promises, and what a spreadsheet writes instead in some countries.
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 QUOTES = "quote cells that contain quotes, separators or line breaks, and double the quotes in them"
 
 
@@ -158,12 +160,12 @@ def _jsonl(path: Path) -> Records:
 
 
 def _csv(path: Path) -> Records:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     records, swallowed = [], {}
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         number = 1
         try:
+            delimiter = _delimiter(lines, "\t" if path.suffix.lower() == ".tsv" else ",")
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
             header = next(reader, [])
             repeated = [name for name in header if header.count(name) > 1]
             if repeated:
@@ -175,8 +177,9 @@ def _csv(path: Path) -> Records:
                     continue
                 if len(cells) != len(header):
                     raise DataError(
-                        f"{where} has {len(cells)} cells",
+                        f"{where} has {len(cells)} cells separated by {_DELIMITERS[delimiter]}",
                         allowed=f"{len(header)}, as in the header",
+                        hint=QUOTES,
                     )
                 records.append((where, dict(zip(header, cells, strict=True))))
                 if rows := swallowed_rows(cells, delimiter):
@@ -187,6 +190,22 @@ def _csv(path: Path) -> Records:
                 hint=QUOTES,
             ) from None
     return Records(str(path), tuple(header), records, swallowed)
+
+
+def _delimiter(lines: TextIO, usual: str) -> str:
+    """Returns the usual delimiter, or another one if only that divides the header."""
+    for delimiter in (usual, *_DELIMITERS):
+        header = next(csv.reader(lines, delimiter=delimiter), [])
+        lines.seek(0)
+        if len(header) > 1:
+            return delimiter
+    return usual
+
+
+def delimiter_in(columns: Iterable[str]) -> str | None:
+    """Names a delimiter in a column's name, which may be what separates the columns."""
+    names = "".join(columns)
+    return next((word for sign, word in _DELIMITERS.items() if sign in names), None)
 
 
 def _parquet(path: Path) -> Records:

@@ -32,7 +32,7 @@ from layerbridge.tasks.text import comparison_key
 
 # The paper's seed, for every order and choice made here.
 SEED = 42
-HELD_OUT = 10
+HELD_OUT = 0.1
 
 
 class SourcedTask(Task):
@@ -159,7 +159,7 @@ class SourcedTask(Task):
         unseen = [row for row in rows if _key(row) not in self._test_texts]
         train, validation = unseen, list[Row]()
         if self.holds_out:
-            train, validation = _held_out(unseen)
+            train, validation = held_out(unseen)
         elif self.source("validation") is not None:
             known = {_key(row) for row in self._read("validation")}
             train = unseen = [row for row in unseen if _key(row) not in known]
@@ -231,10 +231,15 @@ def _first_of_each(rows: Sequence[Row], most: int) -> list[Row]:
     return first
 
 
-def _held_out(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Splits into training and validation rows; rows with the same text stay together."""
+def held_out(rows: Sequence[Row], share: float = HELD_OUT) -> tuple[list[Row], list[Row]]:
+    """Splits into training and validation rows; rows with the same text stay together.
+
+    Args:
+        rows: in any order; which are held out depends on their texts alone.
+        share: of the different texts that are held out, at least one.
+    """
     texts = sorted({_key(row) for row in rows}, key=_hash)
-    chosen = set(texts[: max(1, len(texts) // HELD_OUT)])
+    chosen = set(texts[: max(1, int(len(texts) * share))])
     return (
         [row for row in rows if _key(row) not in chosen],
         [row for row in rows if _key(row) in chosen],

@@ -1,4 +1,4 @@
-"""Training arguments: transformers' own, with the paper's recipe as defaults."""
+"""Training arguments: transformers' own, with defaults that train a bridge."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ _CHOOSE_PARAMETERS = ("galore", "apollo", "lomo", "adalomo")
 
 @dataclass
 class BridgeTrainingArguments(TrainingArguments):
-    """transformers' ``TrainingArguments``, with the recipe of arXiv 2508.09091 as defaults.
+    """transformers' ``TrainingArguments``, with defaults that train a bridge.
+
+    ``docs/decisions/0007-defaults.md`` says how they were found; ``--recipe paper`` has the
+    settings of arXiv 2508.09091. Without ``max_steps`` and ``num_train_epochs``, the number of
+    rows decides the number of steps (``defaults.steps``).
 
     ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
 
     Args:
         fusion_learning_rate_scale: learning rate of the fusion's parameters, relative to the
-            projection's. ``global-softmax`` multiplies its learned scale by 1e5, so that it needs
-            far smaller steps than a matrix.
+            projection's; None takes the fusion's own, ``Fusion.learning_rate_scale``.
         clip_by_part: clip the gradients of the fusion, the projection and the boundary separately,
             each to ``max_grad_norm``. With one norm for all (the paper's way) the largest gradient,
             such as that of the scale of ``global-softmax``, shrinks the others' steps.
@@ -65,8 +68,8 @@ class BridgeTrainingArguments(TrainingArguments):
         TrainingError: a value is out of range or contradicts another one.
     """
 
-    fusion_learning_rate_scale: float = field(default=1.0)
-    clip_by_part: bool = field(default=False)
+    fusion_learning_rate_scale: float | None = field(default=None)
+    clip_by_part: bool = field(default=True)
     tokens_per_batch: int | None = field(default=None)
     encoder_dropout: bool = field(default=False)
     state_noise: float = field(default=0.0)
@@ -74,12 +77,13 @@ class BridgeTrainingArguments(TrainingArguments):
     state_mixup: float = field(default=0.0)
     average_last: float = field(default=0.0)
     start_seed: int | None = field(default=None)
-    learning_rate: float = field(default=3e-5)
-    num_train_epochs: float = field(default=3.0)
-    per_device_train_batch_size: int = field(default=8)
+    learning_rate: float = field(default=1e-3)
+    num_train_epochs: float | None = field(default=None)
+    per_device_train_batch_size: int = field(default=16)
+    per_device_eval_batch_size: int = field(default=32)
     lr_scheduler_type: str = field(default="cosine")
     warmup_steps: float = field(default=0.05)
-    adam_beta1: float = field(default=0.8)
+    adam_beta1: float = field(default=0.9)
     adam_beta2: float = field(default=0.999)
     weight_decay: float = field(default=3e-7)
     max_grad_norm: float = field(default=1.0)

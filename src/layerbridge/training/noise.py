@@ -29,20 +29,28 @@ def check_noise(arguments: BridgeTrainingArguments, *, language_texts: bool) -> 
         )
 
 
+def check_dropout(arguments: BridgeTrainingArguments, bridge: LayerBridge) -> None:
+    """Checks that the encoder has the dropout that is asked for.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if arguments.encoder_dropout and not has_dropout(bridge.encoder.model):
+        raise ConfigError(
+            f"encoder_dropout has no effect on {bridge.config.encoder!r}, which has no dropout",
+            hint="leave it out, or --state-noise 0.25",
+        )
+
+
 def state_noise(
     arguments: BridgeTrainingArguments, bridge: LayerBridge, means: LanguageMeans | None
 ) -> StateNoise | None:
     """Returns the noise of a run; None for none.
 
     Raises:
-        ConfigError: the encoder has no dropout, or no language but English has a mean.
+        ConfigError: no language but English has a mean.
     """
     if arguments.encoder_dropout:
-        if not has_dropout(bridge.encoder.model):
-            raise ConfigError(
-                f"encoder_dropout has no effect on {bridge.config.encoder!r}, which has no dropout",
-                hint="leave it out, or --state-noise 0.25",
-            )
         # What the encoder does at its first call only would draw numbers, and a resumed run not.
         bridge.encode(["a"])
     if arguments.language_noise and (means is None or len(means.by_code) < 2):

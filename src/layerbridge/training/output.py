@@ -39,7 +39,8 @@ def check_output(folder: str | Path, *, overwrite: bool = False, resume: bool = 
     if resume:
         if not filled or get_last_checkpoint(str(folder)) is None:
             raise OutputError(
-                f"{str(folder)!r} has no checkpoint to resume from", hint="leave --resume out"
+                f"{str(folder)!r} has no checkpoint to resume from",
+                hint="--overwrite instead of --resume" if filled else "leave --resume out",
             )
     elif filled and not overwrite:
         raise OutputError(

@@ -36,6 +36,13 @@ from layerbridge.training.atomic_write import atomic_write
 FILE = "recipe.yaml"
 MANY = 30  # more names than one line can hold
 
+# Of ``data``: a task has its own.
+_OF_DATA = (
+    *("text", "target", "template", "options", "free_text"),
+    *("validation_data", "validation_share"),
+)
+MOST_HELD_OUT = 0.5
+
 _SHIPPED = resources.files("layerbridge.training") / "recipes"
 
 
@@ -69,6 +76,7 @@ def _typed_values(settings: dict[str, Any]) -> dict[str, Any]:
 Text = Annotated[str, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True), BeforeValidator(_to_integer)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(typed)]
+Number = Annotated[float, Field(strict=True), BeforeValidator(typed)]
 Values = Annotated[dict[str, Any], AfterValidator(_typed_values)]
 
 
@@ -121,8 +129,10 @@ class Recipe:
         text: the data's column that the encoder reads.
         target: the data's column with the answer.
         template: the encoder's text with columns in braces, instead of ``text``.
-        options: the label words, for classification.
-        validation_data: a file like ``data``, for the validation loss.
+        options: the label words, for classification; None takes the targets if they are labels.
+        free_text: whether the targets of ``data`` are free text, though they may repeat.
+        validation_data: a file like ``data``, to watch training with.
+        validation_share: how much of ``data`` is held out for that without ``validation_data``.
         max_rows: train on at most so many rows: the first of each label, in equal shares; of
             targets that are no labels, the first.
         cache_states: run the encoder once over all texts before the first step, and keep its
@@ -147,7 +157,9 @@ class Recipe:
     target: Text | None = None
     template: Text | None = None
     options: list[Text] | None = None
+    free_text: Flag = False
     validation_data: Text | None = None
+    validation_share: Number | None = None
     max_rows: Annotated[Integer, Field(ge=1)] | None = None
     cache_states: Flag = False
     language_centering: Flag = False
@@ -177,7 +189,7 @@ class Recipe:
                 allowed="--task NAME, or --data FILE with --text and --target",
             )
         if self.task is not None:
-            for name in ("text", "target", "template", "options", "validation_data"):
+            for name in _OF_DATA:
                 if getattr(self, name):
                     raise ConfigError(
                         f"--{name.replace('_', '-')} works only with --data; the task "
@@ -188,7 +200,20 @@ class Recipe:
                 f"the task option {next(iter(self.task_options))!r} works only with --task, "
                 "not with --data"
             )
+        share = self.validation_share
+        if share is not None and not 0 <= share <= MOST_HELD_OUT:
+            raise ConfigError(
+                f"validation_share is {share}", allowed=f"a number from 0 to {MOST_HELD_OUT}"
+            )
+        if self.validation_data is not None and share:
+            raise ConfigError(
+                "both validation data and a validation share were given", allowed="one of the two"
+            )
         if self.options is not None:
+            if self.free_text:
+                raise ConfigError(
+                    "--free-text and --options contradict each other", allowed="one of the two"
+                )
             if not self.options:
                 raise ConfigError("options is an empty list", allowed="label words, or no options")
             check_options(self.options)
@@ -199,7 +224,11 @@ class Recipe:
         Raises:
             OutputError: the file cannot be written.
         """
-        settings = {name: value for name, value in dataclasses.asdict(self).items() if value}
+        settings = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if value or (name == "validation_share" and value is not None)
+        }
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         atomic_write(text, folder / FILE)
 
@@ -256,6 +285,7 @@ _ALLOWED = {
     "string_type": "text",
     "int_type": "an integer",
     "greater_than_equal": "a positive integer",
+    "float_type": "a number",
     "bool_type": "true or false",
     "list_type": "a list of texts",
     "dict_type": "lines of name: value",
@@ -295,6 +325,8 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         elif name in BACKBONES:
             result.backbones[name] = value
         elif isinstance(value, Mapping):
+            if "num_train_epochs" in value and "max_steps" not in value:
+                result.training.pop("max_steps", None)  # it would take precedence
             for kind in ("eval", "logging", "save"):
                 # The recipe's steps are those of the strategy that is replaced.
                 if f"{kind}_strategy" in value:

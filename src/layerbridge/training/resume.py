@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from layerbridge.models.config import BridgeConfig
 from layerbridge.progress import say
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.output import check_output
 from layerbridge.training.recipe import BACKBONES, BRIDGE, FILE, Recipe, read
 
 # Training arguments that may change: what is logged, saved and watched, how long the run is, and
@@ -40,7 +42,7 @@ _MAY_CHANGE = {
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
     *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
     # Of the recipe itself.
-    *("validation_data", "cache_states"),
+    *("validation_data", "validation_share", "cache_states"),
     *("attn_implementation", "trust_remote_code", "allow_pickle"),
 }
 # What these name is compared itself, wherever it is now.
@@ -49,7 +51,38 @@ _DECIDED_BY_ROWS = {"data", "text", "target", "max_rows", "task option data_dir"
 _BACKBONES = {"dtype": "auto", "trust_remote_code": False, "allow_pickle": False}
 _LENGTH = {"num_train_epochs", "max_steps"}
 _LONGER = "more --num-train-epochs or --max-steps"
+_FORMER_BRIDGE = {"start": "uniform", "projection_start": "random", "instruction": None}
+_FORMER_TRAINING = {
+    **{"num_train_epochs": 3.0, "per_device_train_batch_size": 8, "learning_rate": 3e-5},
+    **{"lr_scheduler_type": "cosine", "adam_beta1": 0.8, "clip_by_part": False},
+    **{"fusion_learning_rate_scale": 1.0, "eval_strategy": "no"},
+}
 _SECTIONS = ("bridge", "backbones", "training", "task_options")
+
+
+def own_recipe(folder: Path, *, resume: bool = True) -> Recipe:
+    """Returns the recipe of the run that resumes.
+
+    Raises:
+        ConfigError: there is none, or the run does not resume.
+        OutputError: there is no checkpoint.
+    """
+    if not resume:
+        raise ConfigError("the run has no recipe", hint="a recipe, or resume=True")
+    check_output(folder, resume=True)
+    if not (folder / FILE).is_file():
+        raise ConfigError(
+            f"{str(folder)!r} has no {FILE}", hint="--recipe FILE, or the flags it was trained with"
+        )
+    return as_run(read(folder / FILE))
+
+
+def resume_command(folder: Path, processes: int) -> str:
+    """Returns the command that continues a run."""
+    program = "layerbridge"
+    if processes > 1:
+        program = f"torchrun --nproc-per-node {processes} -m layerbridge"
+    return f"{program} train --resume -o {shlex.quote(str(folder))}"
 
 
 def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
@@ -73,7 +106,7 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
     if not file.is_file():
         say(f"{str(folder)!r} has no {FILE}: the run's settings are not compared")
         return
-    before, now = _settings(read(file)), _settings(recipe)
+    before, now = _settings(as_run(read(file))), _settings(recipe)
     changed = {
         name: (before.get(name), now.get(name))
         for name in dict.fromkeys((*before, *now))
@@ -96,8 +129,24 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
         say(f"resuming with {_listed(changed)}")
 
 
-def check_steps(folder: Path, total: int) -> None:
-    """Checks that a run of so many steps has some left after its last checkpoint.
+def as_run(recipe: Recipe) -> Recipe:
+    """Returns the recipe of a run, with what its settings were if it leaves them open.
+
+    A run's recipe holds what decides it. Before 0.2 it held what the user had set, and the defaults
+    were others.
+    """
+    if "lr_scheduler_type" in recipe.training:
+        return recipe
+    return dataclasses.replace(
+        recipe,
+        validation_share=recipe.validation_share or 0.0,
+        bridge={**_FORMER_BRIDGE, **recipe.bridge},
+        training={**_FORMER_TRAINING, **recipe.training},
+    )
+
+
+def begin_at(folder: Path, total: int) -> None:
+    """Says where a run of so many steps continues, if its last checkpoint is not its end.
 
     Raises:
         ConfigError: it ends before the checkpoint, or there and its weights are written.
@@ -110,6 +159,7 @@ def check_steps(folder: Path, total: int) -> None:
             f"the run in {str(folder)!r} is at step {done}, beyond its new end at step {total}",
             hint=_LONGER,
         )
+    say(f"resuming from {get_last_checkpoint(str(folder))}: step {done} of {total}")
 
 
 def _complete(folder: Path, done: int, total: int) -> ConfigError:

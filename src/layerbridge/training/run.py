@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import IntervalStrategy
 
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
 from layerbridge.models.backbone import choose_device
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.models.centering import Centering
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
-from layerbridge.tasks.unlabeled import text_files
 from layerbridge.training.arguments import BridgeTrainingArguments
-from layerbridge.training.language_centering import training_means
-from layerbridge.training.noise import check_noise, needs_means, state_noise
+from layerbridge.training.defaults import FUSION, complete, watched
+from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
+from layerbridge.training.interrupt import Interruption
+from layerbridge.training.noise import check_dropout
+from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe, read, reject_unknown
-from layerbridge.training.resume import RowsRecord, check_resumable, check_same_run, check_steps
+from layerbridge.training.resume import (
+    RowsRecord,
+    begin_at,
+    check_resumable,
+    check_same_run,
+    own_recipe,
+    resume_command,
+)
 from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.shared_start import record_start
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
-from layerbridge.training.weight_average import AverageLast
+from layerbridge.training.transfer import check_transfer, transfer
 from layerbridge.training.weight_watch import WeightWatch
-
-DEFAULT_FUSION = "token-softmax"
 
 
 def training_arguments(
@@ -86,7 +94,7 @@ def new_bridge(
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
-        "fusion": DEFAULT_FUSION,
+        "fusion": FUSION,
         **recipe.bridge,
         "options": data.options,
         "template": data.template,
@@ -107,7 +115,7 @@ def new_bridge(
 
 
 def train(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None,
     output_dir: str | Path,
     *,
     overwrite: bool = False,
@@ -116,8 +124,11 @@ def train(
 ) -> LayerBridge:
     """Trains a bridge and writes the checkpoint, the recipe and the log to a folder.
 
+    Ctrl-C and SIGTERM save a checkpoint first; a second one ends at once.
+
     Args:
-        recipe: a recipe, its YAML file, or the name of a shipped one.
+        recipe: a recipe, its YAML file, or the name of a shipped one; None with ``resume``: the
+            run's own.
         output_dir: created if it does not exist.
         overwrite: write to a folder that is not empty.
         resume: continue from the last checkpoint in the folder, with the settings of its run;
@@ -130,45 +141,54 @@ def train(
     Raises:
         LayerBridgeError: invalid settings, data or models; where possible before anything is
             written.
+        Interrupted: a ``KeyboardInterrupt`` that says how to continue.
     """
-    if not isinstance(recipe, Recipe):
+    if recipe is None:
+        recipe = own_recipe(Path(output_dir), resume=resume)
+    elif not isinstance(recipe, Recipe):
         recipe = read(recipe)
     recipe.check()
-    name = recipe.bridge.get("fusion", DEFAULT_FUSION)
+    name = recipe.bridge.get("fusion", FUSION)
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     if device is not None:
         choose_device(device)
-    settings = {**_validation(recipe), **recipe.training}
-    arguments = training_arguments(settings, Path(output_dir), device=device)
+    folder = Path(output_dir)
+    # Before rows are read; which validation there is does not decide whether they are valid.
+    arguments = training_arguments(watched(recipe.training), folder, device=device)
     if recipe.cache_states:
         arguments.check_cached()
-    check_noise(arguments, language_texts=recipe.language_texts is not None)
-    if recipe.language_texts is not None:
-        text_files(recipe.language_texts)
-    folder = Path(output_dir)
+    check_transfer(recipe, arguments)
     if arguments.should_save:
         check_output(folder, overwrite=overwrite, resume=resume)
     data = read_data(recipe)
-    if arguments.eval_strategy != "no" and not data.validation:
+    if recipe.training.get("eval_strategy", "no") != "no" and not data.validation:
         raise ConfigError(
-            f"eval_strategy={str(arguments.eval_strategy.value)!r} needs validation rows",
+            f"eval_strategy={recipe.training['eval_strategy']!r} needs validation rows",
             hint="--validation-data FILE, or leave it out",
         )
+    recipe = complete(recipe, data)
+    arguments = training_arguments(recipe.training, folder, device=device)
     if resume:
         check_same_run(recipe, data.train, folder)
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report()
-    say(f"{len(data.train)} English rows of {data.name}; loading the models …")
+    length = (
+        f"{arguments.max_steps} steps"
+        if arguments.max_steps > 0
+        else f"{arguments.num_train_epochs:g} epochs"
+    )
+    say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
-    return train_bridge(bridge, recipe, data, arguments, folder, resume=resume)
+    then = resume_command(folder, arguments.world_size)
+    return train_bridge(bridge, recipe, data, arguments, folder, resume=resume, then=then)
 
 
 def train_bridge(
@@ -179,9 +199,14 @@ def train_bridge(
     folder: Path,
     *,
     resume: bool = False,
+    then: str | None = None,
 ) -> LayerBridge:
-    """Trains a bridge on rows that are already loaded, as ``train``; replaces the folder's run."""
+    """Trains a bridge on rows that are already loaded, as ``train``; replaces the folder's run.
+
+    Ctrl-C and SIGTERM save a checkpoint if ``then`` tells how to continue from it.
+    """
     started = time.monotonic()
+    check_dropout(arguments, bridge)
     # Before the Trainer, which creates the folder.
     precomputer = None
     if recipe.cache_states:
@@ -203,88 +228,105 @@ def train_bridge(
     for line in notes(counts, bridge.encoder.max_text_tokens):
         say(line)
     if resume:
-        check_steps(folder, trainer.total_steps)
+        begin_at(folder, trainer.total_steps)
     if arguments.should_save:
         prepare_output(folder, overwrite=not resume, resume=resume)
         recipe.write(folder)
     trainer.accelerator.wait_for_everyone()
     record_start(bridge, folder, resume=resume)
-    means, bridge.centering = None, None
     with ExitStack() as stack:
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
-        keeps_means = recipe.language_centering or recipe.language_texts is not None
-        if keeps_means or needs_means(arguments):
-            english = [row.text for row in data.train]
-            means = training_means(bridge, english, recipe.language_texts, data.template)
-        bridge.noise = state_noise(arguments, bridge, means)
-        stack.callback(setattr, bridge, "noise", None)
+        options = stack.enter_context(transfer(trainer, recipe, data, folder))
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
         trainer.add_callback(RowsRecord(data.train))
-        watched = [row.text for row in data.validation or data.train]
-        trainer.add_callback(WeightWatch(bridge, watched, folder))
-        average = None
-        if arguments.average_last:
-            average = AverageLast(bridge, arguments.average_last, folder)
-            trainer.add_callback(average)
+        texts = [row.text for row in data.validation or data.train]
+        weights = WeightWatch(bridge, texts, folder)
+        trainer.add_callback(weights)
+        if then is not None:
+            trainer.interruption = stack.enter_context(Interruption(then))
         trainer.train(resume_from_checkpoint=resume or None)
-        if average is not None:
-            average.finish()
-        _report_validation(trainer, len(data.validation), averaged=average is not None)
-    if means is not None and keeps_means:
-        bridge.centering = Centering(means, bridge.encoder.num_layers)
-    if arguments.should_save:
-        bridge.card = model_card(
-            bridge.config,
-            data=data.name,
-            rows=len(data.train),
-            settings=recipe.training,
-            steps=trainer.state.global_step,
-            seconds=time.monotonic() - started,
-        )
-        bridge.save_pretrained(folder)
-        write_log([log_entry(counts), *trainer.state.log_history], folder)
+        options.finish()
+        if trainer.is_world_process_zero():
+            _report(trainer, weights.weights, data)
+        if arguments.should_save:
+            bridge.card = model_card(
+                bridge.config,
+                data=data.name,
+                rows=len(data.train),
+                settings=recipe.training,
+                steps=trainer.state.global_step,
+                seconds=time.monotonic() - started,
+            )
+            bridge.save_pretrained(folder)
+            write_log([log_entry(counts), *trainer.state.log_history], folder)
     trainer.accelerator.wait_for_everyone()
     return bridge.eval()
 
 
-def _validation(recipe: Recipe) -> dict[str, Any]:
-    """Returns the arguments that validation rows imply: they are there to be watched."""
-    if recipe.validation_data is None:
-        return {}
-    return {"eval_strategy": "steps" if "eval_steps" in recipe.training else "epoch"}
+def _report(trainer: BridgeTrainer, weights: Sequence[float], data: RunData) -> None:
+    """Prints what the bridge has achieved, and what to do if it is little."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    first = trainer.model.encoder.first_layer
+    outcome = Outcome(0, losses=losses, weights=weights, first_layer=first)
+    if trainer.args.eval_strategy != IntervalStrategy.NO:
+        rows = data.validation
+        kept = _kept(trainer)
+        accuracy = kept.get("eval_accuracy")
+        labeled = accuracy is not None
+        outcome = replace(
+            outcome,
+            rows=len(rows),
+            loss=kept["eval_loss"],
+            accuracy=accuracy,
+            tf_idf=tf_idf_accuracy(data.train, rows) if labeled else None,
+            most_frequent=most_frequent_share(rows) if labeled else 0.0,
+        )
+    summary = outcome.summary()
+    if summary is not None:
+        say(summary)
+    for doubt in outcome.doubts():
+        say(f"note: {doubt}")
 
 
-def _report_validation(trainer: BridgeTrainer, rows: int, *, averaged: bool) -> None:
-    """Prints the validation loss of the bridge as it is at the end."""
-    if trainer.args.eval_strategy == "no":
-        return
+def _kept(trainer: BridgeTrainer) -> dict[str, float]:
+    """Returns the validation of the bridge that is kept, and says which that is."""
     state = trainer.state
-    losses = {entry["step"]: entry["eval_loss"] for entry in state.log_history
-              if "eval_loss" in entry}  # fmt: skip
+    validations = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
+    if trainer.args.average_last:
+        return trainer.evaluate()  # the average is that of no step
     if trainer.args.load_best_model_at_end and state.best_metric is not None:
-        loss = state.best_metric
-    elif state.global_step in losses and not averaged:
-        loss = losses[state.global_step]
-    else:
-        loss = trainer.evaluate()["eval_loss"]
-    say(f"validation loss: {loss:.3f}, mean of {rows} rows")
+        step = min(validations, key=lambda step: (validations[step]["eval_loss"], -step))
+        if step < state.global_step:
+            say(f"kept: the bridge of step {step}, which has the lowest validation loss")
+        return validations[step]
+    if state.global_step not in validations:
+        return trainer.evaluate()
+    return validations[state.global_step]
+
+
+# What is logged → as it is shown.
+_SHOWN = {
+    "loss": "loss",
+    "eval_loss": "validation loss",
+    "eval_accuracy": "validation accuracy",
+}
 
 
 class _Progress(TrainerCallback):
-    """Updates a meter at every step, with the losses that were logged last."""
+    """Updates a meter at every step, with what was logged last."""
 
     def __init__(self, bar: Meter) -> None:
         self.bar = bar
         self.note = ""
-        self.losses: dict[str, float] = {}
+        self.shown: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        names = {"loss": "loss", "eval_loss": "validation loss"}
-        self.losses |= {names[name]: float(logs[name]) for name in names if name in (logs or ())}
-        self.note = ", ".join(f"{name} {loss:.3f}" for name, loss in self.losses.items())
+        logs = logs or {}
+        self.shown |= {_SHOWN[name]: float(logs[name]) for name in _SHOWN if name in logs}
+        self.note = ", ".join(f"{name} {value:.3f}" for name, value in self.shown.items())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # The last step is left to on_train_end, when its loss is logged.

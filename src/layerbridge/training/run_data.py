@@ -11,10 +11,17 @@ from layerbridge import tasks
 from layerbridge.progress import say
 from layerbridge.tasks import Row
 from layerbridge.tasks.files import read_rows
+from layerbridge.tasks.sourced import HELD_OUT, held_out
 from layerbridge.training.recipe import Recipe
 
 # The option of a task that takes the first rows of each label in the order of its file.
 PER_LABEL = "train_per_label"
+# Targets are taken for labels if they are no more, no longer, and repeat as often on average.
+MOST_LABELS, LONGEST_LABEL, ROWS_PER_LABEL = 100, 60, 4
+# A tenth of fewer rows could not tell anything.
+FEWEST_TO_SPLIT = 40
+# More labels are not all printed.
+FEW = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +37,8 @@ class RunData:
         dropped: by split, how many rows were left out because evaluation rows have their texts.
         limit: how ``max_rows`` chose the training rows, in words; None if it left out none.
         columns: the template with the columns of the rows' fields.
+        inferred: whether the options are the targets that the rows have.
+        held_out: whether the validation rows were held out of the training rows.
     """
 
     train: list[Row]
@@ -40,6 +49,8 @@ class RunData:
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     limit: str | None = None
     columns: str | None = None
+    inferred: bool = False
+    held_out: bool = False
 
     @classmethod
     def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
@@ -70,6 +81,12 @@ class RunData:
             )
         if self.limit is not None:
             say(f"rows left out: {self.limit}")
+        if self.inferred:
+            options = self.options or []
+            names = ", ".join(options[:FEW]) + (", …" if len(options) > FEW else "")
+            say(f"{len(options)} labels: {names} (--free-text if answers are no labels)")
+        if self.held_out:
+            say(f"{len(self.validation)} rows are held out for validation")
         labels = {row.target for row in self.train}
         if len(labels) == 1 and len(self.train) > 1:
             say(f"note: all {len(self.train)} training rows have one label, {labels.pop()!r}")
@@ -88,17 +105,42 @@ def read_data(recipe: Recipe) -> RunData:
         name: getattr(recipe, name) for name in ("text", "target", "template", "options")
     }
     rows = read_rows(recipe.data, **columns)
-    validation = read_rows(recipe.validation_data, **columns) if recipe.validation_data else []
-    train, limit = limited(rows, recipe.max_rows, labeled=recipe.options is not None)
+    options, inferred = recipe.options, False
+    if options is None and not recipe.free_text:
+        options = inferred_options(rows)
+        inferred = options is not None
+    train, limit = limited(rows, recipe.max_rows, labeled=options is not None)
+    validation: list[Row] = []
+    share = HELD_OUT if recipe.validation_share is None else recipe.validation_share
+    if recipe.validation_data is not None:
+        validation = read_rows(recipe.validation_data, **{**columns, "options": options})
+    elif share and len(train) < FEWEST_TO_SPLIT:
+        say(f"no rows are held out for validation: {len(train)} are too few")
+    elif share:
+        train, validation = held_out(train, share)
     return RunData(
         train,
         validation,
-        recipe.options,
+        options,
         recipe.template,
         recipe.data,
         limit=limit,
         columns=recipe.template or f"{{{recipe.text or 'text'}}}",
+        inferred=inferred,
+        held_out=recipe.validation_data is None and bool(validation),
     )
+
+
+def inferred_options(rows: Sequence[Row]) -> list[str] | None:
+    """Returns the targets as label words, in alphabetical order; None if they are free text.
+
+    Labels are few and short, and repeat.
+    """
+    labels = {row.target for row in rows}
+    repeat = ROWS_PER_LABEL * len(labels) <= len(rows)
+    if not (repeat and len(labels) <= MOST_LABELS and max(map(len, labels)) <= LONGEST_LABEL):
+        return None
+    return sorted(labels)
 
 
 def _of_task(name: str, options: Mapping[str, Any], max_rows: int | None) -> RunData:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    IntervalStrategy,
+    TrainOutput,
+    get_last_checkpoint,
+)
 
 from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
@@ -20,6 +28,8 @@ from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.interrupt import Interruption
+from layerbridge.training.schedule import steps
 
 
 class BridgeTrainer(Trainer):
@@ -39,6 +49,9 @@ class BridgeTrainer(Trainer):
 
     model: LayerBridge
     args: BridgeTrainingArguments
+    # Once it has noted a signal, the run ends after the current step.
+    interruption: Interruption | None = None
+    _saved_step: int | None = None
 
     def __init__(
         self,
@@ -62,6 +75,10 @@ class BridgeTrainer(Trainer):
             # a batch.
             args.torch_compile = False
             args.torch_compile_backend = args.torch_compile_mode = None
+            if args.num_train_epochs is None:
+                if args.max_steps <= 0:
+                    args.max_steps = steps(len(train_rows))
+                args.num_train_epochs = 1.0  # max_steps decides, but the Trainer reads it
             super().__init__(
                 model=model,
                 args=args,
@@ -77,7 +94,7 @@ class BridgeTrainer(Trainer):
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Resumption())
+        self.add_callback(_Completion())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Creates the optimizer of the projection and, at its own learning rate, the fusion."""
@@ -86,6 +103,7 @@ class BridgeTrainer(Trainer):
             groups: list[dict[str, Any]] = [{"params": list(self.model.projection.parameters())}]
             if fusion:
                 scale = self.args.fusion_learning_rate_scale
+                scale = self.model.fusion.learning_rate_scale if scale is None else scale
                 groups.append({"params": fusion, "lr": self.args.learning_rate * scale})
             cls, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = cls(groups, **{**arguments, "weight_decay": self.args.weight_decay})
@@ -117,8 +135,19 @@ class BridgeTrainer(Trainer):
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         return math.ceil(self.args.num_train_epochs * steps)
 
+    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
+        """Adds the accuracy of a bridge with options."""
+        output = super().evaluation_loop(*arguments, **keywords)
+        if self.model.config.options and self.eval_dataset is not None:
+            rows = self.eval_dataset.rows
+            size = self.args.per_device_eval_batch_size
+            answers = self.model.classify([row.text for row in rows], batch_size=size)
+            right = sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
+            output.metrics["eval_accuracy"] = right / len(rows)
+        return output
+
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
-        """Computes the loss of the validation rows, without an effect on the steps that follow.
+        """Computes loss and accuracy of the validation rows; has no effect on later steps.
 
         Raises:
             TrainingError: it is not finite.
@@ -160,6 +189,39 @@ class BridgeTrainer(Trainer):
             parts.append([projection.boundary])
         norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]
         return torch.stack(norms).norm()
+
+    def _maybe_log_save_evaluate(
+        self, loss: Tensor, norm: Any, model: nn.Module, trial: Any, *rest: Any, **named: Any
+    ) -> None:
+        # The Trainer gets here after each step, and again at the end of an epoch.
+        is_due = self.interruption is not None and self.interruption.is_due(
+            self.state, self.accelerator
+        )
+        if is_due and self.args.logging_strategy != IntervalStrategy.NO:
+            self.control.should_log = True  # a resumed run's losses begin with its own first step
+        super()._maybe_log_save_evaluate(loss, norm, model, trial, *rest, **named)
+        if is_due:
+            assert self.interruption is not None
+            if self._saved_step != self.state.global_step or self.args.save_only_model:
+                # With the optimizer's state, whatever the run's own checkpoints have.
+                self.args.save_only_model = False
+                self._save_checkpoint(model, trial)
+            raise self.interruption.error(self.state, self._checkpoint)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException:
+            # The run could not continue from half of a checkpoint; from the one before, it can.
+            if self.args.should_save:
+                shutil.rmtree(self._checkpoint, ignore_errors=True)
+            raise
+        self._saved_step = self.state.global_step
+
+    @property
+    def _checkpoint(self) -> Path:
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        return Path(self.args.output_dir, name)
 
     def _not_finite(self, problem: str, step: int) -> TrainingError:
         last = get_last_checkpoint(self.args.output_dir)
@@ -228,8 +290,13 @@ class BridgeTrainer(Trainer):
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
-class _Resumption(TrainerCallback):
-    """What the Trainer leaves out when a run resumes."""
+class _Completion(TrainerCallback):
+    """What the Trainer leaves out at the end of a run, and when one resumes."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Validates the last step too, which may be no multiple of ``eval_steps``."""
+        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
+            control.should_evaluate = True
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Applies the current settings; the checkpoint's state has those of the first run."""

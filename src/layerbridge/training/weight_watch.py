@@ -48,6 +48,7 @@ class WeightWatch(TrainerCallback):
         self.states: HiddenStates | None = None  # None while nothing is logged
         self.every = 1
         self.last = -1
+        self.weights: list[float] = []  # of the last step that was logged
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Starts the file, or continues it."""
@@ -77,9 +78,9 @@ class WeightWatch(TrainerCallback):
     def _log(self, step: int) -> None:
         if self.states is None or step <= self.last:
             return
-        weights = mean_weights(self.bridge, self.states).tolist()
+        self.weights = mean_weights(self.bridge, self.states).tolist()
         try:
-            append(self.path, step, weights, first_layer=self.bridge.encoder.first_layer)
+            append(self.path, step, self.weights, first_layer=self.bridge.encoder.first_layer)
         except OSError as error:
             self._give_up(error)
         self.last = step

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import CLASSIFIER, LanguageResult, Result
 from layerbridge.tasks.task import Row, Task
+from layerbridge.training.floor import NGRAMS, C, fitted
 
 METHOD = "tf-idf"
 
@@ -39,19 +40,10 @@ def tf_idf(
     Raises:
         DataError: the task has no test rows in a language.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
     rows = rows_by_language(task, languages)
     counts = text_counts(rows, task)
     train = task.train()
-    ngrams, c = (1, 4), 1.0
-    model = make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=ngrams, sublinear_tf=True),
-        LogisticRegression(C=c, max_iter=1000, random_state=seed),
-    )
-    model.fit([row.text for row in train], [row.target for row in train])
+    model = fitted(train, seed=seed)
 
     def answer(batch: Sequence[Row]) -> list[str]:
         return [str(label) for label in model.predict([row.text for row in batch])]
@@ -67,8 +59,8 @@ def tf_idf(
         languages={code: LanguageResult.of(answers) for code, answers in predictions.items()},
         settings={
             "analyzer": "char",
-            "ngram_range": list(ngrams),
-            "C": c,
+            "ngram_range": list(NGRAMS),
+            "C": C,
             "train_rows": len(train),
             **task.settings(),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ class Fixed(Fusion):
     """
 
     name = "fixed"
+    default_start: ClassVar[str] = "uniform"
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ Legend: L layers, B batch, S encoder tokens, E encoder width.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,8 +26,10 @@ class GlobalSoftmax(Fusion):
     Args:
         base: the scale τ at θ = 0.
         factor: the effect of θ on τ. At 1e5, one step of 1e-3 on θ moves τ by 100: the fusion
-            needs a lower learning rate than the projection (``fusion_learning_rate_scale``).
+            needs a lower learning rate than the projection.
     """
+
+    learning_rate_scale: ClassVar[float] = 0.03
 
     def __init__(
         self,

@@ -40,11 +40,13 @@ def build(
     *,
     num_layers: int,
     width: int,
-    start: str = "uniform",
+    start: str | None = None,
     normalize: str | None = None,
     **options: Any,
 ) -> Fusion:
     """Returns a new strategy for an encoder of ``num_layers`` L and ``width`` E.
+
+    A ``start`` of None is the strategy's own.
 
     Raises:
         ConfigError: the name or an option is unknown, or an option does not fit the encoder.
@@ -58,6 +60,7 @@ def build(
         if option not in accepted:
             allowed = ", ".join(sorted(accepted)) or "none"
             raise ConfigError(f"fusion {name!r} has no option {option!r}", allowed=allowed)
+    start = strategy.default_start if start is None else start
     return strategy(num_layers, width, start=start, normalize=normalize, **options)
 
 

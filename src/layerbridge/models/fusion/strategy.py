@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,12 +26,20 @@ class Fusion(nn.Module, ABC):
     A subclass implements ``fuse`` and ``weights``, and ``required_layers`` if it reads only some.
     Keyword arguments of its own ``__init__`` are its ``fusion_options``.
 
+    Attributes:
+        default_start: the start that works.
+        learning_rate_scale: learning rate of its parameters that works, relative to the
+            projection's.
+
     Args:
         num_layers: L, the number of encoder layers.
         width: E, the width of their hidden states.
         start: ``"uniform"`` or ``"last"``: the layers that α favors before training.
         normalize: ``"rms"`` or None: how states are scaled before they are mixed.
     """
+
+    default_start: ClassVar[str] = "last"
+    learning_rate_scale: ClassVar[float] = 1.0
 
     def __init__(
         self, num_layers: int, width: int, *, start: str = "uniform", normalize: str | None = None

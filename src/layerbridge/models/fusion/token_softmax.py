@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -52,6 +53,8 @@ class TokenSoftmax(Fusion):
     Raises:
         ConfigError: ``heads`` does not divide E, or the implementation is unknown.
     """
+
+    learning_rate_scale: ClassVar[float] = 0.1
 
     def __init__(
         self,

@@ -37,6 +37,11 @@ def check(name: str, start: str) -> None:
         )
 
 
+def default_start(name: str) -> str:
+    """Returns the start that works: the last of a projection's, or ``"aligned"``, if unknown."""
+    return PROJECTIONS.get(name, Projection).starts[-1]
+
+
 def build(
     name: str,
     encoder_width: int,
