@@ -45,7 +45,13 @@ class Job:
     def prompts(self) -> list[Prompt]:
         """Returns one prompt per completion: all of the first text, then all of the next."""
         return [
-            Prompt(self.request.model, text, self.instruction, self._sampling(index))
+            Prompt(
+                self.request.model,
+                text,
+                self.instruction,
+                self._sampling(index),
+                language=self.request.language,
+            )
             for text in self.texts
             for index in range(self.request.n)
         ]

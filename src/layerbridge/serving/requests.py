@@ -32,6 +32,7 @@ class Prompt:
     # English text the language model reads after the soft prompt; None for the bridge's own.
     instruction: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    language: str | None = None  # of the text; None for the one with the nearest mean
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Question:
     options: tuple[str, ...] | None = None  # label words; None for those of the training
     instruction: str | None = None
     normalize: str = "sum"  # or "mean" of the tokens' log-probabilities
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ router = APIRouter()
 async def classify(body: ClassifyRequest, request: Request, service: ServiceDependency) -> Response:
     """Scores options by their likelihood as the language model's answer."""
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     service.limits.check_text(body.text, "text")
     service.limits.check_text(body.instruction, "instruction")
     weight = service.limits.check_options(body.options)
@@ -32,6 +33,7 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
         options=None if body.options is None else tuple(body.options),
         instruction=body.instruction,
         normalize=body.normalize,
+        language=body.language,
     )
     result = await run_limited(request, service, lambda: service.engine.classify(question), weight)
     scores = [

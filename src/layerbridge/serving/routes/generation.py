@@ -20,6 +20,7 @@ router = APIRouter()
 async def chat(body: ChatRequest, request: Request, service: ServiceDependency) -> Response:
     """Answers a chat. The server's settings say which messages a bridge reads."""
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     text, instruction = service.mapping.read(body.messages)
     instruction = instruction if body.instruction is None else body.instruction
     service.limits.check_text(text, "messages")
@@ -43,6 +44,7 @@ async def completions(
 ) -> Response:
     """Completes each prompt; white space is kept."""
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     service.limits.check_prompts(body.prompts)
     service.limits.check_text(body.instruction, "instruction")
     service.limits.check_answers(body.n * len(body.prompts), "prompt")
