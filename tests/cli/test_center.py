@@ -68,11 +68,26 @@ def test_a_folder_of_languages_and_other_settings(command, run, texts):
         LayerBridge.from_pretrained(run)
 
 
+def test_texts_of_a_task(command, run, few_names):
+    outcome = command("center", run, "--task", "names", "--languages", "en,si", "--max-texts", "9",
+                      *CPU)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.startswith(
+        "texts are those of the test rows of names, but for English: an evaluation on them is "
+        "transductive\n"
+    )
+    means = LanguageMeans.read(run)
+    assert {code: mean.texts for code, mean in means.by_code.items()} == {"en": 9, "si": 9}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--language", "si"), "--language needs texts; next: --text FILE"),
         (("--text", "si.txt"), "si.txt is of an unknown language; next: --language CODE"),
+        (("--task", "names", "--text", "si.txt"),
+         "both a task and texts were given; allowed: --task, or --text"),
+        (("--languages", "si"), "--languages works only with --task; next: --language CODE"),
         (
             ("--language", "si", "--text", "."),
             "the folder . has a language for each file; next: leave --language out",

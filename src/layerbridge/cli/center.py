@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import load_options, numbers
+from layerbridge.cli.values import load_options, numbers, split
 from layerbridge.progress import say
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def center(
         "Its texts: a .txt file, one a line; JSONL, CSV, TSV or Parquet; or a folder of "
         "such files, named by their languages.",
     ),
+    task: o.OptionalTaskName = None,
+    languages: o.Languages = None,
     template: str | None = o.data(
         None, "Encoder input with columns in braces; the run's own if omitted."
     ),
@@ -50,10 +53,11 @@ def center(
 ) -> None:
     """Add the mean states of a language to a run, from a few hundred lines of unlabeled text.
 
-    The run then moves texts of that language to where English ones are. Without --text, shows what
-    the run knows, or changes how it is used.
+    The run then moves texts of that language to where English ones are. --task NAME --languages
+    si,ta takes the texts of a task's rows. Without either, shows what the run knows, or changes how
+    it is used.
     """
-    files = _files(language, text)
+    files = _texts(language, text, task, languages)
     changes: dict[str, Any] = {}
     for name, value in (("method", method), ("strength", strength), ("shrink", shrink)):
         if value is not None:
@@ -83,8 +87,10 @@ def center(
             print(f"{code}\t{counts['texts']} texts\t{counts['tokens']} tokens")
 
 
-def _files(language: str | None, text: Path | None) -> dict[str, Path]:
-    """Returns the file of each language.
+def _texts(
+    language: str | None, text: Path | None, task: str | None, languages: str | None
+) -> Mapping[str, Path | list[str]]:
+    """Returns the file or the texts of each language.
 
     Raises:
         ConfigError: a file without a language, or a language without a file of its own.
@@ -92,6 +98,14 @@ def _files(language: str | None, text: Path | None) -> dict[str, Path]:
     from layerbridge.errors import ConfigError
     from layerbridge.tasks.unlabeled import text_files
 
+    if task is not None:
+        if text is not None or language is not None:
+            raise ConfigError("both a task and texts were given", allowed="--task, or --text")
+        from layerbridge.training.language_centering import task_texts
+
+        return task_texts(task, split(languages))
+    if languages is not None:
+        raise ConfigError("--languages works only with --task", hint="--language CODE")
     if text is None:
         if language is not None:
             raise ConfigError("--language needs texts", hint="--text FILE")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from layerbridge import tasks
 from layerbridge.errors import ConfigError
 from layerbridge.models import fusion
 from layerbridge.models.backbone import LoadOptions
@@ -96,7 +97,7 @@ def _added(centering: Centering, code: str, found: TextMeans) -> Added:
 
 def center_run(
     run: Path,
-    texts: Mapping[str, str | Path] | None = None,
+    texts: Mapping[str, str | Path | list[str]] | None = None,
     *,
     template: str | None = None,
     most: int = MOST_TEXTS,
@@ -107,8 +108,9 @@ def center_run(
 
     Args:
         run: a folder with a trained bridge.
-        texts: language → file, as ``layerbridge.tasks.unlabeled.read_texts`` reads it.
-        template: of the texts; None takes the run's.
+        texts: language → file, as ``layerbridge.tasks.unlabeled.read_texts`` reads it; or texts as
+            the bridge reads them.
+        template: of the files; None takes the run's.
         most: texts to read of each language.
         changes: of ``CenteringSettings``; the others stay as they are.
         options: how to load the encoder; the language model is not needed.
@@ -126,9 +128,10 @@ def center_run(
         )
     config, folder = read_config(str(run))
     texts = dict(texts or {})
+    template = config.template if template is None else template
     rendered = {
-        code: read_texts(file, config.template if template is None else template)
-        for code, file in texts.items()
+        code: given if isinstance(given, list) else read_texts(given, template)
+        for code, given in texts.items()
     }
     source = identified_source(config, "encoder")
     known = LanguageMeans.read(folder) if (folder / FILE).is_file() else None
@@ -180,6 +183,29 @@ def training_means(
         else:
             texts[code] = read_texts(file, template)
     return measure(bridge.encoder, means, texts)[0]
+
+
+def task_texts(name: str, languages: Sequence[str] | None) -> dict[str, list[str]]:
+    """Returns texts of a task's rows: in English those of training, in other languages of test.
+
+    Args:
+        name: of the task, such as ``names``, which Babel has in over a hundred languages.
+        languages: codes; None for all of the task's.
+
+    Raises:
+        DataError: the task has no rows in a language.
+    """
+    task = tasks.get(name)
+    codes = [task.check_language(code) for code in languages or task.languages]
+    found = {}
+    for code in codes:
+        rows = task.train() if own_code(code, (ENGLISH,)) == ENGLISH else task.test(code)
+        found[code] = [row.text for row in rows]
+    say(
+        f"texts are those of the test rows of {task.name}, but for English: an evaluation on them "
+        "is transductive"
+    )
+    return found
 
 
 def bridge_encoder(config: BridgeConfig, encoder: Encoder) -> Encoder:
