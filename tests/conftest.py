@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 
@@ -37,3 +38,11 @@ def _alone(request, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LAYERBRIDGE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C counts, also where the shell that started the tests has its children ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from layerbridge.demo import QUICK, demo
+from layerbridge import tasks
+from layerbridge.demo import QUICK, demo, examples_of
 from layerbridge.errors import OutputError, ZooError
 from layerbridge.evaluation import results
 from layerbridge.hub import zoo
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.checkpoint import read_config
+from layerbridge.training import examples
 
 FUSIONS = tuple(QUICK.fusions)
 
@@ -38,6 +41,21 @@ def test_demo_leaves_a_folder_of_something_else_alone(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["results", "mine.json"]
 
 
+@pytest.mark.parametrize("languages", [None, ("en", "si", "sw")])
+def test_the_examples_are_the_tasks_own_rows(languages):
+    task = tasks.get("names", languages=languages, test_per_kind=5)
+    found = examples_of(task)
+    assert [each.language for each in found] == [code for code in task.languages if code != "en"]
+    rows = {(row.language, row.text): row for code in task.languages for row in task.test(code)}
+    assert all(rows[each.language, each.text].target == each.target for each in found)
+    assert len({each.target for each in found}) == min(len(found), len(task.options))
+    english = {row.item: row.text for row in tasks.get("names").test("en")}
+    for each in found:
+        assert each.meaning == english.get(rows[each.language, each.text].item)
+    trained_on = {row.text for row in task.train()}
+    assert not trained_on & {each.text for each in found}
+
+
 @pytest.mark.real
 def test_quick_demo_leaves_all_it_promises(folder):
     found = {result.method: result for result in results.find(folder)}
@@ -48,6 +66,10 @@ def test_quick_demo_leaves_all_it_promises(folder):
     for picture in ("accuracy-by-language.png", "layer-weights.png"):
         with Image.open(folder / picture) as image:
             assert min(image.size) > 300
+    for fusion in FUSIONS:
+        assert [each.language for each in examples.read(folder / fusion)] == ["si", "sw"]
+        config, _ = read_config(str(folder / fusion))
+        assert config.usual_any_option > 0.3
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert all(method in table for method in found)
 

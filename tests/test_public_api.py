@@ -24,11 +24,6 @@ def test_importing_it_loads_no_framework():
     assert (result.returncode, result.stdout, result.stderr) == (0, "[]\n", "")
 
 
-def test_importing_the_model_warns_of_nothing():
-    result = python("-W", "error", "-c", "import layerbridge.models.bridge")
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
 @pytest.mark.parametrize("name", layerbridge.__all__)
 def test_every_public_name_is_there(name):
     value = getattr(layerbridge, name)

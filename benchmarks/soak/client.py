@@ -269,7 +269,7 @@ class Client:
         expected, _ = self.choose()
         end = expected.most if expected.ends_at is None else expected.ends_at
         reply = await self.ask(
-            "/v1/completions", self.body(expected, expected.most, ignore_eos=False)
+            "/v1/completions", self.body(expected, expected.most, ignore_eos=False, options=[])
         )
         self.check(self.choices(reply, 1)[0], expected, expected.prefixes[end])
 

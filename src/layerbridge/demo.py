@@ -28,13 +28,15 @@ from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions, choose_device, dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.encoder import Encoder
-from layerbridge.models.inference import Classification
+from layerbridge.models.inference import FAR_NOTE, Classification
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.state_cache import StateCache
 from layerbridge.progress import meter, say
 from layerbridge.report import plots
 from layerbridge.report.tables import accuracy_table
+from layerbridge.training import examples
 from layerbridge.training.atomic_write import atomic_write
+from layerbridge.training.examples import Example
 from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.run import new_bridge, train_bridge, training_arguments
@@ -132,6 +134,7 @@ def demo(
     for fusion in settings.fusions:
         backbones = (encoder, language_model)
         bridge = _trained(fusion, settings, data, backbones, folder / fusion, seed=seed)
+        examples.write(examples_of(task), folder / fusion)
         with meter(f"evaluating {fusion}") as bar:
             run = str(folder / fusion)
             result = evaluate(bridge, task, seed=seed, run=run, progress=bar.by_language)
@@ -198,6 +201,18 @@ def _trained(
     return train_bridge(bridge, recipe, data, arguments, folder)
 
 
+def examples_of(task: tasks.Task) -> list[Example]:
+    """Returns one of the task's test rows in each language but English, of each label in turn."""
+    english = {row.item: row.text for row in tasks.get(task.name, languages=("en",)).test("en")}
+    found = []
+    for number, language in enumerate(code for code in task.languages if code != "en"):
+        target = task.options[number % len(task.options)]
+        rows = task.test(language)
+        row = next((row for row in rows if row.target == target), rows[0])
+        found.append(Example(row.text, row.target, language, english.get(row.item)))
+    return found
+
+
 def _best(bridges: dict[str, LayerBridge], data: RunData) -> str:
     """Returns the best bridge by the English validation rows."""
     if len(bridges) == 1:
@@ -238,4 +253,5 @@ def _write(results: list[Result], folder: Path) -> None:
 
 def _show(text: str, answer: Classification) -> None:
     """Prints one answer: the text, the choice and its probability."""
-    print(f"{text}  →  {answer.choice}  ({answer.probabilities[answer.choice]:.0%})")  # noqa: T201
+    sure = f"{answer.probabilities[answer.choice]:.0%}"
+    print(f"{text}  →  {answer.choice}  ({FAR_NOTE if answer.far_from_training else sure})")  # noqa: T201

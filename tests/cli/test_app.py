@@ -122,8 +122,8 @@ def test_help_loads_no_framework():
 
 def test_help_takes_less_than_half_a_second():
     # The process's own time, which does not depend on what else this machine does.
-    spent = []
-    for _ in range(5):
+    spent: list[float] = []
+    while not spent or (min(spent) >= 0.5 and len(spent) < 5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-c", "from layerbridge.cli.app import main; main()", "--help"],

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import sys
 
 import pytest
@@ -14,9 +15,18 @@ def bridge(trained):
     return LayerBridge.from_pretrained(trained, dtype="float32")
 
 
-def test_the_best_of_its_own_options(command, trained, bridge):
+@pytest.fixture
+def sure(trained, tmp_path):
+    """A run for which no text is far from training."""
+    folder = shutil.copytree(trained, tmp_path / "sure")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "usual_any_option": 0.0}))
+    return folder
+
+
+def test_the_best_of_its_own_options(command, sure, bridge):
     texts = ["ම ශ්", "the market"]
-    result = command("ask", trained, *texts, *CPU)
+    result = command("ask", sure, *texts, *CPU)
     assert (result.code, result.err) == (0, "")
     expected = bridge.classify(texts)
     assert result.out == "".join(
@@ -25,8 +35,33 @@ def test_the_best_of_its_own_options(command, trained, bridge):
     )
 
 
-def test_options_of_ones_own_and_json(command, trained, bridge):
-    result = command("ask", trained, "ම ශ්", "--options", "a, on ,the", "--json", *CPU)
+@pytest.mark.parametrize("usual", [0.0, 1e-4, None])
+def test_texts_far_from_training_are_marked(command, sure, bridge, usual):
+    """Instead of a probability, and counted once; JSON has all the numbers."""
+    texts = ["ම ශ්", "the market", "a"]
+    config = json.loads((sure / "config.json").read_text())
+    (sure / "config.json").write_text(json.dumps({**config, "usual_any_option": usual}))
+    bridge.config.usual_any_option = usual
+    answers = bridge.classify(texts)
+    far = [answer.any_option for answer in answers if answer.far_from_training]
+    assert len(far) == {0.0: 0, None: 3}.get(usual, len(far))
+    result = command("ask", sure, *texts, *CPU)
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    for (_, sureness, _), answer in zip(rows, answers, strict=True):
+        probability = f"{answer.probabilities[answer.choice]:.3f}"
+        assert sureness == ("far from training" if answer.far_from_training else probability)
+    said = f"far from training: {len(far)} of 3 in the input; all options together have"
+    assert result.err.startswith(said if far else "")
+    assert result.err.count("\n") == bool(far)
+    result = command("ask", sure, *texts, "--json", *CPU)
+    for line, answer in zip(result.out.splitlines(), answers, strict=True):
+        record = json.loads(line)
+        assert record["any_option"] == pytest.approx(answer.any_option, rel=1e-4)
+        assert record["far_from_training"] == answer.far_from_training
+
+
+def test_options_of_ones_own_and_json(command, sure, bridge):
+    result = command("ask", sure, "ම ශ්", "--options", "a, on ,the", "--json", *CPU)
     assert (result.code, result.err) == (0, "")
     (line,) = result.out.splitlines()
     record = json.loads(line)
@@ -106,8 +141,8 @@ def test_options_that_do_not_fit(command, train_flags, tmp_path, verb, options, 
     assert not (tmp_path / "run").exists()
 
 
-def test_texts_that_are_cut_or_empty_are_said(command, trained):
-    result = command("ask", trained, "a", "the market " * 400, "", " ", *CPU)
+def test_texts_that_are_cut_or_empty_are_said(command, sure):
+    result = command("ask", sure, "a", "the market " * 400, "", " ", *CPU)
     assert (result.code, result.out.count("\n")) == (0, 4)
     assert result.err == (
         "texts cut at 512 tokens: 1 of 4 in the input\nempty texts: 2 of 4 in the input\n"

@@ -114,7 +114,7 @@ def test_a_model_of_the_wrong_kind(command, train_flags, folder, tmp_path):
     result = command(
         "train", *train_flags, "--language-model", folder("xlm-r"), "-o", tmp_path / "run"
     )
-    talk, line = result.err.splitlines()
+    *_, talk, line = result.err.splitlines()
     assert result.code == 2
     assert talk.endswith("loading the models …")
     assert line == (
@@ -214,9 +214,9 @@ def test_settings_that_do_not_fit(refused, words, message):
 def test_a_dtype_that_is_none(command, train_flags, tmp_path):
     result = command("train", *train_flags, "--dtype", "int4", "-o", tmp_path / "run")
     assert result.code == 2
-    assert result.err.splitlines()[1:] == [
+    assert result.err.splitlines()[-1] == (
         "error: unknown dtype 'int4'; allowed: auto, float32, bfloat16, float16"
-    ]
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -224,7 +224,7 @@ def test_a_dtype_that_is_none(command, train_flags, tmp_path):
 def test_a_reporter_that_is_not_installed(command, train_flags, tmp_path):
     result = command("train", *train_flags, "--report-to", "tensorboard", "-o", tmp_path / "run")
     assert result.code == 2
-    assert result.err.splitlines()[1].startswith(
+    assert result.err.splitlines()[-1].startswith(
         "error: invalid training arguments: TensorBoardCallback requires tensorboard"
     )
     assert not (tmp_path / "run").exists()

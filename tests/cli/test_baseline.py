@@ -36,7 +36,7 @@ def test_the_floor(command, few_names, tmp_path):
     )
     path = tmp_path / "results" / "names-tf-idf.json"
     assert outcome.code == 0
-    assert outcome.err == "names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n"
+    assert outcome.err.startswith("names, tf-idf: 36/36  si\nwrote results/names-tf-idf.json\n")
     result = results.read(path)
     tables = accuracy_table([result]).markdown(intervals=True), macro_f1_table([result]).markdown()
     assert outcome.out == "\n".join(tables)
@@ -51,7 +51,7 @@ def test_the_lm_alone(command, few_names, language_model, load_lm, tmp_path):
         "--prompt", "{text} is a ", "--batch-size", "5", "--json", "-o", output,
     )  # fmt: skip
     assert outcome.code == 0
-    assert outcome.err == f"names, zero-shot-lm: 18/18  si\nwrote {output}\n"
+    assert outcome.err.startswith(f"names, zero-shot-lm: 18/18  si\nwrote {output}\n")
     assert outcome.out == output.read_text(encoding="utf-8")
     assert not (tmp_path / "results").exists()
     same = zero_shot(load_lm("llama"), tasks.get("names"), ["si"], prompt="{text} is a ")
@@ -64,10 +64,8 @@ def test_with_examples(command, few_names, language_model, load_lm, tmp_path):
         "baseline", "few-shot-lm", "--task", "names", "--languages", "si", *language_model,
         "--shots", "3", "--seed", "2",
     )  # fmt: skip
-    assert (outcome.code, outcome.err.splitlines()[-1]) == (
-        0,
-        "wrote results/names-few-shot-lm-3.json",
-    )
+    assert outcome.code == 0
+    assert "wrote results/names-few-shot-lm-3.json" in outcome.err.splitlines()
     result = results.read(tmp_path / "results" / "names-few-shot-lm-3.json")
     same = few_shot(load_lm("llama"), tasks.get("names"), ["si"], shots=3, seed=2)
     assert result.languages == same.languages
@@ -90,7 +88,7 @@ def test_translate(command, few_names, language_model, nllb, tmp_path, monkeypat
     )  # fmt: skip
     outcome = command(*words)
     assert outcome.code == 0
-    assert outcome.err == (
+    assert outcome.err.startswith(
         "names, translations: 18/18  si\nnames, translate: 36/36  si\n"
         "wrote results/names-translate.json\n"
     )

@@ -103,13 +103,13 @@ def test_memory(command):
 @pytest.mark.parametrize("start", ["scaled", "aligned"])
 def test_start(command, start):
     found = document(
-        command("bench", "start", *TINY, "--rows", "3,150", "--projection-start", start)
+        command("bench", "start", *TINY, "--rows", "3,12", "--projection-start", start)
     )["start"]
     assert found["start"] == start
     for figures in (found["peak_bytes"], found["added_bytes"], found["seconds"]):
-        assert list(figures) == ["3 rows", "150 rows"]
+        assert list(figures) == ["3 rows", "12 rows"]
     peaks = found["peak_bytes"]
-    assert found["growth"] == pytest.approx(peaks["150 rows"] / peaks["3 rows"])
+    assert found["growth"] == pytest.approx(peaks["12 rows"] / peaks["3 rows"])
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])

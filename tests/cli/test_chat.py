@@ -2,9 +2,10 @@ import io
 import os
 import re
 import select
-import subprocess
+import signal
 import sys
 
+import forked
 import pytest
 import torch
 from rich.console import Console
@@ -49,8 +50,15 @@ def chat(command, trained, monkeypatch):
     return run
 
 
+FREE = ("--protocol", "generate")
+
+
 def free(bridge, text, most=5, **settings):
     return bridge.generate_text(text, max_new_tokens=most, **settings)[0]
+
+
+def label(bridge, text):
+    return bridge.classify(text)[0].choice
 
 
 def shown(*arguments, **settings):
@@ -63,20 +71,27 @@ def bars_in(result):
     return [line.removeprefix("> ") for line in result.err.splitlines() if " %" in line]
 
 
-def test_lines_from_a_pipe(command, trained, bridge, monkeypatch):
+@pytest.mark.parametrize("words", [(), FREE])
+def test_lines_from_a_pipe(command, trained, bridge, monkeypatch, words):
     texts = ["the market", "", "/quit", "ම ශ්"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts)))
-    result = command("chat", trained, "--max-new-tokens", 5, *CPU)
-    assert (result.code, result.err) == (0, "empty lines skipped: 1 of 4 on stdin\n")
-    answers = [" ".join(free(bridge, text).split()) for text in texts if text]
-    assert result.out.splitlines() == answers
+    result = command("chat", trained, "--max-new-tokens", 5, *words, *CPU)
+    empty, *far = result.err.splitlines()
+    assert (result.code, empty) == (0, "empty lines skipped: 1 of 4 on stdin")
+    write = free if words else label
+    read = [text for text in texts if text]
+    assert result.out.splitlines() == [" ".join(write(bridge, text).split()) for text in read]
+    count = sum(each.far_from_training for each in bridge.classify(read))
+    assert count > 0
+    said = [f"far from training: {count} of 3 in the input"]
+    assert [line.partition(";")[0] for line in far] == ([] if words else said)
 
 
 def test_a_line_that_is_not_utf8_ends_only_itself(chat, bridge):
     result = chat("caf\udce9", "the market")
     assert result.code == 0
     assert "error: the line is not UTF-8; next: set the terminal to UTF-8" in result.err
-    assert result.out.rstrip() == shown(bridge, "the market")
+    assert result.out.rstrip() == label(bridge, "the market")
 
 
 def test_a_text_that_is_cut(chat, command, trained, monkeypatch):
@@ -84,14 +99,14 @@ def test_a_text_that_is_cut(chat, command, trained, monkeypatch):
     note = f"texts cut at {limit} tokens: 1 of 1 in the input"
     assert f"> {note}" in chat(text).err.splitlines()
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"a\n{text}\n"))
-    result = command("chat", trained, "--max-new-tokens", 1, *CPU)
+    result = command("chat", trained, "--max-new-tokens", 1, *FREE, *CPU)
     assert result.err == f"texts cut at {limit} tokens: 1 of 2 in the input\n"
 
 
 def test_what_was_cut_before_an_error_is_said(command, trained, monkeypatch):
     stdin = io.TextIOWrapper(io.BytesIO(b"the market " * 400 + b"\n\xe9\n"))
     monkeypatch.setattr(sys, "stdin", stdin)
-    result = command("chat", trained, "--max-new-tokens", 1, *CPU)
+    result = command("chat", trained, "--max-new-tokens", 1, *FREE, *CPU)
     assert result.code == 2
     assert len(result.out.splitlines()) == 1
     cut, error = result.err.splitlines()
@@ -107,7 +122,7 @@ def test_an_answer_that_is_not_finite_names_its_text(chat, monkeypatch):
         return torch.full_like(logits, torch.nan), cache
 
     monkeypatch.setattr(LanguageModel, "prefill", overflow)
-    result = chat("the market")
+    result = chat("the market", words=FREE)
     assert result.code == 0
     assert (
         "error: NaN or infinity in the language model's logits, for the text 'the market'; next: "
@@ -118,9 +133,10 @@ def test_an_answer_that_is_not_finite_names_its_text(chat, monkeypatch):
 def test_an_answer_and_its_options(chat, bridge):
     result = chat("ම ශ්")
     assert result.code == 0
-    # The answer alone is on stdout; trailing spaces may be its own.
-    assert result.out.rstrip() == shown(bridge, "ම ශ්")
+    # The answer alone is on stdout.
     (found,) = bridge.classify("ම ශ්")
+    assert result.out == f"{found.choice}\n"
+    assert ("far from training: 1 of 1" in result.err) == found.far_from_training
     ranked = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
     lines = bars_in(result)
     assert len(lines) == 3
@@ -139,7 +155,7 @@ def test_it_streams(chat, bridge, monkeypatch):
             yield part
 
     monkeypatch.setattr(chat_module.Chat, "answer", answer)
-    result = chat("the market")
+    result = chat("the market", words=FREE)
     assert clean("".join(parts)).rstrip() == result.out.rstrip() == shown(bridge, "the market")
     assert len(list(filter(None, parts))) > 1
 
@@ -151,10 +167,29 @@ def test_options_and_instruction(chat, bridge):
     lines = bars_in(result)
     assert lines[0].split()[:2] == [found.choice, f"{100 * found.probabilities[found.choice]:.1f}"]
     assert len(lines) == 3
-    assert result.out.rstrip() == shown(bridge, "the market", instruction=message)
+    assert result.out == f"{found.choice}\n"
     assert "options: a, on, the\n" in result.err
     assert f"instruction: {message}\n" in result.err
     assert result.err.count("options: country, unit, time zone\n") == 2
+
+
+def test_free_text_and_back(chat, bridge):
+    result = chat("/free", "the market", "/options", "the market")
+    written, chosen = shown(bridge, "the market"), label(bridge, "the market")
+    assert result.out.rstrip() == f"{written}\n{chosen}"
+    assert "answers are free text; /options ends that\n" in result.err
+    assert len(bars_in(result)) == 3
+
+
+def test_the_protocol(chat, command, trained, bridge, monkeypatch):
+    result = chat("x", words=("--protocol", "score", "--options", "a,on"))
+    assert result.out.rstrip() in ("a", "on")
+    result = chat("x", words=(*FREE, "--options", "a,on"))
+    assert (result.out.rstrip(), bars_in(result)) == (shown(bridge, "x"), [])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x"))
+    result = command("chat", trained, "--protocol", "best", *CPU)
+    assert result.code == 2
+    assert result.err == "error: unknown protocol 'best'; allowed: score, generate\n"
 
 
 def test_options_given_at_the_start(chat):
@@ -166,7 +201,7 @@ def test_options_given_at_the_start(chat):
 
 
 def test_tokens(chat, bridge):
-    result = chat("/tokens 2", "the market", "/tokens")
+    result = chat("/tokens 2", "the market", "/tokens", words=FREE)
     assert result.out.rstrip() == shown(bridge, "the market", 2)
     assert result.err.count("maximum tokens per answer: 2\n") == 2
 
@@ -174,7 +209,7 @@ def test_tokens(chat, bridge):
 def test_weights_of_the_last_text(chat, bridge):
     result = chat("the market", "/weights")
     (weights,) = bridge.layer_weights("the market")
-    rows = result.err[result.err.index("time zone\n") :].splitlines()
+    rows = result.err[result.err.index("time zone") :].splitlines()
     for token, row in zip(weights.tokens, weights.weights.tolist(), strict=True):
         figures = [f"{100 * weight:.0f}" for weight in row]
         (line,) = [line for line in rows if line.split()[:1] == [token]]
@@ -189,7 +224,7 @@ def test_weights_of_the_last_text(chat, bridge):
         ("/tokens 0", "/tokens 0; allowed: a positive integer"),
         ("/tokens many", "/tokens many; allowed: a positive integer"),
         ("/options a, ,b", "an option is empty; allowed: label words"),
-        ("/option a", "unknown command '/option'; allowed: /options, /instruction, /weights, "),
+        ("/option a", "unknown command '/option'; allowed: /options, /free, /instruction, "),
     ],
 )
 def test_a_mistake_does_not_end_it(chat, line, message):
@@ -202,7 +237,7 @@ def test_a_mistake_does_not_end_it(chat, line, message):
 def test_more_than_the_language_model_can_read(chat, bridge):
     result = chat(f"/instruction {'the market ' * bridge.language_model.max_tokens}", "x", "/help")
     assert result.code == 0
-    assert "error: text and instruction come to" in result.err
+    assert "error: row 1 of the batch takes" in result.err
     assert "/instruction TEXT" in result.err
 
 
@@ -223,7 +258,7 @@ def test_ctrl_c_ends_an_answer_alone(chat, bridge, monkeypatch):
         advance(self, tokens)
 
     monkeypatch.setattr(Decoding, "advance", interrupted)
-    result = chat("the market", "the market")
+    result = chat("the market", "the market", words=FREE)
     assert result.code == 0
     assert result.err.count("(interrupted)") == 1
     first, second = result.out.split("\n", 1)
@@ -287,28 +322,13 @@ def test_a_heat_map_that_fits(width):
     assert "\x1b[" in coloured.getvalue()
 
 
-# Makes the terminal that stdin is the one whose Ctrl-C counts.
-TYPED = """
-import fcntl, runpy, signal, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-# Whatever started the tests may have told its children to ignore it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("layerbridge", run_name="__main__")
-"""
-
-
 def test_a_real_terminal(trained, tmp_path):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAYERBRIDGE_HOME": str(tmp_path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", TYPED, "chat", str(trained), *CPU, "--max-new-tokens", "3"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=subprocess.STDOUT,
-        env={**environment, "TERM": "xterm"},
-        start_new_session=True,
-    )
+    words = ["chat", trained, *CPU, "--max-new-tokens", "3"]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    home = {"LAYERBRIDGE_HOME": str(tmp_path), "TERM": "xterm"}
+    process = forked.fork(words, **streams, terminal=True, **home)
     os.close(theirs)
     seen = ""
 
@@ -343,20 +363,13 @@ def test_a_real_terminal(trained, tmp_path):
         until(" %")
         until("> ")
         os.write(ours, b"\x04")
-        assert process.wait(60) == 0
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+        process = 0
     finally:
-        process.kill()
-        process.wait()
-    os.close(ours)
+        if process:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+        os.close(ours)
     history = tmp_path / "chat-history"
     assert history.read_text().splitlines()[-1] == "the market"
     assert history.stat().st_mode & 0o077 == 0
-
-
-def test_help_imports_no_torch():
-    code = (
-        "import sys; from typer.testing import CliRunner; from layerbridge.cli.app import app;"
-        "assert CliRunner().invoke(app, ['chat', '--help']).exit_code == 0;"
-        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

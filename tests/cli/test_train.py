@@ -1,6 +1,5 @@
 import json
 import shlex
-import signal
 
 import pytest
 import torch
@@ -33,21 +32,24 @@ def test_train_from_flags(command, train_flags, tmp_path):
         "--logging-steps", "1", "-o", output,
     )  # fmt: skip
     assert (result.code, result.out) == (0, f"{output}\n")
-    assert [line.split(";")[0].split(":")[0] for line in result.err.splitlines()] == [
+    assert [line.split(",")[0].split(":")[0] for line in result.err.splitlines()] == [
+        "no rows are held out for validation",
         f"4 English rows of {train_flags[1]}",
         "training global-softmax",
+        "note",
     ]
     bridge = LayerBridge.from_pretrained(output, dtype="float32")
     assert bridge.config.fusion == "global-softmax"
     assert bridge.config.options == ["country", "unit"]
     written = yaml.safe_load((output / "recipe.yaml").read_text())
-    assert written["training"] == {
+    given = {
         "max_steps": 2,
         "learning_rate": 0.01,
         "fusion_learning_rate_scale": 0.1,
         "bf16": False,
         "logging_steps": 1,
     }
+    assert {**written["training"], **given} == written["training"]
     log = json.loads((output / "training.json").read_text())
     assert [line["step"] for line in log if "loss" in line] == [1, 2]
     # The run's own recipe is all that a second run needs.
@@ -60,10 +62,12 @@ def test_train_from_flags(command, train_flags, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_interrupted_and_resumed_with_the_printed_line(command, train_flags, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_with_the_printed_line(
+    command, train_flags, tmp_path, monkeypatch, ctrl_c
+):
     def at_the_first_step(self, args, state, control, **_):
         if state.global_step == 1:
-            signal.raise_signal(signal.SIGINT)
+            ctrl_c()
 
     flags = [*train_flags, "--options", "country, unit", "--seed", "3", "--learning-rate", "1e-2"]
     whole, output = tmp_path / "whole", tmp_path / "a run"
@@ -224,14 +228,16 @@ def test_batches_of_tokens_and_cached_states(command, train_flags, tmp_path):
     )  # fmt: skip
     assert result.code == 0
     assert [line.split(":")[0] for line in result.err.splitlines()] == [
-        f"4 English rows of {train_flags[1]}; loading the models …",
+        "no rows are held out for validation",
+        f"4 English rows of {train_flags[1]}, 2 steps; loading the models …",
         "states of 4 texts",
         "encoding texts",
         "training token-softmax",
     ]
     written = yaml.safe_load((output / "recipe.yaml").read_text())
     assert written["cache_states"] is True
-    assert written["training"] == {"max_steps": 2, "tokens_per_batch": 40}
+    given = {"max_steps": 2, "tokens_per_batch": 40}
+    assert {**written["training"], **given} == written["training"]
 
 
 @pytest.mark.parametrize("tokens", ["0", "many", "1.5"])

@@ -12,9 +12,19 @@ from made_results import result
 
 SOURCE = Path(core_install.__file__).parents[2] / "src"
 
-# Loads a bridge, then runs the command lines on stdin; what they printed is the last line.
+# Loads a bridge, then runs the command lines on stdin; what they printed is the last line. What
+# else only a fresh process can tell is told here, because torch takes seconds to import.
 SCRIPT = """
-import contextlib, io, json, sys
+import contextlib, io, json, sys, warnings
+with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()) as said:
+    warnings.simplefilter("error")
+    import layerbridge.models.bridge
+assert said.getvalue() == "", said.getvalue()
+import torch
+from layerbridge.models.fusion.token_softmax import TokenSoftmax
+from layerbridge.models.hidden_states import HiddenStates
+TokenSoftmax(2, 8)(HiddenStates(torch.zeros(2, 1, 1, 8), torch.ones(1, 1)))
+assert "layerbridge.models.fusion.token_softmax_kernel" not in sys.modules, "for nothing"
 import layerbridge
 from layerbridge.cli.app import main
 bridge = layerbridge.LayerBridge.from_pretrained(sys.argv[1], dtype="float32")

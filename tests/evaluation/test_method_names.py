@@ -89,6 +89,7 @@ def test_other_settings_are_another_method(one, other, suffixes):
     "other",
     [
         {},
+        {"bridge": {"usual_any_option": 0.9}},  # measured after training
         {"bridge": {"layerbridge_version": "0.3", "encoder": "/home/me/small"}},  # the same weights
         {"task_options": {"data_dir": ["elsewhere"]}, "command": ["evaluate"]},
         {"bridge": {"a_later_setting": 1}},

@@ -287,3 +287,22 @@ def test_versions_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("labels", "right", "chance"),
+    [
+        ("aaabbb", 3, True),
+        ("ab" * 20, 39, False),
+        ("ab" * 20, 24, True),  # 60 % of 40 rows may be luck
+        ("ab" * 200, 240, False),  # of 400 rows it is not
+        ("a" * 30 + "b" * 10, 30, True),  # as good as always "a"
+        ("abcdefgh", 8, False),
+    ],
+)
+def test_what_may_be_chance(labels, right, chance):
+    rows = [
+        Prediction(str(i), label, label if i < right else "?", i < right)
+        for i, label in enumerate(labels)
+    ]
+    assert LanguageResult.of(rows).is_at_chance == chance

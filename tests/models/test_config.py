@@ -24,7 +24,7 @@ def test_defaults():
 
 def test_settings_that_do_not_fit():
     assert refused(normalize="layer") == "unknown normalize 'layer'; allowed: rms, none"
-    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last, none"
+    assert refused(start="first") == "unknown start 'first'; allowed: uniform, last"
     assert refused(projection_start="zero") == (
         "unknown projection_start 'zero'; allowed: random, scaled, aligned"
     )
@@ -51,6 +51,7 @@ def test_save_and_load_keep_every_setting(tmp_path):
         "max_text_tokens": 128,
         "options": ["Business", "ක්‍රීඩා"],
         "template": "News Sentence: {sentence} Category: ",
+        "usual_any_option": 0.9375,
     }
     BridgeConfig(**settings).save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))

@@ -54,6 +54,43 @@ def test_the_first_of_equals_wins():
     assert sum(result.probabilities.values()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("normalize", ["sum", "mean"])
+def test_how_likely_any_option_is(make_bridge, normalize):
+    """The sum of all options' probabilities, whatever ranks them; no rounding takes it above 1."""
+    bridge = make_bridge()
+    ids = [option_ids(bridge.language_model, option) for option in OPTIONS]
+    expected = bridge.option_scores(bridge.encode(TEXTS), ids).exp().sum(1).tolist()
+    found = bridge.classify(TEXTS, OPTIONS, length_normalization=normalize)
+    assert [each.any_option for each in found] == pytest.approx(expected, rel=1e-4)
+    # With more options it can only grow.
+    more = bridge.classify(TEXTS, [*OPTIONS, "b"], length_normalization=normalize)
+    assert all(m.any_option > f.any_option for m, f in zip(more, found, strict=True))
+    assert classification(["a", "b"], torch.log(torch.tensor([0.5, 0.5000001]))).any_option == 1.0
+
+
+@pytest.mark.parametrize(
+    ("any_option", "usual", "far"),
+    [
+        (0.6, None, False),
+        (0.4, None, True),
+        (0.4, 0.9, True),
+        (0.4, 0.7, False),
+        (1e-9, 0.0, False),
+    ],
+)
+def test_what_is_far_from_training(make_bridge, any_option, usual, far):
+    scores = torch.log(torch.tensor([any_option / 2, any_option / 2]))
+    assert classification(["a", "b"], scores, usual=usual).far_from_training == far
+
+
+def test_what_is_usual_is_the_bridges(make_bridge):
+    bridge = make_bridge(options=OPTIONS)
+    (before,) = bridge.classify("a")
+    for factor, far in ((1.9, False), (2.1, True)):
+        bridge.config.usual_any_option = factor * before.any_option
+        assert bridge.classify("a")[0].far_from_training == far
+
+
 def test_one_text_and_the_options_of_training(make_bridge):
     bridge = make_bridge(options=OPTIONS)
     (alone,) = bridge.classify("The market rose")

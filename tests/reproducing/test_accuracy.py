@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 from dataclasses import replace
 from functools import partial
 
@@ -127,7 +126,7 @@ def test_an_interruption_repeats_nothing_that_was_done(
     assert calls == [*BASELINES, *LAST[: 1 + (place == "ask")], *again, *GLOBAL]
 
 
-def test_a_training_goes_on_from_its_checkpoint(request_of, quick, monkeypatch, tmp_path):
+def test_a_training_goes_on_from_its_checkpoint(request_of, quick, monkeypatch, tmp_path, ctrl_c):
     """Interrupted in step 3 of 4, it ends with the tensors of a run that was not."""
     whole, broken = (request_of(output_dir=tmp_path / name) for name in ("whole", "broken"))
     reproduce(whole)
@@ -137,7 +136,7 @@ def test_a_training_goes_on_from_its_checkpoint(request_of, quick, monkeypatch, 
     def step(trainer, *arguments, **keywords):
         steps.append(trainer.state.global_step)
         if len(steps) == 3:
-            signal.raise_signal(signal.SIGINT)
+            ctrl_c()
         return original(trainer, *arguments, **keywords)
 
     monkeypatch.setattr(BridgeTrainer, "training_step", step)

@@ -24,6 +24,7 @@ from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.server import configuration
 from layerbridge.serving.supervised import Supervised
 from layerbridge.serving.torch_engine import TorchEngine
+from layerbridge.training.examples import Example
 
 KINDS = ["country", "language", "currency", "script", "unit", "time zone"]
 
@@ -82,6 +83,23 @@ def eventually():
     return until
 
 
+# Language, text and what it means: names, as the demo's.
+NAMES = [
+    ("si", "ශ්‍රී ලංකා රුපියල", "Sri Lankan rupee"),
+    ("ta", "நேபாளம்", "Nepal"),
+    ("am", "ቻይንኛ", "Chinese"),
+    ("ka", "შვედური კრონა", "Swedish krona"),
+    ("th", "เยนญี่ปุ่น", "Japanese yen"),
+    ("bn", "আইসল্যান্ড", "Iceland"),
+    ("as", "শ্ৰীলংকান ৰুপী", "Sri Lankan rupee"),
+    ("hi", "आइसलैंडिक", "Icelandic"),
+    ("ar", "شلن كينيي", "Kenyan shilling"),
+    ("ur", "آئس لینڈ", "Iceland"),
+    ("he", "שעון הודו", "India Time"),
+    ("zh-Hans", "冰岛语", "Icelandic"),
+    ("sw", "Kijapani", "Japanese"),
+    ("vi", "Krona Thụy Điển", "Swedish krona"),
+]
 # Pieces of words in two scripts, which the encoder's tokenizer keeps whole.
 PIECES = ("▁ශ්‍රී", "▁ල", "ංකා", "▁රුපිය", "ල", "▁شلن", "▁كي", "نيي")
 
@@ -113,7 +131,12 @@ def tiny_bridges(tmp_path_factory, folder, load_lm):
             bridge = LayerBridge(BridgeConfig(**about, **settings), encoder, load_lm("llama"))
             scatter(bridge)
         bridges[name] = bridge.eval()
-    return Bridges(bridges, resolve(str(folder("llama"))))
+    names = [Example(text, "country", code, meaning) for code, text, meaning in NAMES]
+    examples = {
+        "token-softmax": names,
+        "global-softmax": [Example("Fiji " * 99 + "Fiji", "country")],
+    }
+    return Bridges(bridges, resolve(str(folder("llama"))), examples)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ from layerbridge.models.config import BridgeConfig
 from layerbridge.models.inference import LayerWeights, classification
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.engine import EngineDownError, Load
+from layerbridge.serving.labels import Ranking, label_events
 from layerbridge.serving.requests import Finished, Started, Token
+from layerbridge.training.examples import Example
 
 TOKENIZER = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
 OPTIONS = ["country", "currency"]
@@ -25,8 +27,11 @@ def ids_of(text):
 def make_bridges():
     language_model = SimpleNamespace(tokenizer=TOKENIZER)
     settings = {
-        "demo": {"encoder": "zoo:multilingual-e5-small", "options": OPTIONS, "encoder_layers": 3},
-        "runs/two": {"encoder": "google/mt5-small", "fusion": "last", "instruction": "Answer."},
+        "demo": {"encoder": "zoo:multilingual-e5-small", "encoder_layers": 3},
+        "runs/two": {
+            **{"encoder": "google/mt5-small", "fusion": "last", "instruction": "Answer."},
+            **{"options": OPTIONS, "usual_any_option": 0.9},
+        },
     }
     bridges = {
         name: SimpleNamespace(
@@ -35,12 +40,19 @@ def make_bridges():
         )
         for name, own in settings.items()
     }
-    return Bridges(bridges, Source("llama", "folder", "llama"))
+    examples = {"runs/two": [Example("ශ්‍රී", "currency", "si")]}
+    return Bridges(bridges, Source("llama", "folder", "llama"), examples)
 
 
 def echo(ask):
     """What tells one answer from another."""
     return f"{ask.text}|{ask.instruction}|{ask.sampling.seed}"
+
+
+def ranked(bridge, options):
+    """The first option is the best; two together have a probability of 0.503."""
+    usual = make_bridges()[bridge].config.usual_any_option
+    return classification(options, -torch.arange(1.0, len(options) + 1), usual=usual)
 
 
 class FakeEngine:
@@ -89,6 +101,14 @@ class FakeEngine:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
+            if ask.options is not None:
+                ids = [[*ids_of(option), TOKENIZER.eos_token_id] for option in ask.options]
+                found = Ranking(ranked(ask.bridge, ask.options), ids, len(ask.text) + 1)
+                for event in label_events(found, ask.sampling):
+                    await asyncio.sleep(self.pause_s)
+                    yield event
+                over = True
+                return
             written = self.write(ask)
             ids = ids_of(written) if isinstance(written, str) else written
             most = ask.sampling.max_tokens
@@ -115,7 +135,7 @@ class FakeEngine:
         options = question.options or OPTIONS
         if len(set(options)) != len(options):
             raise DataError("duplicate option", allowed="each option once")
-        return classification(options, -torch.arange(1.0, len(options) + 1))
+        return ranked(question.bridge, options)
 
     async def layer_weights(self, bridge, text):
         await self._work()
@@ -126,6 +146,7 @@ class FakeEngine:
     async def _work(self):
         self._fail(-1)
         self.running += 1
+        self.most_running = max(self.most_running, self.running)
         over = False
         try:
             await asyncio.sleep(self.pause_s)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerbridge.errors import ConfigError, LengthError
+from layerbridge.errors import CheckpointError, ConfigError, LengthError
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.packing import pack
 from layerbridge.serving.bridges import Bridges, names
 from layerbridge.serving.requests import Prompt
+from layerbridge.training.examples import Example, write
 
 FLOAT32 = LoadOptions(dtype="float32")
 TEXTS = ["The market rose", "ශ්‍රී ලංකාව", "a"]
@@ -46,6 +47,17 @@ def test_backbones_are_in_memory_once(saved):
     assert bridges["cut"].encoder.max_text_tokens == 4
     assert bridges["embeddings"].encoder.embedding_layer
     assert not any(bridge.training for bridge in bridges.values())
+
+
+def test_each_bridge_has_the_examples_of_its_run(saved):
+    runs = [saved("token"), saved("last", fusion="last")]
+    kept = [Example("ශ්‍රී", "currency", "si", "rupee"), Example("good", "positive")]
+    write(kept, Path(runs[1]))
+    bridges = Bridges.load(runs, FLOAT32)
+    assert bridges.examples == {"token": [], "last": kept}
+    (Path(runs[0]) / "examples.json").write_text("no JSON")
+    with pytest.raises(CheckpointError, match=r"examples\.json' is damaged"):
+        Bridges.load(runs, FLOAT32)
 
 
 def test_copies_of_the_same_weights_are_one_model(saved, folder, tmp_path):

@@ -237,7 +237,7 @@ def test_an_answer_streams_in_beside_its_map(visit, server, written):
         }"""
     )
     page.fill("#text", f"  {SINHALA} ")
-    page.keyboard.press("Control+Enter")
+    page.click("#answer")
     page.wait_for_selector("#layers-panel:visible")
     answer, reason = written(SINHALA)
     assert reply_of(page) == answer
@@ -250,7 +250,7 @@ def test_an_answer_streams_in_beside_its_map(visit, server, written):
     asked = dict(server.asked)
     assert asked["/v1/completions"] == {
         **{"model": "token-softmax", "prompt": SINHALA, "stream": True},
-        **{"max_tokens": 64, "temperature": 0},
+        **{"max_tokens": 64, "temperature": 0, "options": []},
     }
     assert asked["/v1/layer_weights"] == {"model": "token-softmax", "text": SINHALA}
     assert "/v1/classify" not in asked
@@ -303,6 +303,65 @@ def test_an_instruction_of_ones_own_or_none(visit, server, written, tiny_bridges
         instruction
     }
     assert page.inner_text("#problem-text") == ""
+
+
+@pytest.mark.parametrize(
+    ("bridge", "first", "path"),
+    [
+        ("token-softmax", "choose", "/v1/classify"),
+        ("reviews", "answer", "/v1/completions"),
+        ("global-softmax", "choose", "/v1/classify"),
+    ],
+)
+def test_the_first_button_is_what_the_bridge_was_trained_for(visit, server, bridge, first, path):
+    """It stands first, stands out, and is what Enter sends."""
+    page = visit(f"#bridge={bridge}&text={SINHALA}")
+    buttons = page.eval_on_selector_all(
+        "#choose, #answer", "all => all.map(each => [each.id, each.className, each.type])"
+    )
+    second = "answer" if first == "choose" else "choose"
+    assert buttons == [[first, "first", "submit"], [second, "", "button"]]
+    page.focus("#instruction" if page.is_visible("#instruction") else "#options")
+    for keys in ("Enter", "Control+Enter"):
+        server.reset()
+        page.keyboard.press(keys)
+        page.wait_for_selector("#layers-panel:visible")
+        settle(page)
+        assert [asked for asked, _ in server.asked if "weights" not in asked] == [path]
+
+
+def test_the_examples_are_those_of_the_bridge(visit, server):
+    page = visit()
+    examples = page.locator("#examples button")
+    assert examples.count() == 14
+    page.select_option("#bridge", "global-softmax")
+    text = "Fiji " * 99 + "Fiji"
+    assert examples.all_inner_texts() == [f"{text}\nlabeled “country”"]
+    assert examples.first.bounding_box()["height"] < 140  # the text is clipped
+    examples.first.click()
+    assert page.input_value("#text") == text
+    page.select_option("#bridge", "reviews")
+    assert not page.is_visible(".examples")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_a_text_far_from_training_is_marked(visit, tiny_bridges, monkeypatch, far):
+    bridge = tiny_bridges["token-softmax"]
+    monkeypatch.setattr(bridge.config, "usual_any_option", 1.0 if far else 0.0)
+    page = visit(f"#text={SINHALA}")
+    page.click("#choose")
+    page.wait_for_selector("#bars li")
+    settle(page)
+    (wanted,) = bridge.classify(SINHALA)
+    assert wanted.far_from_training == far
+    likely = wanted.any_option
+    share = "less than 0.1" if likely < 0.001 else f"{100 * likely:.1f}"
+    said = page.inner_text("#choice-note")
+    assert f"probability of {share}\u00a0%" in said
+    assert said.startswith("Far from training: " if far else "All options together ")
+    status = page.evaluate("document.getElementById('status').textContent")
+    assert status == f"Choice: {wanted.choice}{', far from training' if far else ''}"
 
 
 def test_choosing_shows_bars(visit, server, tiny_bridges, written):
@@ -421,11 +480,11 @@ def test_right_to_left(visit):
     page = visit()
     example = page.get_by_role("button", name="Arabic “Kenyan shilling”")
     text = example.locator(".any")
-    assert (text.get_attribute("lang"), text.get_attribute("dir")) == ("ar", "rtl")
+    direction = "element => getComputedStyle(element).direction"
+    assert (text.get_attribute("lang"), text.evaluate(direction)) == ("ar", "rtl")
     example.click()
     assert page.input_value("#text") == "شلن كينيي"
     assert page.get_attribute("#text", "lang") == "ar"
-    direction = "element => getComputedStyle(element).direction"
     assert page.eval_on_selector("#text", direction) == "rtl"
     page.click("#choose")
     page.wait_for_selector("#layers-panel:visible")
@@ -555,7 +614,7 @@ def test_stop_ends_the_request(visit, server, eventually):
     eventually(is_idle)
     assert page.inner_text("#reply-note") == "Stopped here."
     # The focus has somewhere to be when its button goes.
-    assert page.evaluate("document.activeElement.id") == "answer"
+    assert page.evaluate("document.activeElement.id") == "choose"
     assert page.inner_text("#problem-text") == ""
     # Asking anew ends what was under way, and Escape ends it as well.
     page.click("#answer")
@@ -727,7 +786,10 @@ def test_the_examples_are_shown_in_their_own_fonts(visit):
     assert sorted(name.strip('"').removeprefix("Noto Sans ") for name in loaded) == scripts
     tags = page.eval_on_selector_all("#examples [lang]", "all => all.map(e => e.lang)")
     assert len(set(tags)) == len(tags) >= 12
-    rtl = page.eval_on_selector_all("#examples [dir=rtl]", "all => all.map(e => e.lang)")
+    rtl = page.eval_on_selector_all(
+        "#examples [lang]",
+        "all => all.filter(e => getComputedStyle(e).direction === 'rtl').map(e => e.lang)",
+    )
     assert rtl == ["ar", "ur", "he"]
 
 

@@ -166,13 +166,18 @@ def test_models(client):
             "fusion": "token-softmax",
             "encoder": "zoo:multilingual-e5-small",
             "language_model": "llama",
-            "options": ["country", "currency"],
+            "options": None,
             "instruction": None,
             "template": None,
             "layers": 3,
+            "examples": [],
         },
     }
     assert second["layerbridge"]["encoder"] == "google/mt5-small"
+    assert second["layerbridge"]["options"] == ["country", "currency"]
+    assert second["layerbridge"]["examples"] == [
+        {"text": "ශ්‍රී", "target": "currency", "language": "si", "meaning": None}
+    ]
     assert client.get("/v1/models/runs/two").json() == second
     assert client.get("/v1/models/").json() == client.get("/v1/models").json()
     assert client.get("/v1/models/other").json()["error"]["code"] == "model_not_found"

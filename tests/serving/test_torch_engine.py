@@ -179,6 +179,30 @@ def test_classify_and_weights_are_the_librarys(running, bridges):
     assert ("encode", 5) in batches
 
 
+def test_labels_are_the_librarys_choices(running, bridges):
+    """In company of free text, with the prompt counted as for that."""
+
+    async def body(engine, batches):
+        asks = [Prompt(name, text, options=OPTIONS) for name in bridges for text in TEXTS]
+        events = await asyncio.gather(
+            *(told(engine, one) for one in asks), *(told(engine, ask("token", t)) for t in TEXTS)
+        )
+        return asks, events, batches
+
+    asks, events, batches = running(body)
+    language_model = bridges.language_model
+    for one, (begun, *tokens, finished) in zip(asks, events, strict=False):
+        (wanted,) = bridges[one.bridge].classify(one.text, OPTIONS)
+        assert [token.id for token in tokens] == language_model.token_ids(wanted.choice)
+        assert begun.prompt_tokens == len(bridges.embeds([one])[0])
+        assert begun.classification.any_option == pytest.approx(wanted.any_option, rel=1e-3)
+        assert finished == Finished("stop")
+    assert ("classify", 5) in batches
+    for text, free in zip(TEXTS, events[len(asks) :], strict=True):
+        ids = [event.id for event in free if isinstance(event, Token)]
+        assert ids == expected(bridges["token"], text, 6)
+
+
 def test_no_more_tokens_than_the_model_can_read(running, bridges):
     lm = bridges.language_model
     (prompt,) = bridges.embeds([Prompt("token", "a")])

@@ -252,6 +252,10 @@ def test_leaving_while_vllm_starts_does_not_wait_for_it(monkeypatch):
     released.set()
 
 
+def ids_of(events):
+    return [event.id for event in events if isinstance(event, Token)]
+
+
 def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
     """Each prefix of an option is a prompt, and together they would take tens of gigabytes."""
     monkeypatch.setattr(vllm_engine, "unavailable_reason", lambda: None)
@@ -284,6 +288,9 @@ def test_options_go_to_vllm_in_parts(monkeypatch, make_bridge):
         engine._llm = SimpleNamespace(errored=False, model_config=model_config)
         engine._logprob = logprob
         result = await engine.classify(Question("b", "a", options))
+        chosen = [event async for event in engine.generate(Prompt("b", "a", options=options))]
+        assert chosen[0] == Started(10, result)
+        assert ids_of(chosen) == option_ids(bridge.language_model, result.choice)[:-1]
         with pytest.raises(LengthError, match="text, instruction and options come to"):
             await engine.classify(Question("b", "a", ("x", "y" * 60)))
 
@@ -576,6 +583,9 @@ def test_classify_is_the_librarys(run, alive, library, normalize):
     for text, events in zip(TEXTS, answers[6:], strict=True):
         assert ids(events) == expected(library, ask("token", text, 5))
         assert all(len(token.top) == 2 for token in events[1:-1])
+    for text, right in zip(TEXTS, wanted, strict=False):
+        chosen = run(lambda engine, text=text: told(engine, Prompt("token", text, options=OPTIONS)))
+        assert ids_of(chosen) == library.language_model.token_ids(right.choice)
     # "sport" and "sports" begin alike, so they are fewer requests than tokens.
     lm = library.language_model
     tokens = sum(len(lm.token_ids(option)) + 1 for option in OPTIONS)

@@ -68,6 +68,7 @@ def test_a_completed_recipe_has_all_that_decides_the_run(fusion, tmp_path):
     scale = {"global-softmax": 0.03, "token-softmax": 0.1}.get(fusion, 1.0)
     assert recipe.training["fusion_learning_rate_scale"] == scale
     assert recipe.training["max_steps"] == 100
+    assert recipe.training["eval_steps"] == recipe.training["save_steps"] == 20
     # Nothing that decides a step is left to defaults that may change.
     arguments = BridgeTrainingArguments(output_dir=str(tmp_path), **recipe.training)
     for name in ("learning_rate", "per_device_train_batch_size", "adam_beta1", "clip_by_part"):

@@ -13,6 +13,7 @@ from layerbridge.training.resume import RowsRecord
 from layerbridge.training.run import train
 from layerbridge.training.trainer import BridgeTrainer
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 LINES = [("the market", "a"), ("the players", "b"), ("a star", "a"), ("teams", "b")]
 
 
@@ -31,7 +32,8 @@ def make_recipe(folder, tmp_path_factory):
             validation_data=str(file),
             target="label",
             options=["a", "b"],
-            bridge={"fusion": "global-softmax"},
+            # With dropout, so that the random numbers count.
+            bridge={"fusion": "token-softmax", "fusion_options": {"feedforward": 16}},
             backbones={"dtype": "float32"},
             training={"learning_rate": 1e-2, "logging_steps": 2, **training},
         )

@@ -26,7 +26,7 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
-from layerbridge.training import run
+from layerbridge.training import examples, run
 from layerbridge.training.interrupt import Interrupted
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.resume import RowsRecord
@@ -150,8 +150,7 @@ def test_the_recipe_in_the_run_gives_the_run_again(make_recipe, tmp_path):
 
 def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatch):
     training = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
-    recipe = make_recipe(bridge={"fusion": "token-softmax"}, training=training)
-    straight = train(recipe, tmp_path / "straight", device="cpu")
+    recipe = make_recipe(training=training)
 
     def interrupted(self, args, state, control, **_):
         if state.global_step == 5:
@@ -168,9 +167,7 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
     ]
     with pytest.raises(OutputError, match="is not empty; next: --overwrite"):
         train(recipe, tmp_path / "run", device="cpu")
-    resumed = train(recipe, tmp_path / "run", resume=True, device="cpu")
-    for name, tensor in straight.trained_state_dict().items():
-        assert torch.equal(tensor, resumed.trained_state_dict()[name]), name
+    train(recipe, tmp_path / "run", resume=True, device="cpu")
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
     # A new run in the same folder must not be taken for a part of the old one.
@@ -214,6 +211,23 @@ def test_validation_rows_are_watched(make_recipe, tmp_path):
     train(recipe, tmp_path / "run", device="cpu")
     log = json.loads((tmp_path / "run" / "training.json").read_text())
     assert [line["step"] for line in log if "eval_loss" in line] == [2, 4]
+
+
+def test_a_run_keeps_examples_and_how_likely_any_option_is(make_recipe, tmp_path):
+    """Of its validation rows; a run without any leaves nothing of the one before."""
+    more = {"the teams": "Sports", "banks fell": "Business", "bonds fell": "Business"}
+    recipe = make_recipe(validation_data=write_jsonl(tmp_path / "more.jsonl", more))
+    bridge = train(recipe, tmp_path / "run", device="cpu")
+    kept = [(each.text, each.target) for each in examples.read(tmp_path / "run")]
+    # Each label in turn.
+    assert kept == [("the teams", "Sports"), *list(more.items())[1:]]
+    values = sorted(each.any_option for each in bridge.classify(list(more)))
+    saved = LayerBridge.from_pretrained(tmp_path / "run", dtype="float32").config
+    assert saved.usual_any_option == pytest.approx(values[1], rel=1e-4)
+    train(make_recipe(), tmp_path / "run", overwrite=True, device="cpu")
+    if not read_data(make_recipe()).validation:
+        assert examples.read(tmp_path / "run") == []
+        assert LayerBridge.from_pretrained(tmp_path / "run").config.usual_any_option is None
 
 
 def test_texts_that_are_cut_or_empty_are_counted(make_recipe, tmp_path, capsys):
@@ -655,8 +669,8 @@ def test_two_processes_train_one_bridge_and_one_of_them_writes(make_recipe, tmp_
     assert {"/old/recipe.yaml", "/old/training.json", "/old/layer-weights.jsonl"} <= first
     assert "/old/checkpoint-9" in first
     assert sorted(path.name for path in (runs / "old").iterdir()) == [
-        "README.md", "checkpoint-6", "config.json", "layer-weights.jsonl", "model.safetensors",
-        "recipe.yaml", "training.json",
+        "README.md", "checkpoint-6", "config.json", "examples.json", "layer-weights.jsonl",
+        "model.safetensors", "recipe.yaml", "training.json",
     ]  # fmt: skip
     assert (tmp_path / "out-0").read_text() == f"{runs / 'old'}\n"
     assert (tmp_path / "out-1").read_text() == (tmp_path / "err-1").read_text() == ""

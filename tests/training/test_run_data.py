@@ -217,10 +217,10 @@ def test_validation_rows_are_held_out_once(tmp_path, capsys):
         texts = {row.text for row in data.train}
         assert not texts & {row.text for row in data.validation}
     assert sizes == {
-        "default": (90, 10, True),
-        "share": (75, 25, True),
-        "none": (100, 0, False),
-        "file": (100, 1, False),
+        "default": (90, 10, 10),
+        "share": (75, 25, 25),
+        "none": (100, 0, None),
+        "file": (100, 1, None),
     }
     assert capsys.readouterr().err == ""
 

@@ -33,7 +33,12 @@ def ask(
     allow_pickle: o.AllowPickle = False,
     as_json: o.Json = False,
 ) -> None:
-    """Ask a bridge: the best label word, or generated text."""
+    """Ask a bridge: the best label word and its probability, or generated text.
+
+    A text for which no label word is likely is marked "far from training" in place of the
+    probability.
+    """
+    from layerbridge.cli.far_texts import FarTexts, sureness
     from layerbridge.errors import ConfigError, DataError
     from layerbridge.evaluation.evaluator import PROTOCOLS
     from layerbridge.training.text_counts import input_notes
@@ -50,18 +55,23 @@ def ask(
         say(line)
     protocol = protocol or ("score" if words else "generate")
     if protocol == "score":
-        classified = bridge.classify(questions, words, instruction=instruction, language=language)
-        for text, answer in zip(questions, classified, strict=True):
+        found = bridge.classify(questions, words, instruction=instruction, language=language)
+        far = FarTexts()
+        for text, answer in zip(questions, found, strict=True):
+            far.add(answer)
             if as_json:
                 record = {
                     "text": text,
                     "answer": answer.choice,
                     "probabilities": answer.probabilities,
                     "scores": answer.scores,
+                    "any_option": answer.any_option,
+                    "far_from_training": answer.far_from_training,
                 }
                 print(json.dumps(record, ensure_ascii=False))
             else:
-                print(f"{answer.choice}\t{answer.probabilities[answer.choice]:.3f}\t{text}")
+                print(f"{answer.choice}\t{sureness(answer)}\t{text}")
+        far.say()
         return
     answers = bridge.generate_text(
         questions, max_new_tokens=max_new_tokens, instruction=instruction, language=language

@@ -20,11 +20,13 @@ from layerbridge.progress import say
 from layerbridge.tasks.text import has_surrogate
 
 if TYPE_CHECKING:
+    from layerbridge.models.inference import Classification
     from layerbridge.serving.bridges import Bridges
 
 HELP = """\
 Type a text in any language; Ctrl-C interrupts an answer.
-/options a, b, c   also rank these label words; without words: the bridge's own
+/options a, b, c   answer with one of these label words; without words: the bridge's own
+/free              answer in free text, until the next /options
 /instruction TEXT  English prompt for the language model; without TEXT: the bridge's own
 /weights           encoder layer weights of each token of the last text
 /tokens N          maximum tokens per answer
@@ -39,6 +41,9 @@ def chat(
     context: typer.Context,
     run: o.RunFolder,
     labels: o.Labels = None,
+    protocol: str | None = o.option(
+        None, "score (one of the label words) or generate (free text); score if there are any."
+    ),
     instruction: o.Instruction = None,
     max_new_tokens: o.MaxNewTokens = 64,
     save_history: bool = o.option(True, "Save typed lines for the arrow keys of later chats."),
@@ -47,13 +52,19 @@ def chat(
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
 ) -> None:
-    """Chat with a bridge; /help lists the commands.
+    """Chat with a bridge, which answers with a label word if it was trained on some.
+
+    /help lists the commands.
 
     If stdin is not a terminal, every line is a text, and its answer is one line on stdout.
     """
     from layerbridge.cli.chat_input import typed_lines
+    from layerbridge.errors import ConfigError
+    from layerbridge.evaluation.evaluator import PROTOCOLS
     from layerbridge.serving.bridges import Bridges
 
+    if protocol not in (None, *PROTOCOLS):
+        raise ConfigError(f"unknown protocol {protocol!r}", allowed=PROTOCOLS)
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         # Typed bytes that are not UTF-8 are refused line by line, and an answer is shown as far as
         # the terminal can.
@@ -66,6 +77,10 @@ def chat(
     session = Chat(Bridges.load([run], options, device=str(options.device)), max_new_tokens)
     if words is not None:
         session.options = words
+    if protocol == "generate":
+        session.options = None
+    elif protocol == "score":
+        session.options = session.words(session.options)
     if instruction is not None:
         session.instruction = instruction
     if not sys.stdin.isatty():
@@ -94,10 +109,13 @@ class Chat:
         self._vocabulary = Vocabulary(bridges.language_model.tokenizer)
         self.max_tokens = max_tokens
         self.instruction: str | None = None
+        # Answers are one of these; free text without any.
         self.options = self._bridge.config.options
+        self._found: Classification | None = None  # of the last answer, if it is a label word
         self._last: str | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/options": self._set_options,
+            "/free": self._set_free,
             "/instruction": self._set_instruction,
             "/weights": self._show_weights,
             "/tokens": self._set_tokens,
@@ -116,7 +134,7 @@ class Chat:
         return "\n".join([*lines, "type a text in any language; /help lists the commands"])
 
     def answer(self, text: str) -> Iterator[str]:
-        """Yields the answer in parts, each as soon as it is final.
+        """Yields the answer, a label word or the parts of free text, each as soon as it is final.
 
         Raises:
             LengthError: text and instruction exceed the language model's context.
@@ -124,10 +142,24 @@ class Chat:
         """
         from layerbridge.models.finite import naming
 
+        self._found = None
+        if self.options:
+            (found,) = self._bridge.classify(text, self.options, instruction=self.instruction)
+            self._found = found
+            yield found.choice
+            return
         with naming([text]):
-            yield from self._answer(text)
+            yield from self._write(text)
 
-    def _answer(self, text: str) -> Iterator[str]:
+    def words(self, words: list[str] | None) -> list[str]:
+        """Returns label words, or the bridge's own.
+
+        Raises:
+            DataError: there are none, or one is empty or a duplicate.
+        """
+        return self._bridge.option_words(words)
+
+    def _write(self, text: str) -> Iterator[str]:
         from layerbridge.serving.decoding import Decoding, Row
         from layerbridge.serving.detokenizer import Detokenizer
         from layerbridge.serving.requests import Prompt, Sampling
@@ -153,18 +185,21 @@ class Chat:
     def answer_lines(self, lines: Iterable[str]) -> None:
         """Prints one line per answer, so that line n answers text n.
 
-        At the end, even at an early one, says how many texts were cut or empty.
+        At the end, even at an early one, says how many texts were cut, empty or far from training.
         """
+        from layerbridge.cli.far_texts import FarTexts
         from layerbridge.training.text_counts import TextCounts, input_counts, notes
 
-        encoder, counts = self._bridge.encoder, TextCounts(0, 0, 0)
+        encoder, counts, far = self._bridge.encoder, TextCounts(0, 0, 0), FarTexts()
         try:
             for line in lines:
                 counts += input_counts([line], encoder)
                 print(" ".join("".join(self.answer(line)).split()), flush=True)
+                far.add(self._found)
         finally:
             for note in notes({"the input": counts}, encoder.max_text_tokens):
                 say(note)
+            far.say()
 
     def handle(self, line: str) -> None:
         """Handles a typed line, a text or a command; an error or Ctrl-C ends only this line."""
@@ -187,6 +222,7 @@ class Chat:
             say("(interrupted)")
 
     def _reply(self, text: str) -> None:
+        from layerbridge.cli.far_texts import FarTexts
         from layerbridge.training.text_counts import input_notes
 
         for note in input_notes([text], self._bridge.encoder):
@@ -196,9 +232,11 @@ class Chat:
                 print(_printable(part), end="", flush=True)
         finally:
             print(flush=True)
-        if self.options:
-            (ranking,) = self._bridge.classify([text], self.options, instruction=self.instruction)
-            say(bars(ranking.probabilities))
+        if self._found is not None:
+            say(bars(self._found.probabilities))
+            far = FarTexts()
+            far.add(self._found)
+            far.say()
 
     def _run_command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
@@ -212,8 +250,12 @@ class Chat:
 
     def _set_options(self, rest: str) -> None:
         words = [word.strip() for word in rest.split(",")] if rest else None
-        self.options = self._bridge.option_words(words) if words else self._bridge.config.options
+        self.options = self.words(words) if words else self._bridge.config.options
         say(f"options: {', '.join(self.options or []) or 'none'}")
+
+    def _set_free(self, rest: str) -> None:
+        self.options = None
+        say("answers are free text; /options ends that")
 
     def _set_instruction(self, rest: str) -> None:
         self.instruction = rest or None

@@ -30,6 +30,12 @@ def write_result(context: typer.Context, result: Result, path: Path, *, as_json:
     result.settings["command"] = command_words(context)
     path = result.write(path)
     say(f"wrote {path}")
+    chance = [code for code, one in result.languages.items() if one.is_at_chance]
+    if chance:
+        say(
+            "note: not better than always answering the most frequent label in "
+            f"{len(chance)} of {len(result.languages)} languages: {', '.join(chance)}"
+        )
     if as_json:
         print(path.read_text(encoding="utf-8"), end="")
     else:

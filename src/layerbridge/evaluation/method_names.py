@@ -26,8 +26,8 @@ _CENTERING = "centering"
 # What does not decide a result, or is the same for all rows that may be compared.
 _RESULT = ("options", "task_version", "task_options", "task_file", "command", "language_means")
 _BRIDGE = re.compile(
-    "training_seed|training_start|.*_version|.*_revision|encoder_width|encoder_layers|language_model_width"
-    "|model_type|use_cache"
+    "training_seed|training_start|usual_any_option|.*_version|.*_revision|encoder_width"
+    "|encoder_layers|language_model_width|model_type|use_cache"
 )
 _RECIPE = re.compile(
     "seed|data_seed|start_seed|run_name|use_cpu|disable_tqdm|report_to|log_.*|logging_.*|dataloader_.*"

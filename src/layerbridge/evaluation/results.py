@@ -10,6 +10,7 @@ import json
 import platform
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -117,6 +118,12 @@ class LanguageResult:
         interval = wilson(correct, n)
         weights = None if layer_weights is None else tuple(float(w) for w in layer_weights)
         return cls(n, correct, correct / n, interval, predictions, weights)
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether the accuracy may be that of always answering the most frequent label."""
+        labels = Counter(answer.label for answer in self.predictions)
+        return self.interval[0] <= max(labels.values()) / self.n
 
     @property
     def macro_f1(self) -> float:

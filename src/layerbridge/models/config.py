@@ -49,6 +49,8 @@ class BridgeConfig(PreTrainedConfig):
         options: label words of the training task, or None.
         template: prompt template of the training texts, or None. Texts come rendered; only its end
             is used, to cut them.
+        usual_any_option: median over validation rows of ``Classification.any_option`` at the end of
+            training; None if there were none, and before 0.2.
         training_seed: that the bridge was trained with; None before training, and before 0.2.
         training_start: hash of the trained tensors before the first step; None before training, and
             before 0.2.
@@ -83,6 +85,7 @@ class BridgeConfig(PreTrainedConfig):
     max_text_tokens: int = 512
     options: list[str] | None = None
     template: str | None = None
+    usual_any_option: float | None = None
     training_seed: int | None = None
     training_start: str | None = None
     averaged_runs: int | None = None
@@ -97,7 +100,8 @@ class BridgeConfig(PreTrainedConfig):
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
             self.fusion_options["layers"] = self.fusion_options.pop("which")
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
-        _one_of("start", self.start, (*STARTS, None))
+        if self.start is not None:
+            _one_of("start", self.start, STARTS)
         if self.projection_start is None:
             self.projection_start = projections.default_start(self.projection)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)

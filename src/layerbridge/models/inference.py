@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from layerbridge.models.language_model import LanguageModel
 
 NORMALIZATIONS = ("sum", "mean")
+# Of what is usual in training: less is far from it.
+FAR = 0.5
+# Shown in place of a probability.
+FAR_NOTE = "far from training"
 
 # The code of all texts, or of each; None where it is to be told by the nearest mean.
 Language = str | Sequence[str | None] | None
@@ -43,12 +47,23 @@ class Classification:
     Attributes:
         choice: the option with the highest score; the first of equals.
         scores: option → its log-probability, EOS included (nats; nats per token with ``"mean"``).
-        probabilities: option → the softmax of the scores.
+        probabilities: option → the softmax of the scores. They sum to 1, however unlikely all
+            options are.
+        any_option: the probability that the language model, left to itself, answers with one of
+            the options: Σ p(option, EOS | text) over the options, whatever the normalization. It
+            is near 1 where the bridge does what it was trained for. A text of another kind, an
+            option or an instruction that training lacks leave it to other answers.
+        far_from_training: whether ``any_option`` is less than half of its median over the
+            validation rows (``config.usual_any_option``); without that median, less than 1/2: any
+            other answer is then as likely as all options together. ``probabilities`` are then no
+            measure of how sure the answer is.
     """
 
     choice: str
     scores: dict[str, float]
     probabilities: dict[str, float]
+    any_option: float
+    far_from_training: bool
 
 
 @dataclass(frozen=True)
@@ -112,8 +127,9 @@ class Answering:
 
         def answer(batch: list[str], language: Language) -> list[Classification]:
             states = self.encode(batch, language)
-            scores = self.option_scores(states, ids, instruction).cpu() / divisors
-            return [classification(options, row) for row in scores]
+            scores = self.option_scores(states, ids, instruction).cpu()
+            usual = self.config.usual_any_option
+            return [classification(options, row, divisors, usual) for row in scores]
 
         return self._in_batches(texts, batch_size, answer, language)
 
@@ -244,11 +260,29 @@ def option_divisors(ids: Sequence[Sequence[int]], length_normalization: str) -> 
     return torch.tensor([len(option) if length_normalization == "mean" else 1 for option in ids])
 
 
-def classification(options: Sequence[str], scores: Tensor) -> Classification:
-    """Returns the classification by the scores [O]; the first of equals wins."""
+def classification(
+    options: Sequence[str],
+    scores: Tensor,
+    divisors: Tensor | None = None,
+    usual: float | None = None,
+) -> Classification:
+    """Returns the classification by summed log-probabilities [O]; the first of equals wins.
+
+    Args:
+        options: O label words.
+        scores: of each.
+        divisors: of the scores, as ``option_divisors`` returns them; None for 1.
+        usual: the config's ``usual_any_option``.
+    """
+    # Rounding may take a sum of probabilities above 1.
+    any_option = min(1.0, float(scores.double().exp().sum()))
+    if divisors is not None:
+        scores = scores / divisors
     probabilities = scores.softmax(0).tolist()
     return Classification(
         choice=options[int(scores.argmax())],
         scores=dict(zip(options, scores.tolist(), strict=True)),
         probabilities=dict(zip(options, probabilities, strict=True)),
+        any_option=any_option,
+        far_from_training=any_option < FAR * (1.0 if usual is None else usual),
     )

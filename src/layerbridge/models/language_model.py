@@ -37,6 +37,7 @@ from layerbridge.models.backbone import (
     load_weights,
 )
 from layerbridge.models.compilation import compile_layers, uncompiled
+from layerbridge.models.exact_logits import with_exact
 from layerbridge.models.finite import warn_of_overflow
 from layerbridge.models.generation import generate_within
 from layerbridge.models.packing import PackedInputs, Segment, pack, positions
@@ -235,7 +236,9 @@ class LanguageModel(nn.Module):
     def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Returns the logits of final hidden states, scaled or capped as the family does it."""
         assert self.has_body
-        logits = self.model.get_output_embeddings()(hidden)
+        return self._shaped(self.model.get_output_embeddings()(hidden))
+
+    def _shaped(self, logits: Float[Tensor, "... V"]) -> Float[Tensor, "... V"]:
         if self.logit_scale != 1.0:
             logits = logits * self.logit_scale
         if self.logit_cap is not None:
@@ -298,6 +301,7 @@ class LanguageModel(nn.Module):
         *,
         keep: int = 1,
         use_cache: bool = True,
+        exact: Int[Tensor, " U"] | None = None,
     ) -> tuple[Float[Tensor, "B keep V"], Any]:
         """Returns the logits of the last ``keep`` positions, and the cache (None without one).
 
@@ -307,6 +311,7 @@ class LanguageModel(nn.Module):
             cache: of the first T - m tokens; it may be modified.
             keep: number of positions.
             use_cache: whether to make or extend a cache.
+            exact: tokens whose logits are computed in float32, if the head is separable.
         """
         arguments = self._body_arguments(embeds, mask)
         if cache is not None:
@@ -314,7 +319,11 @@ class LanguageModel(nn.Module):
         with self._uncompiled() if use_cache else nullcontext():
             if self.head_is_separable:
                 output = self.model.base_model(**arguments, use_cache=use_cache)
-                logits = self.head(output.last_hidden_state[:, -keep:].contiguous())
+                hidden = output.last_hidden_state[:, -keep:].contiguous()
+                logits = self.head(hidden)
+                if exact is not None:
+                    head = self.model.get_output_embeddings()
+                    logits = with_exact(logits, hidden, exact, head, self._shaped)
             else:
                 output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
                 logits = output.logits[:, -keep:]

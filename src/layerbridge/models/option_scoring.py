@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -102,7 +103,11 @@ class _Scorer:
             before = self.mask.new_ones(len(self.mask), after.get_seq_length())
             after = branch(after, self.mask.new_zeros(len(self.mask)), 1)
             self.mask = torch.cat([before, self.mask], dim=1)
-        logits, self.cache = language_model.last_logits(packed.inputs_embeds, self.mask, after)
+        # In float32, so that the order of two options does not hang on how a logit is rounded.
+        self.exact = torch.tensor(sorted(set(chain(*options))), device=self.mask.device)
+        logits, self.cache = language_model.last_logits(
+            packed.inputs_embeds, self.mask, after, exact=self.exact
+        )
         self.vocabulary = logits.shape[-1]
         first_tokens = [option[0] for option in options]
         self.scores = logits[:, 0].float().log_softmax(-1)[:, first_tokens]  # [B, O]
@@ -138,7 +143,9 @@ class _Scorer:
         for read, scored in zip(inputs, targets, strict=True):
             mask = torch.cat([mask, mask.new_ones(read.shape)], dim=1)
             embeds = self.language_model.embed(read)
-            logits, cache = self.language_model.last_logits(embeds, mask, cache, keep=read.shape[1])
+            logits, cache = self.language_model.last_logits(
+                embeds, mask, cache, keep=read.shape[1], exact=self.exact
+            )
             logprobs = logits.float().log_softmax(-1).gather(-1, scored[..., None])
             total += logprobs.squeeze(-1).sum(1)
         return total

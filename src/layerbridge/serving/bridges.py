@@ -29,6 +29,8 @@ from layerbridge.models.packing import pack
 from layerbridge.models.prompt_room import fixed_tokens, prompt_lengths
 from layerbridge.serving.embedding_loader import load_embeddings
 from layerbridge.serving.requests import Prompt, Question
+from layerbridge.training.examples import Example
+from layerbridge.training.examples import read as read_examples
 
 # Tokens of a batch on a CPU, padding included. Rows in order of arrival would be padded to three
 # times their length.
@@ -41,10 +43,17 @@ class Bridges(Mapping[str, LayerBridge]):
     Args:
         bridges: in eval mode, on one device.
         source: where their language model is.
+        examples: of their runs, by name.
     """
 
-    def __init__(self, bridges: Mapping[str, LayerBridge], source: Source) -> None:
+    def __init__(
+        self,
+        bridges: Mapping[str, LayerBridge],
+        source: Source,
+        examples: Mapping[str, Sequence[Example]] | None = None,
+    ) -> None:
         self._bridges = dict(bridges)
+        self.examples = {name: list((examples or {}).get(name, ())) for name in bridges}
         self.source = source
         self.language_model: LanguageModel = next(iter(self._bridges.values())).language_model
 
@@ -68,12 +77,14 @@ class Bridges(Mapping[str, LayerBridge]):
 
         Raises:
             ConfigError: two runs have the same name, or need different language models.
-            CheckpointError: a run is missing or damaged.
+            CheckpointError: a run is missing or damaged, its examples included.
             BackboneError: a backbone cannot be found.
         """
         options = replace(options or LoadOptions(), device=device)
         named = names(runs)
-        configs = {name: read_config(run)[0] for name, run in named.items()}
+        read = {name: read_config(run) for name, run in named.items()}
+        configs = {name: config for name, (config, _) in read.items()}
+        shown = {name: read_examples(folder) for name, (_, folder) in read.items()}
         sources = {
             name: identified_source(config, "language_model") for name, config in configs.items()
         }
@@ -108,7 +119,7 @@ class Bridges(Mapping[str, LayerBridge]):
                 encoder=encoders[key].with_settings(max_text_tokens=config.max_text_tokens),
                 language_model=language_model,
             )
-        return cls(bridges, source)
+        return cls(bridges, source, shown)
 
     def __getitem__(self, name: str) -> LayerBridge:
         return self._bridges[name]

@@ -145,7 +145,7 @@ def _concatenate(
 def _token(
     row: Row, greedy: int, logits: Float[Tensor, " V"], logprobs: Float[Tensor, " V"] | None
 ) -> Token:
-    id = _draw(logits, row) if row.sampling.temperature > 0 else greedy
+    id = draw(logits, row) if row.sampling.temperature > 0 else greedy
     if logprobs is None or row.sampling.logprobs is None:
         return Token(id)
     values, ids = logprobs.topk(row.sampling.logprobs)
@@ -153,8 +153,8 @@ def _token(
     return Token(id, float(logprobs[id]), top)
 
 
-def _draw(logits: Float[Tensor, " V"], row: Row) -> int:
-    """Samples a token with temperature and top-p.
+def draw(logits: Float[Tensor, " V"], row: Row) -> int:
+    """Returns an index of the logits, sampled with temperature and top-p.
 
     Not transformers' ``TopPLogitsWarper``: its sort is unstable, and bfloat16 logits have so many
     ties that other tokens would be drawn from the same seed.

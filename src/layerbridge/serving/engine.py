@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.labels import Ranking, label_events
 from layerbridge.serving.requests import Event, Prompt, Question
 
 State = Literal["starting", "ready", "down"]
@@ -67,12 +69,15 @@ class Engine(Protocol):
     def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
         """Yields ``Started``, each ``Token``, then ``Finished``.
 
+        With options, the tokens are those of one of them, as ``label_events`` says.
+
         Closing the iterator or cancelling the task that reads it aborts the generation.
 
         Raises:
             LengthError: the prompt exceeds the language model's context.
             NotFiniteError: the language model's logits are not finite.
             MemoryError: the request needs more memory than there is.
+            DataError: with options, as ``classify``.
         """
 
     async def classify(self, question: Question) -> Classification:
@@ -92,7 +97,7 @@ class Engine(Protocol):
         """
 
 
-class LocalEngine:
+class LocalEngine(ABC):
     """Base of the engines, which load the bridges in this process."""
 
     def __init__(self, load: Callable[[], Bridges], on_batch: OnBatch | None) -> None:
@@ -118,6 +123,33 @@ class LocalEngine:
     def state(self) -> State:
         """Whether it is starting, ready or down."""
         return self._state
+
+    def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
+        """Implements ``Engine.generate``."""
+        return self._write(prompt) if prompt.options is None else self._choose(prompt)
+
+    async def classify(self, question: Question) -> Classification:
+        """Implements ``Engine.classify``."""
+        return (await self._rank(question)).classification
+
+    async def _choose(self, prompt: Prompt) -> AsyncIterator[Event]:
+        question = Question(
+            prompt.bridge,
+            prompt.text,
+            prompt.options,
+            prompt.instruction,
+            language=prompt.language,
+        )
+        for event in label_events(await self._rank(question), prompt.sampling):
+            yield event
+
+    @abstractmethod
+    def _write(self, prompt: Prompt) -> AsyncIterator[Event]:
+        """Yields the events of free text."""
+
+    @abstractmethod
+    async def _rank(self, question: Question) -> Ranking:
+        """Scores the options of a question."""
 
 
 def resolve(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
+from layerbridge.models.inference import Classification
 from layerbridge.serving.responses import (
     ChatChoice,
     ChatChunk,
@@ -20,6 +21,7 @@ from layerbridge.serving.responses import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionReply,
+    Labeled,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -83,6 +85,7 @@ class ChatFormat(Format):
             message=ChatMessage(content=completion.text),
             logprobs=self._logprobs(completion.tokens),
             finish_reason=completion.finish_reason,
+            layerbridge=labeled(completion.classification),
         )
 
     def _new_choices(self, delta: Delta) -> list[ChatChunkChoice]:
@@ -95,7 +98,12 @@ class ChatFormat(Format):
             text, logprobs = ChatDelta(content=delta.text), self._logprobs(delta.tokens)
             choices.append(ChatChunkChoice(index=index, delta=text, logprobs=logprobs))
         if (reason := delta.finish_reason) is not None:
-            choices.append(ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=reason))
+            label = labeled(delta.classification)
+            choices.append(
+                ChatChunkChoice(
+                    index=index, delta=ChatDelta(), finish_reason=reason, layerbridge=label
+                )
+            )
         return choices
 
     def _logprobs(self, tokens: Sequence[OffsetToken]) -> ChatLogprobs | None:
@@ -130,6 +138,7 @@ class CompletionFormat(Format):
             text=completion.text,
             logprobs=self._logprobs(completion.tokens),
             finish_reason=completion.finish_reason,
+            layerbridge=labeled(completion.classification),
         )
 
     def _new_choices(self, delta: Delta) -> list[CompletionChoice]:
@@ -152,6 +161,16 @@ class CompletionFormat(Format):
             top_logprobs=tops,
             text_offset=[offset for _, offset in tokens],
         )
+
+
+def labeled(classification: Classification | None) -> Labeled | None:
+    """Returns how an answer that is one of the options is to be taken; None for free text."""
+    if classification is None:
+        return None
+    return Labeled(
+        any_option=classification.any_option,
+        far_from_training=classification.far_from_training,
+    )
 
 
 def _finite(logprob: float | None) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -41,6 +41,8 @@ class Job:
     max_tokens: int  # of each completion
     logprobs: int | None  # as in Sampling
     strip: bool  # remove white space at the beginning of completions
+    options: tuple[str, ...] | None = None  # each completion is one of these; None for free text
+    weight: int = 1  # of each completion, in answers
 
     def prompts(self) -> list[Prompt]:
         """Returns one prompt per completion: all of the first text, then all of the next."""
@@ -50,7 +52,8 @@ class Job:
                 text,
                 self.instruction,
                 self._sampling(index),
-                language=self.request.language,
+                self.options,
+                self.request.language,
             )
             for text in self.texts
             for index in range(self.request.n)
@@ -82,6 +85,16 @@ async def run_limited(
     return await run_while_connected(request.receive, run())
 
 
+async def together(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Awaits calls at the same time; the first that fails cancels the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 async def respond(
     request: Request, service: Service, job: Job, format_type: type[Format]
 ) -> Response:
@@ -110,7 +123,11 @@ class _Generation:
         detokenizers = [
             Detokenizer(service.vocabulary, job.request.stops, strip=job.strip) for _ in prompts
         ]
-        self._count = len(prompts)
+        self._count = len(prompts) * job.weight
+        # Free text is written as OpenAI does, without fields of our own.
+        self._unwritten: dict[str, Any] = {}
+        if job.options is None:
+            self._unwritten["choices"] = {"__all__": {"layerbridge"}}
         self._stream = CompletionStream(
             service.engine, prompts, detokenizers, service.metrics, arrived=perf_counter()
         )
@@ -119,7 +136,8 @@ class _Generation:
         async with time_limit(self._timeout_s, self._deadline), AsyncExitStack() as stack:
             await self._enter(stack)
             completions = await self._stream.completions()
-        return JSONResponse(self._format.response(completions, self._usage()).model_dump())
+        reply = self._format.response(completions, self._usage())
+        return JSONResponse(reply.model_dump(exclude=self._unwritten))
 
     async def stream(self) -> Response:
         # Until the engine has started, an error can still be a status.
@@ -158,7 +176,7 @@ class _Generation:
 
     def _event(self, chunk: BaseModel) -> bytes:
         # OpenAI's chunks have usage only on request, null in all but the last.
-        exclude = None if self._job.request.include_usage else {"usage"}
+        exclude = self._unwritten | ({} if self._job.request.include_usage else {"usage": True})
         return f"data: {chunk.model_dump_json(exclude=exclude)}\n\n".encode()
 
     def _usage(self) -> Usage:

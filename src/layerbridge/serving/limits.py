@@ -32,7 +32,7 @@ class Limits:
 
     max_body_bytes: int = 1024 * 1024  # of a request
     max_text_chars: int = 20_000  # of a text, and of an instruction
-    max_prompts: int = 64  # of a request to /v1/completions
+    max_prompts: int = 64  # of a request to /v1/completions; texts of one to /v1/classify
     max_options: int = 256  # of a classification
     max_option_chars: int = 500  # of each option
     max_options_chars: int = 32_768  # of all options of a classification
@@ -71,6 +71,16 @@ class Limits:
         _check_count(len(prompts), self.max_prompts, "prompts", "prompt")
         for prompt in prompts:
             self.check_text(prompt, "prompt")
+
+    def check_texts(self, texts: str | Sequence[str], param: str) -> list[str]:
+        """Checks the number and lengths of texts, one or several; returns them as a list."""
+        if isinstance(texts, str):
+            self.check_text(texts, param)
+            return [texts]
+        _check_count(len(texts), self.max_prompts, "texts", param)
+        for index, text in enumerate(texts):
+            self.check_text(text, f"{param}[{index}]")
+        return list(texts)
 
     def check_options(self, options: Sequence[str] | None) -> int:
         """Checks the number and lengths of options; returns how many answers they weigh."""

@@ -11,12 +11,8 @@ from torch import Tensor
 from layerbridge.errors import DataError, NotFiniteError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.finite import advice
-from layerbridge.models.inference import (
-    Classification,
-    classification,
-    option_divisors,
-    option_ids,
-)
+from layerbridge.models.inference import classification, option_divisors, option_ids
+from layerbridge.serving.labels import Ranking
 from layerbridge.serving.requests import Question
 
 # Of all options together. Each costs a row of logits, and with vLLM a request.
@@ -41,6 +37,7 @@ class Options:
     def __init__(self, bridge: LayerBridge, question: Question) -> None:
         self._words = bridge.option_words(question.options)
         self.ids = [option_ids(bridge.language_model, word) for word in self._words]
+        self._usual = bridge.config.usual_any_option
         self._dtype = bridge.language_model.dtype
         self._divisors = option_divisors(self.ids, question.normalize)
         self.longest = max(map(len, self.ids))
@@ -50,12 +47,17 @@ class Options:
                 f"options: {total} tokens in all", allowed=f"at most {MAX_TOKENS}, ends included"
             )
 
-    def classification(self, scores: Float[Tensor, " O"]) -> Classification:
+    def ranking(self, scores: Float[Tensor, " O"], prompt_tokens: int) -> Ranking:
         """Returns the classification by the options' summed log-probabilities.
+
+        Args:
+            scores: of the options.
+            prompt_tokens: of the language model's input before them.
 
         Raises:
             NotFiniteError: a score is not a finite number.
         """
         if not scores.isfinite().all():
             raise NotFiniteError("the option scores", hint=advice(self._dtype))
-        return classification(self._words, scores / self._divisors)
+        found = classification(self._words, scores, self._divisors, self._usual)
+        return Ranking(found, self.ids, prompt_tokens)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from layerbridge.models.inference import Classification
 
 FinishReason = Literal["stop", "length"]
 
@@ -32,6 +35,7 @@ class Prompt:
     # English text the language model reads after the soft prompt; None for the bridge's own.
     instruction: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    options: tuple[str, ...] | None = None  # answer with one of these; None for free text
     language: str | None = None  # of the text; None for the one with the nearest mean
 
 
@@ -52,6 +56,7 @@ class Started:
     """Generation has started; the prompt is counted with its soft prompt."""
 
     prompt_tokens: int
+    classification: Classification | None = None  # of the options, if the answer is one of them
 
 
 @dataclass(frozen=True)

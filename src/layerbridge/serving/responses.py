@@ -59,13 +59,27 @@ class ChatMessage(BaseModel):
     refusal: None = None
 
 
+class Labeled(BaseModel):
+    """How an answer that is one of the options is to be taken.
+
+    Attributes:
+        any_option: the probability that the language model, left to itself, answers with one of
+            the options.
+        far_from_training: whether that is too little for the answer to be relied on.
+    """
+
+    any_option: float
+    far_from_training: bool
+
+
 class ChatChoice(BaseModel):
-    """One of n completions."""
+    """One of n completions; without ``layerbridge`` if it is free text."""
 
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason
+    layerbridge: Labeled | None = None
 
 
 class ChatReply(BaseModel):
@@ -87,12 +101,13 @@ class ChatDelta(TypedDict, total=False):
 
 
 class ChatChunkChoice(BaseModel):
-    """What is new in one of n completions."""
+    """What is new in one of n completions; ``layerbridge`` comes with the finish reason."""
 
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None = None
+    layerbridge: Labeled | None = None
 
 
 class ChatChunk(BaseModel):
@@ -123,12 +138,16 @@ class CompletionLogprobs(BaseModel):
 
 
 class CompletionChoice(BaseModel):
-    """A completion, or what is new in it; finish_reason is null until it ends."""
+    """A completion, or what is new in it; finish_reason is null until it ends.
+
+    ``layerbridge`` is as in a chat.
+    """
 
     index: int
     text: str
     logprobs: CompletionLogprobs | None = None
     finish_reason: FinishReason | None = None
+    layerbridge: Labeled | None = None
 
 
 class CompletionReply(BaseModel):
@@ -142,6 +161,22 @@ class CompletionReply(BaseModel):
     usage: Usage | None = None
 
 
+class ExampleCard(BaseModel):
+    """A text to try a bridge with, of its validation rows.
+
+    Attributes:
+        text: as the encoder reads it.
+        target: the right answer.
+        language: its code.
+        meaning: the text in English, if it is in another language and that is known.
+    """
+
+    text: str
+    target: str
+    language: str
+    meaning: str | None
+
+
 class BridgeCard(BaseModel):
     """Description of a bridge.
 
@@ -149,10 +184,11 @@ class BridgeCard(BaseModel):
         fusion: how it combines the encoder's layers.
         encoder: its multilingual encoder.
         language_model: its language model.
-        options: the label words it was trained with.
+        options: the label words it was trained with; answers are among them.
         instruction: what the language model reads after the soft prompt by default.
         template: the template of its training texts; texts in it work best.
         layers: how many layers it combines.
+        examples: of its validation rows; none if its run has none.
     """
 
     fusion: str
@@ -162,6 +198,7 @@ class BridgeCard(BaseModel):
     instruction: str | None
     template: str | None
     layers: int | None
+    examples: list[ExampleCard]
 
 
 class ModelCard(BaseModel):
@@ -187,7 +224,7 @@ class OptionScore(BaseModel):
     Attributes:
         option: its label words.
         score: its log-probability (nats).
-        probability: the softmax of all scores.
+        probability: the softmax of all scores; it says nothing of how likely any option is.
     """
 
     option: str
@@ -196,11 +233,34 @@ class OptionScore(BaseModel):
 
 
 class ClassifyReply(BaseModel):
-    """Response of /v1/classify; options in the order of the request."""
+    """Response of /v1/classify for one text; options in the order of the request.
+
+    ``any_option`` and ``far_from_training`` are as in ``Labeled``.
+    """
 
     model: str
     choice: str
     options: list[OptionScore]
+    any_option: float
+    far_from_training: bool
+
+
+class ClassifiedText(BaseModel):
+    """One of several classified texts; its index is its place in the request."""
+
+    index: int
+    choice: str
+    options: list[OptionScore]
+    any_option: float
+    far_from_training: bool
+
+
+class ClassifyListReply(BaseModel):
+    """Response of /v1/classify for a list of texts."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[ClassifiedText]
 
 
 class LayerWeightsReply(BaseModel):

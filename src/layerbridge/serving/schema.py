@@ -131,7 +131,9 @@ class GenerationRequest(_Request):
             prompt; None for the bridge's own.
         language: not in OpenAI's API. Code of the texts' language, for a bridge with language
             means; None for the one with the nearest mean.
-        ignore_eos: not in OpenAI's API. Continue to max_tokens; for benchmarks.
+        options: not in OpenAI's API. The answer is one of these label words; an empty list asks
+            for free text. None takes those the bridge was trained with, if any.
+        ignore_eos: not in OpenAI's API. Continue to max_tokens, in free text; for benchmarks.
         user: ignored.
     """
 
@@ -145,9 +147,17 @@ class GenerationRequest(_Request):
     stream: bool = False
     stream_options: StreamOptions | None = None
     instruction: Text | None = None
+    options: list[Text] | None = None
     language: Text | None = None
     ignore_eos: bool = False
     user: Text | None = None
+
+    @model_validator(mode="after")
+    def _free_text_has_no_end(self) -> GenerationRequest:
+        if self.ignore_eos and self.options:
+            problem = PydanticCustomError("unsupported", "options end; allowed: options: []")
+            raise _field_errors("GenerationRequest", [("ignore_eos", problem, True)])
+        return self
 
     @property
     def stops(self) -> list[str]:
@@ -257,7 +267,7 @@ class ClassifyRequest(_Request):
 
     Attributes:
         model: a bridge's name.
-        text: the encoder's input, in any language.
+        text: the encoder's input, in any language; each string of a list on its own.
         options: label words; None for those the bridge was trained with.
         instruction: as for generation.
         normalize: score by the "sum" or the "mean" of the tokens' log-probabilities.
@@ -265,7 +275,7 @@ class ClassifyRequest(_Request):
     """
 
     model: Text
-    text: Text
+    text: Text | Annotated[list[Text], Field(min_length=1)]
     options: Annotated[list[Text], Field(min_length=1)] | None = None
     instruction: Text | None = None
     normalize: Literal["sum", "mean"] = "sum"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, Self
 
+from layerbridge.models.inference import Classification
 from layerbridge.serving.detokenizer import Detokenizer
 from layerbridge.serving.engine import Engine, EngineDownError
 from layerbridge.serving.metrics import Metrics
@@ -30,6 +31,7 @@ class Delta:
     tokens: tuple[OffsetToken, ...] = ()  # of the new text
     finish_reason: FinishReason | None = None  # None until the completion ends
     is_start: bool = False  # whether it is the first, which has no text yet
+    classification: Classification | None = None  # with the finish reason, if it is an option
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Completion:
     text: str
     tokens: tuple[OffsetToken, ...]
     finish_reason: FinishReason
+    classification: Classification | None = None  # if it is one of the options
 
 
 class CompletionStream:
@@ -102,6 +105,7 @@ class CompletionStream:
                 "".join(delta.text for delta in own),
                 tuple(token for delta in own for token in delta.tokens),
                 own[-1].finish_reason or "stop",
+                own[-1].classification,
             )
             for own in deltas
         ]
@@ -121,12 +125,14 @@ class CompletionStream:
         times: list[float] = []
         reason: FinishReason | None = None
         text = ""
+        classification: Classification | None = None
         events = self._engine.generate(prompt)
         try:
             async for event in events:
                 match event:
                     case Started():
                         self.prompt_tokens[index] = event.prompt_tokens
+                        classification = event.classification
                         self._metrics.prompt_tokens.inc(event.prompt_tokens)
                         self._queue.put_nowait(Delta(index, is_start=True))
                     case Token():
@@ -155,7 +161,7 @@ class CompletionStream:
         # The last text may contain a stop string too; the tokens after it are left out.
         rest = _take(tokens, detokenizer.emitted) if detokenizer.stopped else tuple(tokens)
         reason = "stop" if detokenizer.stopped else reason
-        self._queue.put_nowait(Delta(index, text, rest, reason))
+        self._queue.put_nowait(Delta(index, text, rest, reason, classification=classification))
 
     def _count_token(self, times: list[float]) -> None:
         times.append(perf_counter())

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from layerbridge.errors import LayerBridgeError
-from layerbridge.models.inference import Classification, LayerWeights
+from layerbridge.models.inference import LayerWeights
 from layerbridge.serving.bridges import Bridges, texts_of
 from layerbridge.serving.completions import Completions
 from layerbridge.serving.engine import (
@@ -30,6 +30,7 @@ from layerbridge.serving.engine import (
 )
 from layerbridge.serving.heap import HeapTrimmer
 from layerbridge.serving.jobs import Job, LostDeviceError, isolated
+from layerbridge.serving.labels import Ranking
 from layerbridge.serving.options import Options
 from layerbridge.serving.requests import Event, Finished, Prompt, Question
 
@@ -130,19 +131,17 @@ class TorchEngine(LocalEngine):
             self._queries.clear()
         self._send((job, EngineDownError(reason)) for job in lost)
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
-        """Implements ``Engine.generate``."""
+    async def _write(self, prompt: Prompt) -> AsyncIterator[Event]:
         event = None
         with self._submitted(self._prompts, prompt) as job:
             while not isinstance(event, Finished):
                 event = await job.result()
                 yield event
 
-    async def classify(self, question: Question) -> Classification:
-        """Implements ``Engine.classify``."""
+    async def _rank(self, question: Question) -> Ranking:
         with self._submitted(self._queries, question) as job:
-            classification: Classification = await job.result()
-        return classification
+            ranking: Ranking = await job.result()
+        return ranking
 
     async def layer_weights(self, bridge: str, text: str) -> LayerWeights:
         """Implements ``Engine.layer_weights``."""
@@ -238,7 +237,7 @@ class TorchEngine(LocalEngine):
             self._busy -= len(group)
 
     def _classify(self, jobs: list[Job]) -> Sequence[Any]:
-        """Returns a classification or an exception for each job."""
+        """Returns a ranking or an exception for each job."""
         question: Question = jobs[0].request
         bridge = self.bridges[question.bridge]
         texts = [job.request.text for job in jobs]
@@ -259,7 +258,7 @@ class TorchEngine(LocalEngine):
             states = bridge.encode(*texts_of([jobs[index].request for index in fitting]))
             rows = bridge.option_scores(states, options.ids, question.instruction).cpu()
             for index, scores in zip(fitting, rows, strict=True):
-                results[index] = options.classification(scores)
+                results[index] = options.ranking(scores, lengths[index])
         return [results[index] for index in range(len(jobs))]
 
     def _weigh(self, jobs: list[Job]) -> Sequence[Any]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from layerbridge.errors import ConfigError, LayerBridgeError
-from layerbridge.models.inference import Classification, LayerWeights
+from layerbridge.models.inference import LayerWeights
 from layerbridge.serving.bridges import Bridges
 from layerbridge.serving.cores import bind_thread
 from layerbridge.serving.engine import (
@@ -31,6 +31,7 @@ from layerbridge.serving.engine import (
     State,
 )
 from layerbridge.serving.heap import IDLE_DELAY_S, HeapTrimmer, WorkerHeap, trim
+from layerbridge.serving.labels import Ranking
 from layerbridge.serving.options import Options
 from layerbridge.serving.requests import (
     Event,
@@ -169,8 +170,7 @@ class VLLMEngine(LocalEngine):
                 await llm.abort(list(self._request_ids))
             await asyncio.to_thread(shut_down, llm, self._processes)
 
-    async def generate(self, prompt: Prompt) -> AsyncIterator[Event]:
-        """Implements ``Engine.generate``."""
+    async def _write(self, prompt: Prompt) -> AsyncIterator[Event]:
         stop_ids = set(self.bridges.language_model.stop_token_ids())
         with self._counted() as count_started:
             embeds = await self._ready_encoder.embeds(prompt)
@@ -189,8 +189,8 @@ class VLLMEngine(LocalEngine):
                     if output.finish_reason is not None:
                         yield Finished("stop" if output.finish_reason == "stop" else "length")
 
-    async def classify(self, question: Question) -> Classification:
-        """Implements ``Engine.classify``.
+    async def _rank(self, question: Question) -> Ranking:
+        """Scores the options of a question.
 
         vLLM has no log-probabilities of a prompt given as embeddings. So each prefix of an option
         is a request for one token, with the option's next token as the only one allowed; its
@@ -215,7 +215,7 @@ class VLLMEngine(LocalEngine):
                 values = await self._logprobs(embeds, part)
                 logprobs.update(zip(part, values, strict=True))
         scores = [sum(logprobs[prefix] for prefix in _prefixes(option)) for option in options.ids]
-        return options.classification(torch.tensor(scores))
+        return options.ranking(torch.tensor(scores), len(embeds))
 
     async def _logprobs(
         self, embeds: Float[Tensor, "T D"], prefixes: Sequence[tuple[int, ...]]

@@ -6,6 +6,7 @@ decide is a default of ``BridgeConfig`` and ``BridgeTrainingArguments``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -35,7 +36,8 @@ def watched(training: Mapping[str, Any]) -> dict[str, Any]:
     The best checkpoint can be kept only where each validated bridge is saved, and is no average.
     """
     settings = dict(training)
-    by_epoch = "num_train_epochs" in settings and not settings.keys() & {"max_steps", "eval_steps"}
+    counted = settings.get("max_steps", -1) != -1 or "eval_steps" in settings
+    by_epoch = "num_train_epochs" in settings and not counted
     strategy = settings.setdefault("eval_strategy", "epoch" if by_epoch else "steps")
     if strategy == "no":
         return settings
@@ -63,6 +65,11 @@ def complete(recipe: Recipe, data: RunData) -> Recipe:
     training = watched(recipe.training) if data.validation else dict(recipe.training)
     if not training.keys() & {"max_steps", "num_train_epochs"}:
         training["max_steps"] = steps(len(data.train))
+    total = training.get("max_steps", 0)
+    for name in ("eval_steps", "save_steps"):
+        # transformers compares a share with the number it was when a run resumes.
+        if name not in recipe.training and training.get(name) == EVERY and total > 0:
+            training[name] = math.ceil(EVERY * total)
     bridge = {"fusion": FUSION, **recipe.bridge}
     strategy = STRATEGIES[bridge["fusion"]]
     bridge.setdefault("start", strategy.default_start)

@@ -23,6 +23,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
@@ -176,12 +177,11 @@ def train(
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report()
-    length = (
-        f"{arguments.max_steps} steps"
-        if arguments.max_steps > 0
-        else f"{arguments.num_train_epochs:g} epochs"
-    )
-    say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
+    length = arguments.max_steps, "step"
+    if arguments.max_steps <= 0:
+        length = arguments.num_train_epochs, "epoch"
+    long = "{:g} {}{}".format(*length, "" if length[0] == 1 else "s")
+    say(f"{len(data.train)} English rows of {data.name}, {long}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
@@ -252,6 +252,7 @@ def train_bridge(
         if trainer.is_world_process_zero():
             _report(trainer, weights.weights, data)
         if arguments.should_save:
+            bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
             bridge.card = model_card(
                 bridge.config,
                 data=data.name,
@@ -261,6 +262,7 @@ def train_bridge(
                 seconds=time.monotonic() - started,
             )
             bridge.save_pretrained(folder)
+            examples.write(examples.chosen(data.validation), folder)
             write_log([log_entry(counts), *trainer.state.log_history], folder)
     trainer.accelerator.wait_for_everyone()
     return bridge.eval()

@@ -38,7 +38,8 @@ class RunData:
         limit: how ``max_rows`` chose the training rows, in words; None if it left out none.
         columns: the template with the columns of the rows' fields.
         inferred: whether the options are the targets that the rows have.
-        held_out: whether the validation rows were held out of the training rows.
+        held_out: how many of the training rows became validation rows; 0 if there were too few
+            to divide, None if that was not asked for.
     """
 
     train: list[Row]
@@ -50,7 +51,7 @@ class RunData:
     limit: str | None = None
     columns: str | None = None
     inferred: bool = False
-    held_out: bool = False
+    held_out: int | None = None
 
     @classmethod
     def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
@@ -85,8 +86,10 @@ class RunData:
             options = self.options or []
             names = ", ".join(options[:FEW]) + (", …" if len(options) > FEW else "")
             say(f"{len(options)} labels: {names} (--free-text if answers are no labels)")
-        if self.held_out:
-            say(f"{len(self.validation)} rows are held out for validation")
+        if self.held_out == 0:
+            say(f"no rows are held out for validation: {len(self.train)} are too few")
+        elif self.held_out is not None:
+            say(f"{self.held_out} rows are held out for validation")
         labels = {row.target for row in self.train}
         if len(labels) == 1 and len(self.train) > 1:
             say(f"note: all {len(self.train)} training rows have one label, {labels.pop()!r}")
@@ -111,13 +114,14 @@ def read_data(recipe: Recipe) -> RunData:
         inferred = options is not None
     train, limit = limited(rows, recipe.max_rows, labeled=options is not None)
     validation: list[Row] = []
+    held = None
     share = HELD_OUT if recipe.validation_share is None else recipe.validation_share
     if recipe.validation_data is not None:
         validation = read_rows(recipe.validation_data, **{**columns, "options": options})
-    elif share and len(train) < FEWEST_TO_SPLIT:
-        say(f"no rows are held out for validation: {len(train)} are too few")
     elif share:
-        train, validation = held_out(train, share)
+        if len(train) >= FEWEST_TO_SPLIT:
+            train, validation = held_out(train, share)
+        held = len(validation)
     return RunData(
         train,
         validation,
@@ -127,7 +131,7 @@ def read_data(recipe: Recipe) -> RunData:
         limit=limit,
         columns=recipe.template or f"{{{recipe.text or 'text'}}}",
         inferred=inferred,
-        held_out=recipe.validation_data is None and bool(validation),
+        held_out=held,
     )
 
 

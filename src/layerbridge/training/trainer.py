@@ -286,6 +286,8 @@ class BridgeTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Every process gets here. Without the Trainer's pickled copy of the arguments.
+        if not all(tensor.isfinite().all() for tensor in self.model.trained_state_dict().values()):
+            raise self._not_finite("a weight is not finite", self.state.global_step)
         if self.args.should_save:
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 

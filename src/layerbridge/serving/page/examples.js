@@ -1,19 +1,36 @@
-// Names from the CLDR, as in the demo's task: what kind of thing is it?
-// Language tag, its name in English, direction, text, what the text means.
+// The examples of a bridge: buttons that fill in the text.
 
-export const EXAMPLES = [
-  ["si", "Sinhala", "ltr", "ශ්‍රී ලංකා රුපියල", "Sri Lankan rupee"],
-  ["ta", "Tamil", "ltr", "நேபாளம்", "Nepal"],
-  ["am", "Amharic", "ltr", "ቻይንኛ", "Chinese"],
-  ["ka", "Georgian", "ltr", "შვედური კრონა", "Swedish krona"],
-  ["th", "Thai", "ltr", "เยนญี่ปุ่น", "Japanese yen"],
-  ["bn", "Bengali", "ltr", "আইসল্যান্ড", "Iceland"],
-  ["as", "Assamese", "ltr", "শ্ৰীলংকান ৰুপী", "Sri Lankan rupee"],
-  ["hi", "Hindi", "ltr", "आइसलैंडिक", "Icelandic"],
-  ["ar", "Arabic", "rtl", "شلن كينيي", "Kenyan shilling"],
-  ["ur", "Urdu", "rtl", "آئس لینڈ", "Iceland"],
-  ["he", "Hebrew", "rtl", "שעון הודו", "India Time"],
-  ["zh-Hans", "Chinese", "ltr", "冰岛语", "Icelandic"],
-  ["sw", "Swahili", "ltr", "Kijapani", "Japanese"],
-  ["vi", "Vietnamese", "ltr", "Krona Thụy Điển", "Swedish krona"],
-].map(([lang, language, dir, text, meaning]) => ({ lang, language, dir, text, meaning }));
+/** Fills the list; `pick(example)` is called with the example whose button is pressed. */
+export function showExamples(list, examples, pick) {
+  list.replaceChildren(...examples.map((example) => entry(example, pick)));
+  list.parentElement.hidden = examples.length === 0;
+}
+
+function entry(example, pick) {
+  const item = document.createElement("li");
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  const text = Object.assign(document.createElement("span"), {
+    className: "any clip",
+    lang: example.language,
+    dir: "auto",
+    textContent: example.text,
+  });
+  button.append(text, " ", Object.assign(document.createElement("small"), { textContent: gloss(example) }));
+  button.addEventListener("click", () => pick(example));
+  item.append(button);
+  return item;
+}
+
+/** What the text means, or else how it is labeled. */
+function gloss({ language, meaning, target }) {
+  const name = language === "en" ? "" : `${nameOf(language)} `;
+  return meaning ? `${name}“${meaning}”` : `${name}labeled “${target}”`;
+}
+
+function nameOf(language) {
+  try {
+    return new Intl.DisplayNames("en", { type: "language" }).of(language);
+  } catch {
+    return language; // It is no code that browsers know.
+  }
+}

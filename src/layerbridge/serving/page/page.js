@@ -1,7 +1,8 @@
 // The page: the form, and the panels for the server's responses.
 
 import { ApiError, bridges, classify, complete, layerWeights, useKey } from "./api.js";
-import { EXAMPLES } from "./examples.js";
+import { bar, trust } from "./choice.js";
+import { showExamples } from "./examples.js";
 import { showMap } from "./heat.js";
 
 const $ = (id) => document.getElementById(id);
@@ -76,7 +77,8 @@ async function answer(input, signal) {
   note("reply-note", "");
   panel.hidden = false;
   try {
-    const request = { model: input.model, prompt: input.text, ...input.settings };
+    // No options: free text, also of a bridge that was trained on labels.
+    const request = { model: input.model, prompt: input.text, options: [], ...input.settings };
     for await (const piece of complete(request, signal)) {
       pieces.push(piece.text);
       reason = piece.reason ?? reason;
@@ -109,6 +111,7 @@ async function choose(input, signal) {
   const panel = $("choice-panel");
   const choice = $("choice");
   choice.replaceChildren();
+  note("choice-note", "");
   $("bars").replaceChildren();
   choice.classList.add("writing");
   panel.hidden = false;
@@ -117,7 +120,9 @@ async function choose(input, signal) {
     const ranked = [...result.options].sort((a, b) => b.probability - a.probability);
     choice.textContent = result.choice;
     $("bars").replaceChildren(...ranked.map((entry) => bar(entry, entry.option === result.choice)));
-    say(`Choice: ${result.choice}`);
+    panel.classList.toggle("far", result.far_from_training);
+    note("choice-note", trust(result));
+    say(`Choice: ${result.choice}${result.far_from_training ? ", far from training" : ""}`);
   } catch (error) {
     panel.hidden = true;
     throw error;
@@ -171,6 +176,8 @@ function missing(id, message) {
 }
 
 const listed = (text) => [...new Set(text.split(/[,،、，]/).map((part) => part.trim()))].filter(Boolean);
+/** What Enter does: choose, of a bridge that was trained on labels. */
+const first = () => (own().length ? "choose" : "answer");
 const own = () => known.get($("bridge").value)?.options ?? [];
 const standard = () => (known.get($("bridge").value)?.instruction ?? "").trim();
 
@@ -206,26 +213,20 @@ function showBridge() {
         ? `If empty: ${own().join(", ")}.`
         : "This bridge has no default options: enter at least two.",
   );
+  // The first of the two stands first and is sent by Enter.
+  for (const id of ["choose", "answer"]) {
+    $(id).classList.toggle("first", id === first());
+    $(id).type = id === first() ? "submit" : "button";
+  }
+  $("answer").parentElement.prepend($(first()));
+  showExamples($("examples"), about?.examples ?? [], (example) => {
+    setText(example.text, example.language);
+    writeAddress();
+    $("text").scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
+  });
   // Keep an instruction that was typed.
   if ($("instruction").value.trim() === offered) $("instruction").value = standard();
   offered = standard();
-}
-
-function bar({ option, probability }, chosen) {
-  const item = document.createElement("li");
-  const name = Object.assign(document.createElement("bdi"), { className: "any", textContent: option });
-  const track = Object.assign(document.createElement("span"), { className: "track" });
-  track.setAttribute("aria-hidden", "true");
-  const fill = document.createElement("span");
-  fill.style.width = `${(100 * probability).toFixed(2)}%`;
-  track.append(fill);
-  const value = Object.assign(document.createElement("span"), {
-    className: "value",
-    textContent: `${(100 * probability).toFixed(1)}\u00a0%`,
-  });
-  item.classList.toggle("chosen", chosen);
-  item.append(name, track, value);
-  return item;
 }
 
 /** Hides panels that belong to another text. */
@@ -275,7 +276,7 @@ function fail(error, again) {
 }
 
 function busy(yes) {
-  if (!yes && document.activeElement === $("stop")) $("answer").focus();
+  if (!yes && document.activeElement === $("stop")) $(first()).focus();
   $("stop").hidden = !yes;
 }
 
@@ -324,34 +325,12 @@ function readAddress() {
 function setText(text, lang) {
   const field = $("text");
   field.value = text;
-  const example = EXAMPLES.find((each) => each.text === text);
-  field.lang = lang ?? example?.lang ?? "";
+  const examples = [...known.values()].flatMap((about) => about.examples ?? []);
+  field.lang = lang ?? examples.find((each) => each.text === text)?.language ?? "";
   if (!field.lang) field.removeAttribute("lang");
 }
 
 // Setup ------------------------------------------------------------------------------------------
-
-for (const example of EXAMPLES) {
-  const item = document.createElement("li");
-  const button = Object.assign(document.createElement("button"), { type: "button" });
-  const text = Object.assign(document.createElement("span"), {
-    className: "any",
-    lang: example.lang,
-    dir: example.dir,
-    textContent: example.text,
-  });
-  const gloss = Object.assign(document.createElement("small"), {
-    textContent: `${example.language} “${example.meaning}”`,
-  });
-  button.append(text, " ", gloss);
-  button.addEventListener("click", () => {
-    setText(example.text, example.lang);
-    writeAddress();
-    $("text").scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
-  });
-  item.append(button);
-  $("examples").append(item);
-}
 
 // A decorative map.
 for (let place = 0; place < 60; place += 1) {
@@ -372,10 +351,13 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 $("ask").noValidate = true; // read() does it, and opens the settings first.
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  run("answer");
+  run(first());
 });
 $("ask").addEventListener("input", writeAddress);
-$("choose").addEventListener("click", () => run("choose"));
+for (const kind of ["choose", "answer"]) {
+  // The first one submits the form.
+  $(kind).addEventListener("click", () => $(kind).type === "button" && run(kind));
+}
 $("stop").addEventListener("click", stop);
 $("again").addEventListener("click", () => retry());
 $("key-form").addEventListener("submit", (event) => {
@@ -393,7 +375,7 @@ addEventListener("keydown", (event) => {
   const sends = event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing;
   if (sends && !$("key-form").contains(event.target)) {
     event.preventDefault();
-    run("answer");
+    run(first());
   }
 });
 addEventListener("hashchange", readAddress);

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.serving.handlers import run_limited
+from layerbridge.models.inference import Classification
+from layerbridge.serving.handlers import run_limited, together
 from layerbridge.serving.requests import Question
-from layerbridge.serving.responses import ClassifyReply, LayerWeightsReply, OptionScore
+from layerbridge.serving.responses import (
+    ClassifiedText,
+    ClassifyListReply,
+    ClassifyReply,
+    LayerWeightsReply,
+    OptionScore,
+)
 from layerbridge.serving.routes.error_responses import ERROR_RESPONSES
 from layerbridge.serving.schema import ClassifyRequest, LayerWeightsRequest
 from layerbridge.serving.service import ServiceDependency
@@ -19,29 +28,47 @@ _DIGITS = 7
 router = APIRouter()
 
 
-@router.post("/v1/classify", response_model=ClassifyReply, responses=ERROR_RESPONSES)
+@router.post(
+    "/v1/classify", response_model=ClassifyReply | ClassifyListReply, responses=ERROR_RESPONSES
+)
 async def classify(body: ClassifyRequest, request: Request, service: ServiceDependency) -> Response:
-    """Scores options by their likelihood as the language model's answer."""
+    """Scores options by their likelihood as the language model's answer, for one text or several.
+
+    Texts of one request share the engine's batches.
+    """
     service.check_model(body.model)
     service.check_language(body.model, body.language)
-    service.limits.check_text(body.text, "text")
+    texts = service.limits.check_texts(body.text, "text")
     service.limits.check_text(body.instruction, "instruction")
-    weight = service.limits.check_options(body.options)
-    question = Question(
-        bridge=body.model,
-        text=body.text,
-        options=None if body.options is None else tuple(body.options),
-        instruction=body.instruction,
-        normalize=body.normalize,
-        language=body.language,
-    )
-    result = await run_limited(request, service, lambda: service.engine.classify(question), weight)
-    scores = [
-        OptionScore(option=option, score=score, probability=result.probabilities[option])
-        for option, score in result.scores.items()
+    weight = service.limits.check_options(body.options) * len(texts)
+    service.limits.check_answers(weight, "text")
+    options = None if body.options is None else tuple(body.options)
+    questions = [
+        Question(body.model, text, options, body.instruction, body.normalize, body.language)
+        for text in texts
     ]
-    reply = ClassifyReply(model=body.model, choice=result.choice, options=scores)
-    return JSONResponse(reply.model_dump())
+    results = await run_limited(
+        request, service, lambda: together(map(service.engine.classify, questions)), weight
+    )
+    if isinstance(body.text, str):
+        reply = ClassifyReply(model=body.model, **_classified(results[0]))
+        return JSONResponse(reply.model_dump())
+    data = [
+        ClassifiedText(index=index, **_classified(result)) for index, result in enumerate(results)
+    ]
+    return JSONResponse(ClassifyListReply(model=body.model, data=data).model_dump())
+
+
+def _classified(result: Classification) -> dict[str, Any]:
+    return {
+        "choice": result.choice,
+        "options": [
+            OptionScore(option=option, score=score, probability=result.probabilities[option])
+            for option, score in result.scores.items()
+        ],
+        "any_option": result.any_option,
+        "far_from_training": result.far_from_training,
+    }
 
 
 @router.post("/v1/layer_weights", response_model=LayerWeightsReply, responses=ERROR_RESPONSES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
 
 from layerbridge.models.config import BridgeConfig
-from layerbridge.serving.responses import BridgeCard, ModelCard, ModelList
+from layerbridge.serving.responses import BridgeCard, ExampleCard, ModelCard, ModelList
 from layerbridge.serving.routes.error_responses import ERROR_RESPONSES
 from layerbridge.serving.service import Service, ServiceDependency
 
@@ -35,7 +36,8 @@ async def model(model: str, service: ServiceDependency) -> ModelCard:
 
 
 def _card(service: Service, name: str) -> ModelCard:
-    config: BridgeConfig = service.engine.bridges[name].config
+    bridges = service.engine.bridges
+    config: BridgeConfig = bridges[name].config
     card = BridgeCard(
         fusion=config.fusion,
         encoder=public_name(config.encoder),
@@ -44,6 +46,7 @@ def _card(service: Service, name: str) -> ModelCard:
         instruction=config.instruction,
         template=config.template,
         layers=config.encoder_layers,
+        examples=[ExampleCard(**asdict(each)) for each in bridges.examples[name]],
     )
     return ModelCard(id=name, created=service.created, layerbridge=card)
 
