@@ -26,6 +26,7 @@ def runs(load_encoder, load_lm, folder, tmp_path_factory):
         bridge = LayerBridge.from_parts(config, load_encoder("mt5"), load_lm("llama"))
         bridge.config.training_start = start_hash(bridge)
         bridge.config.training_seed = number
+        bridge.config.usual_any_option = 0.1 * number
         with torch.no_grad():
             for parameter in (*bridge.fusion.parameters(), *bridge.projection.parameters()):
                 parameter.add_(torch.randn_like(parameter) + number)

@@ -253,6 +253,7 @@ def train_bridge(
             _report(trainer, weights.weights, data)
         if arguments.should_save:
             bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
+            options.keep_means()
             bridge.card = model_card(
                 bridge.config,
                 data=data.name,

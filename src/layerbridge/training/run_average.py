@@ -29,7 +29,7 @@ _MAY_DIFFER = {
     *("training_seed", "training_start", "layerbridge_version", "averaged_runs"),
     *("encoder", "encoder_revision", "encoder_fingerprint"),
     *("language_model", "language_model_revision", "language_model_fingerprint"),
-    "transformers_version",
+    *("usual_any_option", "transformers_version"),
 }
 
 

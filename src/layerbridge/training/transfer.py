@@ -52,9 +52,12 @@ class Transfer:
             trainer.add_callback(self.average)
 
     def finish(self) -> None:
-        """Puts the average and the means into the trained bridge."""
+        """Puts the average into the trained bridge."""
         if self.average is not None:
             self.average.finish()
+
+    def keep_means(self) -> None:
+        """Centers the bridge from now on; English validation before does not need it."""
         if self.means is not None:
             self.bridge.centering = Centering(self.means, self.bridge.encoder.num_layers)
 
