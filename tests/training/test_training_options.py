@@ -15,13 +15,9 @@ from layerbridge.training.run import train
 
 ROWS = ("the market rose\tx", "a crowd\ty", "players of both teams\tx", "sang\ty", "while\tx",
         "the players\ty")  # fmt: skip
-NOISE = [
-    {"encoder_dropout": True},
-    {"state_noise": 0.5},
-    {"language_noise": 0.5},
-    {"state_mixup": 0.4},
-    {"average_last": 0.5},
-]
+# Each alone changes a run in test_argument_checks.py, but for language noise.
+NOISE = {"encoder_dropout": True, "state_noise": 0.5, "language_noise": 0.5, "state_mixup": 0.4,
+         "average_last": 0.5}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +66,9 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("training", NOISE, ids=lambda training: next(iter(training)))
-def test_an_option_changes_the_run_and_a_resumed_run_not(training, make, plain):
-    saving = {**training, "save_strategy": "steps", "save_steps": 3, "save_total_limit": 0}
+def test_a_resumed_run_is_the_uninterrupted_run(make, plain):
+    saving = {**NOISE, "save_strategy": "steps", "save_steps": 3, "save_total_limit": 0}
     whole = make(saving)
-    assert not same(whole, plain)
     # As if it had been interrupted after the third step.
     shutil.rmtree(whole / "checkpoint-4")
     before = shutil.copytree(whole, whole.parent / "copy")
@@ -85,11 +79,14 @@ def test_an_option_changes_the_run_and_a_resumed_run_not(training, make, plain):
     assert config.training_start == first.training_start is not None
 
 
-def test_cached_states_have_the_same_noise(make):
-    training = {"state_noise": 0.5, "state_mixup": 0.4}
+def test_cached_states_have_the_same_noise(make, plain):
+    training = {"language_noise": 0.5, "state_mixup": 0.4}
     one, other = (read_checkpoint(make(training, cache_states=way)) for way in (False, True))
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, atol=1e-4, rtol=1e-3)
+    language = read_checkpoint(make({"language_noise": 0.5}))
+    before = read_checkpoint(plain)
+    assert any(not torch.equal(language[name], before[name]) for name in before)
 
 
 def test_the_means_of_the_texts_are_kept(make, texts, plain, capsys):
