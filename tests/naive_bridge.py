@@ -15,6 +15,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def scalar_mix(t: dict[str, Tensor], states: list[Tensor]) -> Tensor:
+    """f of one token, from its L states [E]."""
+    return t["gamma"] * sum(a * h for a, h in zip(softmax(t["w"]), states, strict=True))
+
+
+def fine_grained(t: dict[str, Tensor], states: list[Tensor]) -> Tensor:
+    odds = t["w"].exp()
+    return sum(odds[layer] * h for layer, h in enumerate(states)) / odds.sum(0)
+
+
+def attention(t: dict[str, Tensor], states: list[Tensor]) -> Tensor:
+    alpha = softmax(torch.stack([t["query"] @ h / math.sqrt(len(h)) for h in states]))
+    return sum(a * h for a, h in zip(alpha, states, strict=True))
+
+
+def dwatt(t: dict[str, Tensor], states: list[Tensor]) -> Tensor:
+    def network(name: str, h: Tensor) -> Tensor:
+        x = t[f"{name}.0.weight"] @ h + t[f"{name}.0.bias"]
+        x = x * (1 + torch.erf(x / math.sqrt(2))) / 2
+        return t[f"{name}.2.weight"] @ x + t[f"{name}.2.bias"]
+
+    query = network("query", states[-1])
+    alpha = softmax(torch.stack([key @ query / math.sqrt(len(key)) for key in t["keys"]]))
+    f = states[-1]
+    for layer, h in enumerate(states):
+        v = network(f"values.{layer}", h)
+        v = (v - v.mean()) / (v.var(correction=0) + 1e-5).sqrt()
+        f = f + alpha[layer] * (v * t[f"norms.{layer}.weight"] + t[f"norms.{layer}.bias"])
+    return f
+
+
+OTHERS = {
+    "scalar-mix": scalar_mix,
+    "fine-grained": fine_grained,
+    "attention": attention,
+    "dwatt": dwatt,
+}
+
+
 @dataclass
 class NaiveBridge:
     """What ``LayerBridge`` should compute.
@@ -69,17 +108,24 @@ class NaiveBridge:
         tokens = []
         for s in range(len(layers[0])):
             states = [h[s] for h in layers]
+            if self.fusion in OTHERS:
+                tokens.append(OTHERS[self.fusion](self.of("fusion."), states))
+                continue
             alpha = self.token_alpha(states)
             tokens.append(sum(a * h for a, h in zip(alpha, states, strict=True)))
         return torch.stack(tokens)
 
+    def of(self, part: str) -> dict[str, Tensor]:
+        """The tensors of a part, by their names in it."""
+        return {
+            name.removeprefix(part): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(part)
+        }
+
     def token_alpha(self, states: list[Tensor]) -> Tensor:
         """α of one token: the Transformer block over [q ; h₁+p₁ … h_L+p_L], read at q."""
-        t = {
-            name.removeprefix("fusion."): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith("fusion.")
-        }
+        t = self.of("fusion.")
         x = [t["query"]] + [h + p for h, p in zip(states, t["position"], strict=True)]
         width = len(x[0])
         inputs = zip(

@@ -61,7 +61,8 @@ def test_an_unknown_task(command, folder, tmp_path):
 
 def test_an_unknown_fusion(refused):
     assert refused("--fusion", "lsat") == (
-        "unknown fusion 'lsat'; allowed: last, uniform, fixed, global-softmax, token-softmax"
+        "unknown fusion 'lsat'; allowed: last, uniform, fixed, global-softmax, token-softmax, "
+        "scalar-mix, fine-grained, attention, dwatt"
     )
 
 

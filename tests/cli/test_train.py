@@ -282,7 +282,10 @@ def test_a_stray_word(words):
             "unknown flag: '--learning-rat'; allowed: --learning-rate, "
             "--fusion-learning-rate-scale, --logging-strategy",
         ),
-        (["--encodr", "e"], "unknown flag: '--encodr'; allowed: --encoder, --encoder-revision"),
+        (
+            ["--encodr", "e"],
+            "unknown flag: '--encodr'; allowed: --encoder, --encoder-dropout, --encoder-revision",
+        ),
         (["--max_rows", "3"], "unknown flag: '--max_rows'; allowed: --max-rows"),
         (["--zzzzzz"], "unknown flag: '--zzzzzz'; next: layerbridge train --help"),
     ],

@@ -258,7 +258,9 @@ def test_an_unknown_length_normalization(bridge):
 
 
 def test_an_unknown_language_is_reported_before_the_first_row_is_read(bridge, monkeypatch):
-    monkeypatch.setattr(type(bridge), "encode", lambda *_: pytest.fail("a row was read"))
+    monkeypatch.setattr(
+        type(bridge.encoder), "encode", lambda *_, **__: pytest.fail("a row was read")
+    )
     with pytest.raises(DataError) as caught:
         evaluate(bridge, Small(), ["en", "xx"])
     assert str(caught.value) == ("the task small has no test rows in 'xx'; allowed: en, si, ar")

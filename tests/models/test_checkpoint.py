@@ -353,7 +353,7 @@ def test_hub_files_that_are_asked_for(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
     config, folder = read_config("me/bridge", revision="v1")
     assert (asked["path"], asked["revision"]) == ("me/bridge", "v1")
-    assert set(asked["allow_patterns"]) == FILES
+    assert set(asked["allow_patterns"]) == {*FILES, "language-means.safetensors"}
     assert folder == saved
     assert config.fusion == "token-softmax"
     assert set(read_checkpoint(folder)) == set(load_file(saved / "model.safetensors"))

@@ -163,7 +163,9 @@ def test_texts_of_one_length_go_together_and_answers_keep_their_order(make_bridg
     alone = [bridge.generate_text(text, max_new_tokens=4) for text in texts]
     reads = []
     encode = bridge.encode
-    monkeypatch.setattr(bridge, "encode", lambda batch: reads.append(list(batch)) or encode(batch))
+    monkeypatch.setattr(
+        bridge, "encode", lambda batch, *_: reads.append(list(batch)) or encode(batch)
+    )
     together = bridge.generate_text(texts, max_new_tokens=4, batch_size=2)
     assert reads == [[texts[1], texts[3]], [texts[2], texts[0]]]
     assert together == [answer for (answer,) in alone]

@@ -11,16 +11,25 @@ from layerbridge.models.language_model import IGNORED
 ENCODERS = ("mt5", "xlm-r", "gemma2-encoder")
 LANGUAGE_MODELS = ("llama", "gpt2", "gemma2")
 # boundary, instruction
+PAPERS = ("last", "uniform", "fixed", "global-softmax", "token-softmax")
 FORMS = [(True, None), (False, None), (True, "Answer:"), (False, "The category of the text is")]
 
-# Every strategy with every pair of backbones, the forms in turn; and in all forms with one pair.
+# Without the constant that its start adds, which is no tensor.
+START = {"attention": {"start": "uniform"}}
+
+# The paper's strategies with every pair of backbones, the forms in turn; and in all forms with one
+# pair. The others with this one and another.
 CASES = [
     (strategy, encoder, lm, *FORMS[index % 4])
-    for index, (encoder, lm, strategy) in enumerate(
-        product(ENCODERS, LANGUAGE_MODELS, fusion.names())
-    )
+    for index, (encoder, lm, strategy) in enumerate(product(ENCODERS, LANGUAGE_MODELS, PAPERS))
 ]
-CASES += [(strategy, "m2m100", "gpt2", *form) for strategy, form in product(fusion.names(), FORMS)]
+CASES += [(strategy, "m2m100", "gpt2", *form) for strategy, form in product(PAPERS, FORMS)]
+CASES += [
+    (strategy, encoder, lm, *FORMS[index])
+    for strategy in fusion.names()
+    if strategy not in PAPERS
+    for index, (encoder, lm) in enumerate((("mt5", "llama"), ("m2m100", "gpt2")))
+]
 
 TEXTS = [
     "The market rose",
@@ -43,13 +52,15 @@ def batch_of(bridge, texts, answers):
 
 
 def test_every_strategy_meets_every_pair():
-    pairs = set(product(fusion.names(), ENCODERS, LANGUAGE_MODELS))
+    pairs = set(product(PAPERS, ENCODERS, LANGUAGE_MODELS))
     assert pairs <= {(strategy, encoder, lm) for strategy, encoder, lm, *_ in CASES}
+    assert {strategy for strategy, *_ in CASES} == set(fusion.names())
 
 
 @pytest.mark.parametrize(("strategy", "encoder", "lm", "boundary", "instruction"), CASES)
 def test_loss_and_gradients(make_bridge, naive_of, strategy, encoder, lm, boundary, instruction):
-    bridge = make_bridge(encoder, lm, strategy, boundary=boundary, instruction=instruction)
+    settings = {"boundary": boundary, "instruction": instruction, **START.get(strategy, {})}
+    bridge = make_bridge(encoder, lm, strategy, **settings)
     naive = naive_of(bridge, encoder, lm)
     output = bridge(**batch_of(bridge, TEXTS, ANSWERS))
     expected = naive.loss(TEXTS, ANSWERS)
@@ -71,7 +82,7 @@ def test_loss_and_gradients(make_bridge, naive_of, strategy, encoder, lm, bounda
 
 @pytest.mark.parametrize("strategy", fusion.names())
 def test_with_rms_normalisation(make_bridge, naive_of, strategy):
-    bridge = make_bridge("mt5", "llama", strategy, normalize="rms")
+    bridge = make_bridge("mt5", "llama", strategy, normalize="rms", **START.get(strategy, {}))
     loss = bridge(**batch_of(bridge, TEXTS, ANSWERS)).loss
     expected = naive_of(bridge).loss(TEXTS, ANSWERS)
     torch.testing.assert_close(loss, expected, atol=2e-5, rtol=1e-5)

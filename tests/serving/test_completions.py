@@ -101,7 +101,7 @@ def fail_where_the_bad_text_is(monkeypatch, bridges, where, error):
     if where == "encode":
         encode = bridge.encode
 
-        def fail(texts):
+        def fail(texts, *_):
             if BAD in texts:
                 raise error
             return encode(texts)
@@ -110,7 +110,7 @@ def fail_where_the_bad_text_is(monkeypatch, bridges, where, error):
     elif where == "tokenize":
         tokenize = bridge.encoder.tokenize
 
-        def fail(texts):
+        def fail(texts, *_):
             if BAD in texts:
                 raise error
             return tokenize(texts)
@@ -220,7 +220,7 @@ def test_encoder_states_that_are_no_numbers_are_told(together, bridges, monkeypa
     scores = bridge.classify(TEXTS, OPTIONS)
     encode = bridge.encode
 
-    def overflow(texts):
+    def overflow(texts, *_):
         states = encode(texts)
         for layer in states.layers:
             layer[[text == BAD for text in texts]] = torch.nan
@@ -270,7 +270,7 @@ def test_a_failure_is_that_of_one_question(together, bridges, monkeypatch, broke
     real = {name: getattr(bridge, name) for name in ("encode", "layer_weights")}
 
     def failing(name):
-        def fail(texts):
+        def fail(texts, *_):
             if BAD in texts:
                 raise RuntimeError("a kernel failed")
             return real[name](texts)
@@ -326,7 +326,7 @@ def test_what_cannot_be_asked_is_told_to_who_asks_it(together, bridges, monkeypa
     encoded = []
     encode = bridges["b"].encode
 
-    def count(texts):
+    def count(texts, *_):
         encoded.append(len(texts))
         return encode(texts)
 

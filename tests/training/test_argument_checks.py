@@ -98,8 +98,9 @@ SAME = {
     ("save_strategy", "no"),  # as in BASE
     ("log_level", "error"),  # as in all tests
 }
-# Tested with the compiled layers, and in a run of two processes.
+# Tested with the compiled layers, in a run of two processes, and as options of a whole run.
 ELSEWHERE = {"torch_compile", "torch_compile_backend", "torch_compile_mode"}
+ELSEWHERE |= {"language_noise", "start_seed"}
 # Values that start a fresh interpreter for each worker, or depend on what is installed.
 SLOW = {"spawn", "forkserver", "all"}
 # What this machine, or one process, does not have.

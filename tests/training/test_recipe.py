@@ -103,7 +103,8 @@ def test_other_scripts_are_written_as_they_are(tmp_path):
             "fusoin: last",
             "unknown setting of the recipe FILE: 'fusoin'; allowed: encoder, language_model, task, "
             "data, text, target, template, options, free_text, validation_data, "
-            "validation_share, max_rows, cache_states, task_options, bridge, backbones, training",
+            "validation_share, max_rows, cache_states, language_centering, language_texts, "
+            "task_options, bridge, backbones, training",
         ),
         ("taks: names", "unknown setting of the recipe FILE: 'taks'; allowed: task"),
         (

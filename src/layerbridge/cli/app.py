@@ -12,8 +12,10 @@ from typer.core import TyperGroup
 
 from layerbridge.cli import (
     ask,
+    average,
     baseline,
     bench,
+    center,
     chat,
     compare,
     demo,
@@ -69,6 +71,8 @@ for verb in (
     baseline.baseline,
     tasks.tasks,
     ask.ask,
+    center.center,
+    average.average,
     chat.chat,
     serve.serve,
     table.table,

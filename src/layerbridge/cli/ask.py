@@ -21,6 +21,10 @@ def ask(
         None, "score (rank label words) or generate (free text); score if there are label words."
     ),
     instruction: o.Instruction = None,
+    language: str | None = o.option(
+        None,
+        "Language of the texts, for a run with language means; told by the nearest if omitted.",
+    ),
     max_new_tokens: o.MaxNewTokens = 64,
     dtype: o.Dtype = "auto",
     device: o.Device = None,
@@ -51,7 +55,8 @@ def ask(
         say(line)
     protocol = protocol or ("score" if words else "generate")
     if protocol == "score":
-        found, far = bridge.classify(questions, words, instruction=instruction), FarTexts()
+        found = bridge.classify(questions, words, instruction=instruction, language=language)
+        far = FarTexts()
         for text, answer in zip(questions, found, strict=True):
             far.add(answer)
             if as_json:
@@ -69,7 +74,7 @@ def ask(
         far.say()
         return
     answers = bridge.generate_text(
-        questions, max_new_tokens=max_new_tokens, instruction=instruction
+        questions, max_new_tokens=max_new_tokens, instruction=instruction, language=language
     )
     for text, generated in zip(questions, answers, strict=True):
         record = {"text": text, "answer": generated}

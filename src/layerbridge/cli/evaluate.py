@@ -27,6 +27,11 @@ def evaluate(
     length_normalization: str = o.option(
         "sum", "sum or mean of the log-probabilities of a label word's tokens."
     ),
+    center: str | None = o.option(
+        None,
+        "Move states by language: known or nearest (means of the run), batch (means of the "
+        "evaluated texts) or none; known if omitted and the run has means.",
+    ),
     batch_size: o.BatchSize = 64,
     training_seed: int | None = o.option(
         None, "Seed the bridge was trained with, for the result file; the run's if omitted."
@@ -53,6 +58,7 @@ def evaluate(
     import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
 
     from layerbridge.evaluation import evaluator
+    from layerbridge.evaluation.centering import CENTERS
     from layerbridge.models.inference import NORMALIZATIONS
     from layerbridge.progress import meter, say
 
@@ -60,6 +66,7 @@ def evaluate(
     for name, value, allowed in (
         ("protocol", protocol, evaluator.PROTOCOLS),
         ("length normalization", length_normalization, NORMALIZATIONS),
+        ("centering", center or "none", CENTERS),
     ):
         if value not in allowed:
             raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
@@ -77,6 +84,7 @@ def evaluate(
             codes,
             protocol=protocol,
             length_normalization=length_normalization,
+            center=center,
             batch_size=batch_size,
             seed=training_seed,
             run=run,

@@ -46,14 +46,23 @@ def train(
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
     fusion: str | None = o.fusion(
-        None, "last, uniform, fixed, global-softmax or token-softmax (default)."
+        None,
+        "last, uniform, fixed, global-softmax, token-softmax (default), scalar-mix, fine-grained, "
+        "attention or dwatt.",
     ),
     start: str | None = o.fusion(None, "Initial layer weights: last (default) or uniform."),
     embedding_layer: bool = o.fusion(False, "Fuse the embeddings too.", "--embedding-layer"),
     normalize: str | None = o.fusion(None, "rms: scale layers to unit RMS before fusion."),
+    projection: str | None = o.fusion(None, "linear (default), mlp or perceiver."),
     projection_start: str | None = o.fusion(None, "aligned (default), scaled or random."),
     cache_states: bool = o.training(
         False, "Encode each text once; keep its states on disk.", "--cache-states"
+    ),
+    language_centering: bool = o.training(
+        False, "Keep language means, to center languages later.", "--language-centering"
+    ),
+    language_texts: str | None = o.training(
+        None, "Folder with unlabeled text of each language, such as si.txt; its means are kept."
     ),
     resume: bool = o.training(
         False, "Continue the run in the folder; needs no other flag than -o.", "--resume"
@@ -67,7 +76,9 @@ def train(
     --num-train-epochs 3, --per-device-train-batch-size 32, --gradient-accumulation-steps 4,
     --bf16 true, --seed 1 or --report-to tensorboard. Two more: --fusion-learning-rate-scale 0.1
     multiplies the learning rate of the fusion; --tokens-per-batch 4096 limits a batch by tokens
-    instead of rows. On N GPUs: torchrun --nproc-per-node N -m layerbridge train …
+    instead of rows. Noise and averages: --state-noise 0.25, --language-noise 0.5,
+    --state-mixup 0.4, --encoder-dropout true, --average-last 0.5, --start-seed 0. On N GPUs:
+    torchrun --nproc-per-node N -m layerbridge train …
     """
     from layerbridge.training.recipe import FILE, Recipe, override, read
 

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from layerbridge.errors import ConfigError
+from layerbridge.evaluation.centering import RowCentering
 from layerbridge.evaluation.method_names import RECIPE, recorded
 from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.centering import CenteringSettings
 from layerbridge.models.generation import cut_answers_said
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
@@ -39,6 +41,8 @@ def evaluate(
     *,
     protocol: str = "score",
     length_normalization: str = "sum",
+    center: str | None = None,
+    centering: CenteringSettings | None = None,
     batch_size: int = 64,
     method: str | None = None,
     seed: int | None = None,
@@ -55,6 +59,9 @@ def evaluate(
         protocol: ``"score"`` or ``"generate"``.
         length_normalization: for ``score``: ``"sum"`` or ``"mean"`` of the tokens'
             log-probabilities.
+        center: how states are moved by language, one of ``layerbridge.evaluation.centering``'s
+            ``CENTERS``; None takes ``"known"`` if the bridge has language means, else ``"none"``.
+        centering: its settings; None takes the bridge's.
         batch_size: rows at a time; it changes speed and memory only.
         method: name in tables; None takes the fusion's.
         seed: of the training; None takes the one that ``training_seed`` finds, or else 0.
@@ -67,7 +74,8 @@ def evaluate(
         counted and said.
 
     Raises:
-        ConfigError: an unknown protocol, or the run's recipe cannot be read.
+        ConfigError: an unknown protocol or centering, language means that are missing, or the
+            run's recipe cannot be read.
         DataError: the task has no rows in a language, or an unknown ``length_normalization``.
     """
     if protocol not in PROTOCOLS:
@@ -83,12 +91,15 @@ def evaluate(
         choose = _scoring(bridge, task.options, length_normalization)
     else:
         choose = _generating(bridge, task.options)
+    moved = RowCentering(bridge, rows, center, centering)
     weights: dict[str, Tensor] = defaultdict(lambda: torch.zeros(bridge.encoder.num_layers))
     tokens: Counter[str] = Counter()
 
     def answer(batch: Sequence[Row]) -> list[str]:
-        states = bridge.encode([row.text for row in batch])
         language = batch[0].language
+        texts = [row.text for row in batch]
+        states = encoder.encode(texts, layers=bridge.fusion.required_layers)
+        states = moved(states, language)
         weights[language] += bridge.fusion.weights(states)[states.mask].sum(0).cpu()
         tokens[language] += int(states.mask.sum())
         return choose(states)
@@ -113,6 +124,7 @@ def evaluate(
             "bridge": config.to_diff_dict(),
             "dtype": dtype_name(bridge.language_model.dtype),
             **trained_with,
+            **moved.recorded(),
             **(settings or {}),
         },
         run=run,

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 # The settings of the recipe that a result file holds, see ``evaluator.evaluate``. Unlike in the
 # other settings, one that is absent there has its default.
 RECIPE = "recipe"
+# How states were moved by language; a file without it has uncentered states.
+_CENTERING = "centering"
 
 # What does not decide a result, or is the same for all rows that may be compared.
-_RESULT = ("options", "task_version", "task_options", "task_file", "command")
+_RESULT = ("options", "task_version", "task_options", "task_file", "command", "language_means")
 _BRIDGE = re.compile(
-    "training_seed|usual_any_option|.*_version|.*_revision|encoder_width|encoder_layers"
-    "|language_model_width|model_type|use_cache"
+    "training_seed|training_start|usual_any_option|.*_version|.*_revision|encoder_width"
+    "|encoder_layers|language_model_width|model_type|use_cache"
 )
 _RECIPE = re.compile(
-    "seed|data_seed|run_name|use_cpu|disable_tqdm|report_to|log_.*|logging_.*|dataloader_.*"
+    "seed|data_seed|start_seed|run_name|use_cpu|disable_tqdm|report_to|log_.*|logging_.*|dataloader_.*"
     "|push_to_hub|hub_.*|trust_remote_code|allow_pickle|data_dir"
 )
 _WATCHING = re.compile("save_.*|(do_)?eval_?.*|per_device_eval_batch_size")
@@ -94,6 +96,7 @@ def recorded(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _settings(result: Result) -> Settings:
     """The settings that make a method, by their place in the file."""
     kept = {key: value for key, value in result.settings.items() if key not in _RESULT}
+    kept.setdefault(_CENTERING, {"center": "none"})
     shots = kept.get("shots")
     if isinstance(shots, list):  # which rows they are is a matter of the seed
         kept["shots"] = len(shots)
@@ -120,7 +123,7 @@ def _flat(value: Any, place: Place) -> list[tuple[Place, Any]]:
 
 def _is_section(place: Place) -> bool:
     """Whether a setting that is absent here has its default; elsewhere it is unknown."""
-    return place == (RECIPE,) or place[-1:] == ("fusion_options",)
+    return place in ((RECIPE,), (_CENTERING,)) or place[-1:] == ("fusion_options",)
 
 
 def _value(place: Place, settings: Settings) -> Any:

@@ -31,6 +31,7 @@ from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.moments import Moments, ridge
 from layerbridge.models.projection import Projection
+from layerbridge.models.projection.mlp import MlpProjection
 from layerbridge.progress import say
 
 # Words of the LM's vocabulary that are read as well: those of the lowest ids, the most frequent.
@@ -95,8 +96,13 @@ def align(
     if moments is None:
         raise ConfigError("projection_start 'aligned' has no text to align")
     projection.standardize(moments.x_mean, moments.x_std)
-    standardized = moments.standardized(projection.mean, projection.std)
-    weight, bias, explained = ridge(standardized, penalty)
+    if type(projection) is Projection:
+        moments = moments.standardized(projection.mean, projection.std)
+    else:  # its features can be computed only now
+        with eval_mode(fusion):
+            pairs = _pairs(encoder, fusion, language_model, corpus)
+            moments = _some(_sum((projection.features(x), y) for x, y in pairs))
+    weight, bias, explained = ridge(moments, penalty)
     projection.linear.weight.copy_(weight)
     projection.linear.bias.copy_(bias)
     return Alignment(moments.count, explained)
@@ -127,7 +133,22 @@ def rescale(
     if moments is None:
         raise ConfigError("projection_start 'scaled' has no text to measure")
     projection.standardize(moments.x_mean, moments.x_std)
-    projection.rescale(language_model.embedding_rms())
+    features = 1.0
+    if isinstance(projection, MlpProjection):
+        with eval_mode(fusion):
+            found = (projection.features(fusion(layers)[layers.mask]) for _, layers in
+                     _read(encoder, fusion, corpus))  # fmt: skip
+            of_features = _some(
+                _sum((states, states.new_empty(len(states), 0)) for states in found)
+            )
+        square = of_features.x_mean.square() + of_features.x_std.square()
+        features = square.mean().sqrt().item()
+    projection.rescale(language_model.embedding_rms(), features)
+
+
+def _some(moments: Moments | None) -> Moments:
+    assert moments is not None, "the same texts had tokens before"
+    return moments
 
 
 def _sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Moments | None:

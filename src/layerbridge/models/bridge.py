@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from layerbridge.models import fusion
+from layerbridge.models import fusion, projection
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
+from layerbridge.models.centering import Centering, centered
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
@@ -35,9 +36,9 @@ from layerbridge.models.inference import Answering
 from layerbridge.models.language_model import IGNORED, LanguageModel
 from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import Segment
-from layerbridge.models.projection import Projection
 from layerbridge.models.prompt_room import text_limit
 from layerbridge.models.saving import Saving
+from layerbridge.models.state_noise import StateNoise, encoder_dropout
 
 
 @dataclass
@@ -62,6 +63,10 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
 
     config_class = BridgeConfig
     config: BridgeConfig
+    # Moves states by language; None leaves them as they are.
+    centering: Centering | None = None
+    # Of training; None for none.
+    noise: StateNoise | None = None
     base_model_prefix = "layerbridge"
     main_input_name = "input_ids"
     _supports_sdpa = True
@@ -92,7 +97,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             **(config.fusion_options or {}),
         )
         config.start = self.fusion.start
-        self.projection = Projection(encoder.width, language_model.width, boundary=config.boundary)
+        self.projection = projection.build(
+            config.projection,
+            encoder.width,
+            language_model.width,
+            boundary=config.boundary,
+            **(config.projection_options or {}),
+        )
         self.post_init()
         # The Trainer warns about missing keys unless they are in this set.
         self._keys_to_ignore_on_save = set(self.state_dict()) - set(self.trained_state_dict())
@@ -212,6 +223,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         backbones = load_backbones(config, options, encoder, language_model, trained=True)
         bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
+        bridge.centering = Centering.load(
+            folder,
+            bridge.fusion.required_layers,
+            bridge.encoder.num_layers,
+            bridge.encoder.width,
+            config.encoder_fingerprint,
+        )
         return bridge.eval() if device is None else bridge.eval().to(device)
 
     @torch.no_grad()
@@ -237,18 +255,30 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         initialize = align if start == "aligned" else rescale
         initialize(self.encoder, self.fusion, self.projection, self.language_model, texts)
 
-    def encode(self, texts: Sequence[str]) -> HiddenStates:
-        """Returns the hidden states of texts; layers the fusion does not need may be on meta."""
-        return self.encoder.encode(texts, layers=self.fusion.required_layers)
+    def encode(
+        self, texts: Sequence[str], language: str | Sequence[str | None] | None = None
+    ) -> HiddenStates:
+        """Returns the hidden states of texts; layers the fusion does not need may be on meta.
 
-    def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B S D"]:
+        Args:
+            texts: in any language of the encoder.
+            language: the code of all texts, or of each. With ``centering`` their states are moved,
+                by the nearest mean where it is None.
+
+        Raises:
+            DataError: a language has no mean.
+        """
+        states = self.encoder.encode(texts, layers=self.fusion.required_layers)
+        return centered(self.centering, states, language)
+
+    def soft_prompt(self, states: HiddenStates) -> Float[Tensor, "B n D"]:
         """Returns projection(fusion(states)), always in float32.
 
         In bfloat16, small training updates would be lost; the soft prompt is rounded only where
         it enters the language model.
         """
         with torch.autocast(states.mask.device.type, enabled=False):
-            return self.projection(self.fusion(states))
+            return self.projection(self.fusion(states), states.mask)
 
     def prefix(
         self, states: HiddenStates, instruction: str | Segment | None = None
@@ -259,11 +289,12 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             NotFiniteError: states or soft prompts are not finite; names their rows.
         """
         soft = self.soft_prompt(states)
-        check_soft_prompt(soft, states, self.encoder.model.dtype, training=self.training)
+        mask = self.projection.soft_mask(states.mask)
+        check_soft_prompt(soft, mask, states, self.encoder.model.dtype, training=self.training)
         instruction = self.config.instruction if instruction is None else instruction
         if isinstance(instruction, str):
             instruction = self.language_model.instruction(instruction, len(soft))
-        return self.language_model.prefix(soft, states.mask, self.projection.boundary, instruction)
+        return self.language_model.prefix(soft, mask, self.projection.boundary, instruction)
 
     def forward(
         self,
@@ -288,16 +319,27 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             LengthError: a row has more tokens than a model has positions.
         """
         states = self._states(input_ids, attention_mask, hidden_states)
+        mixture = None
+        if self.training and self.noise is not None:
+            states, mixture = self.noise(states)
         prefix = self.prefix(states)
         if labels is None:
             logits = self.language_model.next_logits(prefix)
             check_rows(finite_rows(logits), "the logits", self.language_model.dtype)
             return BridgeOutput(logits=logits)
+        loss, logits = self._loss(prefix, labels, num_items_in_batch)
+        if mixture is not None:
+            other, _ = self._loss(prefix, labels[mixture.order], num_items_in_batch)
+            loss = mixture.weight * loss + (1 - mixture.weight) * other
+        return BridgeOutput(loss=loss, logits=logits)
+
+    def _loss(
+        self, prefix: list[Segment], labels: Int[Tensor, "B T"], items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor]:
         logits = self.language_model.label_logits(prefix, labels)  # [n, V]
         targets = labels[labels != IGNORED]  # [n]
-        items = len(targets) if num_items_in_batch is None else num_items_in_batch
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / items
-        return BridgeOutput(loss=loss, logits=logits)
+        items = len(targets) if items is None else items
+        return F.cross_entropy(logits.float(), targets, reduction="sum") / items, logits
 
     @torch.no_grad()
     def generate(
@@ -352,4 +394,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             return HiddenStates(hidden_states, attention_mask)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.encoder(input_ids, mask, layers=self.fusion.required_layers)
+        with encoder_dropout(self.encoder.model, self.noise if self.training else None):
+            states = self.encoder(input_ids, mask, layers=self.fusion.required_layers)
+        return states if self.training else centered(self.centering, states, None)

@@ -23,6 +23,8 @@ from layerbridge.models.model_card import plain_card
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+# Not always there; ``layerbridge.models.language_means`` reads it.
+LANGUAGE_MEANS = "language-means.safetensors"
 
 # Tensor names before 0.2 → today's.
 _FORMER_NAMES = {"projection.deviation": "projection.std"}
@@ -146,7 +148,7 @@ def check_tensors(
 
 
 def _download(path: str, revision: str | None) -> Path:
-    files = [WEIGHTS, CONFIG, CARD]
+    files = [WEIGHTS, CONFIG, CARD, LANGUAGE_MEANS]
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=files))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):

@@ -37,8 +37,11 @@ class BridgeConfig(PreTrainedConfig):
         start: ``"last"`` gives the last layer nearly all weight, so that training starts as
             LangBridge; ``"uniform"`` weighs all layers alike at first (the paper). None takes
             ``"last"`` where weights are learned.
+        projection: ``"linear"`` (LangBridge, the paper), ``"mlp"`` or ``"perceiver"``.
+        projection_options: of the projection (``activation``, ``latents``, …).
         projection_start: ``"aligned"`` (ridge regression on English), ``"scaled"`` (random, at the
             scale of the language model's embeddings), or ``"random"`` (LangBridge, the paper).
+            None takes ``"aligned"``, or ``"scaled"`` for a projection that cannot be aligned.
         boundary: end the soft prompt with one learned vector.
         instruction: English text between the soft prompt and the answer, or None.
         max_text_tokens: limit of S, in encoder tokens. A longer text is cut at its end, before the
@@ -49,6 +52,9 @@ class BridgeConfig(PreTrainedConfig):
         usual_any_option: median over validation rows of ``Classification.any_option`` at the end of
             training; None if there were none, and before 0.2.
         training_seed: that the bridge was trained with; None before training, and before 0.2.
+        training_start: hash of the trained tensors before the first step; None before training, and
+            before 0.2.
+        averaged_runs: number of runs whose average this is; None for a single run.
         layerbridge_version: that wrote the config.
 
     Raises:
@@ -71,7 +77,9 @@ class BridgeConfig(PreTrainedConfig):
     embedding_layer: bool = False
     normalize: str | None = None
     start: str | None = None
-    projection_start: str = "aligned"
+    projection: str = "linear"
+    projection_options: dict[str, Any] | None = None
+    projection_start: str | None = None
     boundary: bool = True
     instruction: str | None = None
     max_text_tokens: int = 512
@@ -79,9 +87,14 @@ class BridgeConfig(PreTrainedConfig):
     template: str | None = None
     usual_any_option: float | None = None
     training_seed: int | None = None
+    training_start: str | None = None
+    averaged_runs: int | None = None
     layerbridge_version: str = __version__
 
     def __post_init__(self, **kwargs: Any) -> None:
+        # Inside, because it needs torch, and reading a config does not.
+        from layerbridge.models.projection import registry as projections
+
         super().__post_init__(**kwargs)
         self.fusion_options = dict(self.fusion_options or {})
         if self.fusion == "fixed" and "which" in self.fusion_options:  # the name before 0.2
@@ -89,7 +102,11 @@ class BridgeConfig(PreTrainedConfig):
         _one_of("normalize", self.normalize, (*NORMALIZATIONS, None))
         if self.start is not None:
             _one_of("start", self.start, STARTS)
+        if self.projection_start is None:
+            self.projection_start = projections.default_start(self.projection)
         _one_of("projection_start", self.projection_start, PROJECTION_STARTS)
+        self.projection_options = dict(self.projection_options or {})
+        projections.check(self.projection, self.projection_start)
         if self.embedding_layer and self.fusion in WITHOUT_EMBEDDINGS:
             raise ConfigError(
                 f"fusion {self.fusion!r} does not support embedding_layer",

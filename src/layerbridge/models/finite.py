@@ -47,12 +47,18 @@ def check_rows(finite: Bool[Tensor, " B"], what: str, dtype: torch.dtype) -> Non
 
 
 def check_soft_prompt(
-    soft: Float[Tensor, "B S D"], states: HiddenStates, dtype: torch.dtype, *, training: bool
+    soft: Float[Tensor, "B n D"],
+    mask: Bool[Tensor, "B n"],
+    states: HiddenStates,
+    dtype: torch.dtype,
+    *,
+    training: bool,
 ) -> None:
     """Checks the soft prompt, and with it the states that it is made of.
 
     Args:
         soft: of the states.
+        mask: true for real soft tokens.
         states: are read only if the soft prompt is not finite.
         dtype: of the encoder.
         training: leave a soft prompt of finite states to the check of the loss, which knows the
@@ -61,7 +67,7 @@ def check_soft_prompt(
     Raises:
         NotFiniteError: names the rows that are not finite.
     """
-    finite = (soft.isfinite().all(-1) | ~states.mask).all(1)
+    finite = (soft.isfinite().all(-1) | ~mask).all(1)
     if finite.all():
         return
     check_rows(states.finite_rows(), STATES, dtype)

@@ -34,6 +34,9 @@ FAR = 0.5
 # Shown in place of a probability.
 FAR_NOTE = "far from training"
 
+# The code of all texts, or of each; None where it is to be told by the nearest mean.
+Language = str | Sequence[str | None] | None
+
 Answer = TypeVar("Answer")
 
 
@@ -87,7 +90,7 @@ class Answering:
         fusion: Fusion
         language_model: LanguageModel
 
-        def encode(self, texts: Sequence[str]) -> HiddenStates: ...
+        def encode(self, texts: Sequence[str], language: Language = None) -> HiddenStates: ...
         def option_scores(
             self, states: HiddenStates, options: Sequence[Sequence[int]], instruction: str | None
         ) -> Tensor: ...
@@ -100,6 +103,7 @@ class Answering:
         *,
         instruction: str | None = None,
         length_normalization: str = "sum",
+        language: Language = None,
         batch_size: int = 32,
     ) -> list[Classification]:
         """Chooses for each text the option that the language model is most likely to answer.
@@ -109,21 +113,25 @@ class Answering:
             options: the label words; None takes those of training.
             instruction: English text after the soft prompt; None takes the config's.
             length_normalization: ``"sum"`` of the tokens' log-probabilities, or their ``"mean"``.
+            language: code of the texts, or of each, for a bridge with language means; None tells it
+                by the nearest mean.
             batch_size: texts per batch; it changes speed and memory, not answers.
 
         Raises:
-            DataError: there are no options, or an empty or duplicate one; unknown normalization.
+            DataError: there are no options, or an empty or duplicate one; unknown normalization;
+                a language without a mean.
         """
         options = self.option_words(options)
         ids = [option_ids(self.language_model, option) for option in options]
         divisors = option_divisors(ids, length_normalization)
 
-        def answer(batch: list[str]) -> list[Classification]:
-            scores = self.option_scores(self.encode(batch), ids, instruction).cpu()
+        def answer(batch: list[str], language: Language) -> list[Classification]:
+            states = self.encode(batch, language)
+            scores = self.option_scores(states, ids, instruction).cpu()
             usual = self.config.usual_any_option
             return [classification(options, row, divisors, usual) for row in scores]
 
-        return self._in_batches(texts, batch_size, answer)
+        return self._in_batches(texts, batch_size, answer, language)
 
     def generate_text(
         self,
@@ -131,6 +139,7 @@ class Answering:
         *,
         max_new_tokens: int = 64,
         instruction: str | None = None,
+        language: Language = None,
         batch_size: int = 32,
         **arguments: Any,
     ) -> list[str]:
@@ -140,6 +149,7 @@ class Answering:
             texts: in any language of the encoder; in the same template as in training.
             max_new_tokens: upper limit per answer.
             instruction: English text after the soft prompt; None takes the config's.
+            language: as in ``classify``.
             batch_size: texts per batch.
             **arguments: of transformers' ``generate`` (``do_sample``, ``num_beams``, …).
 
@@ -148,9 +158,9 @@ class Answering:
         """
         arguments.setdefault("do_sample", False)
 
-        def answer(batch: list[str]) -> list[str]:
+        def answer(batch: list[str], language: Language) -> list[str]:
             ids = self.generate(
-                hidden_states=self.encode(batch),
+                hidden_states=self.encode(batch, language),
                 instruction=instruction,
                 max_new_tokens=max_new_tokens,
                 **arguments,
@@ -159,17 +169,17 @@ class Answering:
             return [text.strip() for text in decoded]
 
         with cut_answers_said():
-            return self._in_batches(texts, batch_size, answer)
+            return self._in_batches(texts, batch_size, answer, language)
 
     def layer_weights(
-        self, texts: str | Sequence[str], *, batch_size: int = 32
+        self, texts: str | Sequence[str], *, language: Language = None, batch_size: int = 32
     ) -> list[LayerWeights]:
         """Returns α of each text: how much of each layer goes into each token."""
 
         @torch.no_grad()
-        def weigh(batch: list[str]) -> list[LayerWeights]:
+        def weigh(batch: list[str], language: Language) -> list[LayerWeights]:
             ids = self.encoder.tokenize(batch)["input_ids"]
-            states = self.encode(batch)
+            states = self.encode(batch, language)
             weights = self.fusion.weights(states).float().cpu()
             finite = weights.isfinite().all(-1) | ~states.mask.cpu()
             check_rows(finite.all(1), "the layer weights", self.encoder.model.dtype)
@@ -179,7 +189,7 @@ class Answering:
                 for row_ids, mask, row in zip(ids, states.mask.cpu(), weights, strict=True)
             ]
 
-        return self._in_batches(texts, batch_size, weigh)
+        return self._in_batches(texts, batch_size, weigh, language)
 
     def option_words(self, options: Sequence[str] | None) -> list[str]:
         """Returns the given options, or those of training.
@@ -198,22 +208,34 @@ class Answering:
         return list(options)
 
     def _in_batches(
-        self, texts: str | Sequence[str], size: int, answer: Callable[[list[str]], Sequence[Answer]]
+        self,
+        texts: str | Sequence[str],
+        size: int,
+        answer: Callable[[list[str], Language], Sequence[Answer]],
+        language: Language,
     ) -> list[Answer]:
         """Answers batches of similar length in eval mode, and restores the order of the texts.
 
         A text may have several answers (``num_return_sequences``), as many as the others.
 
         Raises:
+            DataError: there are more or fewer languages than texts.
             NotFiniteError: names a text whose answer is made of NaN or infinities.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
+        of_each = None if language is None or isinstance(language, str) else list(language)
+        if of_each is not None and len(of_each) != len(texts):
+            raise DataError(
+                f"{len(of_each)} languages for {len(texts)} texts",
+                allowed="one for all, or one for each",
+            )
         results: dict[int, Sequence[Answer]] = {}
         with eval_mode(cast("nn.Module", self)):
             for indices in by_length([len(text) for text in texts], size):
                 batch = [texts[index] for index in indices]
+                of_batch = language if of_each is None else [of_each[index] for index in indices]
                 with naming(batch):
-                    answers = answer(batch)
+                    answers = answer(batch, of_batch)
                 each = len(answers) // len(indices)
                 for turn, index in enumerate(indices):
                     results[index] = answers[turn * each : (turn + 1) * each]

@@ -39,7 +39,8 @@ def model_card(
         "language model": f"`{config.language_model}` {_version(config, 'language_model')}",
         "fusion": f"`{config.fusion}`, start `{config.start}`, "
         f"normalize `{config.normalize or 'none'}`",
-        "projection": f"{config.encoder_width} → {config.language_model_width}, "
+        "projection": ("" if config.projection == "linear" else f"`{config.projection}`, ")
+        + f"{config.encoder_width} → {config.language_model_width}, "
         f"start `{config.projection_start}`",
         "training data": f"{data}, {rows} rows, English only",
         "training": f"{steps} steps, {seconds:.0f} s",

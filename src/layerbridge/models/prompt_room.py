@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from layerbridge.errors import LengthError
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.projection.registry import soft_tokens
 from layerbridge.progress import say
 
 # Positions kept for a free answer, or a quarter of a model's if it has few.
@@ -27,6 +30,15 @@ def text_limit(config: BridgeConfig, encoder: Encoder, language_model: LanguageM
     if config.options:
         answer = 1 + max(len(language_model.token_ids(option)) for option in config.options)
     room = most - fixed_tokens(config, language_model) - answer
+    latents = soft_tokens(config.projection, config.projection_options)
+    if latents is not None:
+        if latents > room:
+            raise LengthError(
+                f"{latents} latents, instruction and answer take {latents + most - room} tokens",
+                allowed=f"{most}, the language model's context length",
+                hint="fewer latents (projection_options), or a shorter instruction",
+            )
+        return encoder.max_text_tokens
     if room < 1:
         raise LengthError(
             f"instruction and answer leave no room for a text: they take {most - room} tokens",
@@ -56,6 +68,12 @@ def fixed_tokens(
     return (language_model.bos_id is not None) + config.boundary + len(ids)
 
 
+def prompt_lengths(config: BridgeConfig, lengths: Sequence[int]) -> list[int]:
+    """Returns the soft tokens of texts, by their encoder tokens."""
+    latents = soft_tokens(config.projection, config.projection_options)
+    return list(lengths) if latents is None else [latents] * len(lengths)
+
+
 def check_rows(
     config: BridgeConfig,
     language_model: LanguageModel,
@@ -66,7 +84,7 @@ def check_rows(
     Args:
         config: of the bridge.
         language_model: reads the rows.
-        lengths: encoder tokens of the text and LM tokens of the target, EOS included, in all.
+        lengths: soft tokens of the text and LM tokens of the target, EOS included, in all.
 
     Raises:
         LengthError: counts the rows that do not fit.

@@ -13,12 +13,13 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from layerbridge.hub.sources import is_local
-from layerbridge.models.checkpoint import check_tensors, write_checkpoint
+from layerbridge.models.checkpoint import LANGUAGE_MEANS, check_tensors, write_checkpoint
 from layerbridge.progress import say
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from layerbridge.models.centering import Centering
     from layerbridge.models.config import BridgeConfig
     from layerbridge.models.fusion import Fusion
     from layerbridge.models.projection import Projection
@@ -28,6 +29,7 @@ class Saving:
     """``save_pretrained``, ``push_to_hub`` and the tensors they write, for a bridge."""
 
     if TYPE_CHECKING:
+        centering: Centering | None
         config: BridgeConfig
         fusion: Fusion
         projection: Projection
@@ -39,6 +41,8 @@ class Saving:
         self, save_directory: str | Path, *, push_to_hub: bool = False, **arguments: Any
     ) -> None:
         """Writes the trained tensors (safetensors), ``config.json`` and a model card.
+
+        Language means are a file of their own.
 
         Args:
             save_directory: created if missing.
@@ -52,6 +56,10 @@ class Saving:
         for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
             arguments.pop(unused, None)
         write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
+        if self.centering is not None:
+            self.centering.means.write(Path(save_directory))
+        else:  # those of another bridge
+            (Path(save_directory) / LANGUAGE_MEANS).unlink(missing_ok=True)
         if push_to_hub:
             repo_id = arguments.pop("repo_id", Path(save_directory).name)
             self.push_to_hub(repo_id, **arguments)

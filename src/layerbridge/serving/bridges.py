@@ -26,9 +26,9 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.packing import pack
-from layerbridge.models.prompt_room import fixed_tokens
+from layerbridge.models.prompt_room import fixed_tokens, prompt_lengths
 from layerbridge.serving.embedding_loader import load_embeddings
-from layerbridge.serving.requests import Prompt
+from layerbridge.serving.requests import Prompt, Question
 from layerbridge.training.examples import Example
 from layerbridge.training.examples import read as read_examples
 
@@ -156,7 +156,7 @@ class Bridges(Mapping[str, LayerBridge]):
                 batches = self.batches(tokenized["attention_mask"].sum(1).tolist())
             for batch in batches:
                 indices = [group[position] for position in batch]
-                rows = _embed(bridge, [prompts[index].text for index in indices], instruction)
+                rows = _embed(bridge, [prompts[index] for index in indices], instruction)
                 yield list(zip(indices, rows, strict=True))
 
     @property
@@ -179,7 +179,7 @@ class Bridges(Mapping[str, LayerBridge]):
         bridge = self[name]
         others = fixed_tokens(bridge.config, self.language_model, instruction)
         lengths = bridge.encoder.tokenize(texts)["attention_mask"].sum(1).tolist()
-        return [length + others for length in lengths]
+        return [length + others for length in prompt_lengths(bridge.config, lengths)]
 
     def max_new_tokens(
         self, prompt_tokens: int, needed: int = 1, limit: int | None = None
@@ -243,10 +243,19 @@ def _add(named: dict[str, str], name: str, run: str) -> None:
     named[name] = run
 
 
+def texts_of(
+    requests: Sequence[Prompt | Question],
+) -> tuple[list[str], list[str | None] | None]:
+    """Returns the texts of requests and their languages; None if none is given."""
+    languages = [request.language for request in requests]
+    return [request.text for request in requests], languages if any(languages) else None
+
+
 @torch.no_grad()
 def _embed(
-    bridge: LayerBridge, texts: Sequence[str], instruction: str | None
+    bridge: LayerBridge, prompts: Sequence[Prompt], instruction: str | None
 ) -> list[Float[Tensor, "T D"]]:
-    packed = pack(bridge.prefix(bridge.encode(texts), instruction))
+    states = bridge.encode(*texts_of(prompts))
+    packed = pack(bridge.prefix(states, instruction))
     masks = packed.attention_mask.bool()
     return [row[mask] for row, mask in zip(packed.inputs_embeds, masks, strict=True)]

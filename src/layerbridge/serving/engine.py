@@ -133,7 +133,13 @@ class LocalEngine(ABC):
         return (await self._rank(question)).classification
 
     async def _choose(self, prompt: Prompt) -> AsyncIterator[Event]:
-        question = Question(prompt.bridge, prompt.text, prompt.options, prompt.instruction)
+        question = Question(
+            prompt.bridge,
+            prompt.text,
+            prompt.options,
+            prompt.instruction,
+            language=prompt.language,
+        )
         for event in label_events(await self._rank(question), prompt.sampling):
             yield event
 

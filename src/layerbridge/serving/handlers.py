@@ -47,7 +47,14 @@ class Job:
     def prompts(self) -> list[Prompt]:
         """Returns one prompt per completion: all of the first text, then all of the next."""
         return [
-            Prompt(self.request.model, text, self.instruction, self._sampling(index), self.options)
+            Prompt(
+                self.request.model,
+                text,
+                self.instruction,
+                self._sampling(index),
+                self.options,
+                self.request.language,
+            )
             for text in self.texts
             for index in range(self.request.n)
         ]

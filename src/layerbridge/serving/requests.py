@@ -36,6 +36,7 @@ class Prompt:
     instruction: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     options: tuple[str, ...] | None = None  # answer with one of these; None for free text
+    language: str | None = None  # of the text; None for the one with the nearest mean
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Question:
     options: tuple[str, ...] | None = None  # label words; None for those of the training
     instruction: str | None = None
     normalize: str = "sum"  # or "mean" of the tokens' log-probabilities
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ class GenerationRequest(_Request):
         stream_options: options of the stream.
         instruction: not in OpenAI's API. English text the language model reads after the soft
             prompt; None for the bridge's own.
+        language: not in OpenAI's API. Code of the texts' language, for a bridge with language
+            means; None for the one with the nearest mean.
         options: not in OpenAI's API. The answer is one of these label words; an empty list asks
             for free text. None takes those the bridge was trained with, if any.
         ignore_eos: not in OpenAI's API. Continue to max_tokens, in free text; for benchmarks.
@@ -146,6 +148,7 @@ class GenerationRequest(_Request):
     stream_options: StreamOptions | None = None
     instruction: Text | None = None
     options: list[Text] | None = None
+    language: Text | None = None
     ignore_eos: bool = False
     user: Text | None = None
 
@@ -268,6 +271,7 @@ class ClassifyRequest(_Request):
         options: label words; None for those the bridge was trained with.
         instruction: as for generation.
         normalize: score by the "sum" or the "mean" of the tokens' log-probabilities.
+        language: as for generation.
     """
 
     model: Text
@@ -275,6 +279,7 @@ class ClassifyRequest(_Request):
     options: Annotated[list[Text], Field(min_length=1)] | None = None
     instruction: Text | None = None
     normalize: Literal["sum", "mean"] = "sum"
+    language: Text | None = None
 
 
 class LayerWeightsRequest(_Request):

@@ -62,6 +62,16 @@ class Service:
             message = f"unknown model {name[:100]!r}; allowed: {', '.join(self.engine.bridges)}"
             raise ApiError(404, message, "model_not_found", param="model")
 
+    def check_language(self, name: str, language: str | None) -> None:
+        """Raises a 400 for a language that a known model has no mean of."""
+        if language is None:
+            return
+        centering = self.engine.bridges[name].centering
+        if centering is None or centering.means.code(language) is None:
+            known = "no language" if centering is None else ", ".join(centering.languages)
+            message = f"{name} has no mean of the language {language[:100]!r}; allowed: {known}"
+            raise ApiError(400, message, "invalid_value", param="language")
+
 
 async def get_service(request: Request) -> Service:
     """Returns the service of a request's app."""

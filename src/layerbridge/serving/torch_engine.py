@@ -18,7 +18,7 @@ from typing import Any
 
 from layerbridge.errors import LayerBridgeError
 from layerbridge.models.inference import LayerWeights
-from layerbridge.serving.bridges import Bridges
+from layerbridge.serving.bridges import Bridges, texts_of
 from layerbridge.serving.completions import Completions
 from layerbridge.serving.engine import (
     THREAD,
@@ -255,7 +255,7 @@ class TorchEngine(LocalEngine):
         fitting = [index for index in range(len(jobs)) if index not in results]
         if fitting:
             self._on_batch("classify", len(fitting))
-            states = bridge.encode([texts[index] for index in fitting])
+            states = bridge.encode(*texts_of([jobs[index].request for index in fitting]))
             rows = bridge.option_scores(states, options.ids, question.instruction).cpu()
             for index, scores in zip(fitting, rows, strict=True):
                 results[index] = options.ranking(scores, lengths[index])

@@ -202,7 +202,9 @@ class VLLMEngine(LocalEngine):
         )
         logprobs: dict[tuple[int, ...], float] = {}
         with self._counted() as count_started:
-            prompt = Prompt(question.bridge, question.text, question.instruction)
+            prompt = Prompt(
+                question.bridge, question.text, question.instruction, language=question.language
+            )
             embeds = await self._ready_encoder.embeds(prompt)
             self._max_new_tokens(len(embeds), options.longest)
             count_started()

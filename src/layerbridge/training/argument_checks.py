@@ -75,6 +75,12 @@ _RANGES = {
     "ddp_bucket_cap_mb": _COUNT,
     "ddp_timeout": _COUNT,
     "tokens_per_batch": _COUNT,
+    **dict.fromkeys(
+        ("state_noise", "language_noise", "state_mixup"),
+        _Range("0 (none) or more", lambda value: value >= 0),
+    ),
+    "average_last": _Range("0 (no average) to 1", lambda value: 0 <= value <= 1),
+    "start_seed": _SEED,
 }
 
 _CHOICES = {

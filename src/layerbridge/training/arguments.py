@@ -54,6 +54,15 @@ class BridgeTrainingArguments(TrainingArguments):
         tokens_per_batch: fill each batch up to this many tokens (rows × longest row, text and
             target together) and ignore ``per_device_train_batch_size``. A longer row gets a batch
             of its own.
+        encoder_dropout: run the frozen encoder with its own dropout, as the paper's authors do.
+        state_noise: deviation of normal noise in the hidden states, relative to that of English
+            states in each dimension.
+        language_noise: size of random shifts of a text's states, relative to the differences
+            between languages; needs ``language_texts``.
+        state_mixup: a of Beta(a, a), from which the weights are drawn with which the states of two
+            texts are mixed, and their losses; a step takes twice as long.
+        average_last: the bridge at the end is the average over this share of the steps.
+        start_seed: of the bridge before training; None takes ``seed``.
 
     Raises:
         TrainingError: a value is out of range or contradicts another one.
@@ -62,6 +71,12 @@ class BridgeTrainingArguments(TrainingArguments):
     fusion_learning_rate_scale: float | None = field(default=None)
     clip_by_part: bool = field(default=True)
     tokens_per_batch: int | None = field(default=None)
+    encoder_dropout: bool = field(default=False)
+    state_noise: float = field(default=0.0)
+    language_noise: float = field(default=0.0)
+    state_mixup: float = field(default=0.0)
+    average_last: float = field(default=0.0)
+    start_seed: int | None = field(default=None)
     learning_rate: float = field(default=1e-3)
     num_train_epochs: float | None = field(default=None)
     per_device_train_batch_size: int = field(default=16)
@@ -106,6 +121,11 @@ class BridgeTrainingArguments(TrainingArguments):
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
+        if self.average_last and self.load_best_model_at_end:
+            raise TrainingError(
+                f"average_last={self.average_last} cannot be combined with load_best_model_at_end",
+                hint="leave one of them out",
+            )
         if _OPTIMIZATION.intersection(given):
             self._try_optimization()
 
@@ -191,6 +211,11 @@ class BridgeTrainingArguments(TrainingArguments):
                     f"{name} cannot be combined with cached states, which are not token ids",
                     hint=f"leave --{name.replace('_', '-')} or the cache out",
                 )
+        if self.encoder_dropout:
+            raise TrainingError(
+                "encoder_dropout cannot be combined with cached states, which are read without it",
+                hint="leave the cache out, or use --state-noise 0.25 instead",
+            )
         if self.world_size > 1:
             raise TrainingError(
                 f"cached states support only one process, but there are {self.world_size}",

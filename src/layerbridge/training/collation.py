@@ -17,7 +17,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
-from layerbridge.models.prompt_room import check_rows
+from layerbridge.models.prompt_room import check_rows, prompt_lengths
 from layerbridge.tasks.task import Row
 
 
@@ -46,11 +46,10 @@ class RowDataset(Dataset):
         limit = bridge.encoder.max_text_tokens
         lengths = bridge.encoder.lengths([row.text for row in self.rows])
         self.cut = sum(length > limit for length in lengths)
-        self.lengths = [
-            min(length, limit) + len(target)
-            for length, target in zip(lengths, self.targets, strict=True)
-        ]
-        check_rows(bridge.config, bridge.language_model, self.lengths)
+        read = [min(length, limit) for length in lengths]
+        self.lengths = _with(read, self.targets)
+        soft = prompt_lengths(bridge.config, read)
+        check_rows(bridge.config, bridge.language_model, _with(soft, self.targets))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,6 +80,10 @@ class Collator:
             "attention_mask": states.mask.long(),
             "labels": labels,
         }
+
+
+def _with(lengths: Sequence[int], targets: Sequence[Sequence[int]]) -> list[int]:
+    return [length + len(target) for length, target in zip(lengths, targets, strict=True)]
 
 
 def pad_labels(targets: Sequence[Sequence[int]]) -> Tensor:

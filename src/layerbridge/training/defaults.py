@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from layerbridge.models.config import BridgeConfig
 from layerbridge.models.fusion.registry import STRATEGIES
+from layerbridge.models.projection.registry import default_start
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.run_data import RunData
@@ -33,7 +33,7 @@ _OF_TRAINING = (
 def watched(training: Mapping[str, Any]) -> dict[str, Any]:
     """Returns training settings with validation, and the best checkpoint kept, unless they say no.
 
-    The best checkpoint can be kept only where each validated bridge is saved.
+    The best checkpoint can be kept only where each validated bridge is saved, and is no average.
     """
     settings = dict(training)
     counted = settings.get("max_steps", -1) != -1 or "eval_steps" in settings
@@ -47,7 +47,7 @@ def watched(training: Mapping[str, Any]) -> dict[str, Any]:
         settings["save_strategy"] = strategy
         if strategy == "steps":
             settings["save_steps"] = settings["eval_steps"]
-    same = settings.get("save_strategy", "epoch") == strategy
+    same = settings.get("save_strategy", "epoch") == strategy and not settings.get("average_last")
     if same and (strategy != "steps" or settings.get("save_steps") == settings["eval_steps"]):
         settings.setdefault("load_best_model_at_end", True)
     return settings
@@ -73,7 +73,7 @@ def complete(recipe: Recipe, data: RunData) -> Recipe:
     bridge = {"fusion": FUSION, **recipe.bridge}
     strategy = STRATEGIES[bridge["fusion"]]
     bridge.setdefault("start", strategy.default_start)
-    bridge.setdefault("projection_start", BridgeConfig.projection_start)
+    bridge.setdefault("projection_start", default_start(bridge.get("projection") or "linear"))
     for name in _OF_TRAINING:
         training.setdefault(name, BridgeTrainingArguments.__dataclass_fields__[name].default)
     training.setdefault("fusion_learning_rate_scale", strategy.learning_rate_scale)

@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers.trainer_utils import get_last_checkpoint
 
 from layerbridge.errors import OutputError
-from layerbridge.models.checkpoint import WEIGHTS
+from layerbridge.models.checkpoint import LANGUAGE_MEANS, WEIGHTS
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.examples import FILE as EXAMPLES
 from layerbridge.training.weight_log import FILE as WEIGHT_LOG
@@ -55,8 +55,8 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
     """Creates the run's folder and returns it.
 
     Removes what an earlier run has left, so that it cannot be taken for this one's: the trained
-    bridge, its log, examples and result files; with ``overwrite`` also the checkpoints and the
-    weight log, which ``resume`` continues. Other files stay.
+    bridge, its language means, log, examples and result files; with ``overwrite`` also the
+    checkpoints and the weight log, which ``resume`` continues. Other files stay.
 
     Raises:
         OutputError: as ``check_output``.
@@ -68,12 +68,8 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
             for stale in folder.glob("checkpoint-[0-9]*"):
                 shutil.rmtree(stale)
             (folder / WEIGHT_LOG).unlink(missing_ok=True)
-        for stale in (
-            folder / WEIGHTS,
-            folder / LOG,
-            folder / EXAMPLES,
-            *folder.glob("results/*.json"),
-        ):
+        left = (folder / name for name in (WEIGHTS, LANGUAGE_MEANS, LOG, EXAMPLES))
+        for stale in (*left, *folder.glob("results/*.json")):
             stale.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(

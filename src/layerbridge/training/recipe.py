@@ -89,6 +89,8 @@ class _Bridge(TypedDict, total=False):
     start: Text | None
     embedding_layer: Flag | None
     normalize: Text | None
+    projection: Text | None
+    projection_options: Values | None
     projection_start: Text | None
     boundary: Flag | None
     instruction: Text | None
@@ -135,6 +137,10 @@ class Recipe:
             targets that are no labels, the first.
         cache_states: run the encoder once over all texts before the first step, and keep its
             hidden states in a temporary file in the run's folder.
+        language_centering: keep the mean states of the English rows with the bridge, so that
+            languages can be centered.
+        language_texts: a folder with unlabeled text of each language (``si.txt``); their means are
+            kept, too.
         task_options: options of the task, such as ``data_dir``.
         bridge: settings of ``BridgeConfig`` (see ``BRIDGE``).
         backbones: how backbones are loaded (see ``BACKBONES``).
@@ -156,6 +162,8 @@ class Recipe:
     validation_share: Number | None = None
     max_rows: Annotated[Integer, Field(ge=1)] | None = None
     cache_states: Flag = False
+    language_centering: Flag = False
+    language_texts: Text | None = None
     task_options: Values = field(default_factory=dict)
     bridge: Annotated[dict[str, Any], _section(_Bridge)] = field(default_factory=dict)
     backbones: Annotated[dict[str, Any], _section(_Backbones)] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
+from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
@@ -41,8 +42,10 @@ from layerbridge.training.resume import (
     resume_command,
 )
 from layerbridge.training.run_data import RunData, read_data
+from layerbridge.training.shared_start import record_start
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
+from layerbridge.training.transfer import check_transfer, transfer
 from layerbridge.training.weight_watch import WeightWatch
 
 
@@ -157,6 +160,7 @@ def train(
     arguments = training_arguments(watched(recipe.training), folder, device=device)
     if recipe.cache_states:
         arguments.check_cached()
+    check_transfer(recipe, arguments)
     if arguments.should_save:
         check_output(folder, overwrite=overwrite, resume=resume)
     data = read_data(recipe)
@@ -179,7 +183,7 @@ def train(
     long = "{:g} {}{}".format(*length, "" if length[0] == 1 else "s")
     say(f"{len(data.train)} English rows of {data.name}, {long}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
-    set_seed(arguments.seed)
+    set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
     if resume:
         check_resumable(bridge, folder)
@@ -202,6 +206,7 @@ def train_bridge(
     Ctrl-C and SIGTERM save a checkpoint if ``then`` tells how to continue from it.
     """
     started = time.monotonic()
+    check_dropout(arguments, bridge)
     # Before the Trainer, which creates the folder.
     precomputer = None
     if recipe.cache_states:
@@ -228,9 +233,11 @@ def train_bridge(
         prepare_output(folder, overwrite=not resume, resume=resume)
         recipe.write(folder)
     trainer.accelerator.wait_for_everyone()
+    record_start(bridge, folder, resume=resume)
     with ExitStack() as stack:
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
+        options = stack.enter_context(transfer(trainer, recipe, data, folder))
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
@@ -241,10 +248,12 @@ def train_bridge(
         if then is not None:
             trainer.interruption = stack.enter_context(Interruption(then))
         trainer.train(resume_from_checkpoint=resume or None)
+        options.finish()
         if trainer.is_world_process_zero():
             _report(trainer, weights.weights, data)
         if arguments.should_save:
             bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
+            options.keep_means()
             bridge.card = model_card(
                 bridge.config,
                 data=data.name,
@@ -289,6 +298,8 @@ def _kept(trainer: BridgeTrainer) -> dict[str, float]:
     """Returns the validation of the bridge that is kept, and says which that is."""
     state = trainer.state
     validations = {entry["step"]: entry for entry in state.log_history if "eval_loss" in entry}
+    if trainer.args.average_last:
+        return trainer.evaluate()  # the average is that of no step
     if trainer.args.load_best_model_at_end and state.best_metric is not None:
         step = min(validations, key=lambda step: (validations[step]["eval_loss"], -step))
         if step < state.global_step:

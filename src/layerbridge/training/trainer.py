@@ -183,7 +183,8 @@ class BridgeTrainer(Trainer):
             return super()._clip_grad_norm(model)
         self.accelerator.unscale_gradients()
         projection = self.model.projection
-        parts = [list(self.model.fusion.parameters()), list(projection.linear.parameters())]
+        maps = [p for name, p in projection.named_parameters() if name != "boundary"]
+        parts = [list(self.model.fusion.parameters()), maps]
         if projection.boundary is not None:
             parts.append([projection.boundary])
         norms = [nn.utils.clip_grad_norm_(part, self.args.max_grad_norm) for part in parts if part]

@@ -20,7 +20,10 @@ def refused(*arguments, **options):
 
 
 def test_every_name_builds_a_strategy_that_keeps_the_contract():
-    assert fusion.names() == ("last", "uniform", "fixed", "global-softmax", "token-softmax")
+    assert fusion.names() == (
+        *("last", "uniform", "fixed", "global-softmax", "token-softmax"),
+        *("scalar-mix", "fine-grained", "attention", "dwatt"),
+    )
     states = HiddenStates(torch.randn(3, 2, 4, 8), torch.ones(2, 4, dtype=torch.bool))
     for name in fusion.names():
         strategy = fusion.build(name, num_layers=3, width=8, normalize="rms")
@@ -44,15 +47,72 @@ def test_layers_that_a_strategy_does_not_read_need_no_numbers(name, normalize):
     assert torch.equal(strategy.weights(states), strategy.weights(whole))
 
 
+@pytest.mark.parametrize("normalize", [None, "rms"])
+@pytest.mark.parametrize("name", fusion.names())
+def test_padding_and_gradients_do_not_change_a_token(name, normalize):
+    """A token's fused state depends on nothing but its own states, with gradients or without."""
+    torch.manual_seed(0)
+    layers = torch.randn(3, 2, 5, 8)
+    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
+    strategy = fusion.build(name, num_layers=3, width=8, normalize=normalize).eval()
+    found = strategy(HiddenStates(layers, mask))
+    with torch.no_grad():
+        alone = strategy(HiddenStates(layers[:, :1, :2].contiguous(), mask[:1, :2]))
+        other = layers.clone()
+        other[:, 0, 2:] = 9.0
+        beside = strategy(HiddenStates(list(other), mask))
+        weights = strategy.weights(HiddenStates(other, mask))
+    torch.testing.assert_close(found[0, :2], alone[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0, :2], beside[0, :2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1], beside[1], atol=1e-5, rtol=1e-5)
+    whole = strategy.weights(HiddenStates(layers, mask))
+    torch.testing.assert_close(weights[0, :2], whole[0, :2], atol=1e-5, rtol=1e-5)
+    assert found.dtype == strategy(HiddenStates(layers.bfloat16(), mask)).dtype == torch.float32
+
+
+def starting_last():
+    return [name for name in fusion.names() if name not in ("uniform", "fixed")]
+
+
+@pytest.mark.parametrize("name", starting_last())
+def test_starts_near_the_last_layer_if_told_to(name):
+    states = HiddenStates(torch.randn(6, 2, 4, 8), torch.ones(2, 4))
+    strategy = fusion.build(name, num_layers=6, width=8, start="last").eval()
+    if name == "attention":
+        torch.nn.init.zeros_(strategy.query)  # its scores are random
+    off = (strategy(states) - states.last).abs().max()
+    assert off < 0.05 * 2 * states.stacked.abs().max()
+    if name == "dwatt":  # which adds to the last state
+        assert off == 0
+    elif name not in ("last", "token-softmax"):
+        expected = torch.tensor([0.01] * 5 + [0.95]).expand(2, 4, 6)
+        torch.testing.assert_close(strategy.weights(states), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["scalar-mix", "fine-grained", "attention", "dwatt"])
+def test_saved_and_loaded_it_answers_alike(name, make_bridge, tmp_path):
+    bridge = make_bridge("mt5", "llama", name, start="last")
+    bridge.save_pretrained(tmp_path)
+    loaded = LayerBridge.from_pretrained(tmp_path, dtype="float32")
+    texts = ["The teams entertained the crowd", "ම"]
+    assert loaded.classify(texts, ["a", "b"]) == bridge.classify(texts, ["a", "b"])
+    before = bridge.classify(texts, ["a", "b"], batch_size=1)
+    for one, other in zip(loaded.classify(texts, ["a", "b"]), before, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
 def test_options_reach_the_strategy():
     strategy = fusion.build("token-softmax", num_layers=3, width=8, heads=2, feedforward=5)
     assert (strategy.heads, strategy.block.linear1.out_features) == (2, 5)
     assert fusion.build("global-softmax", num_layers=3, width=8, base=5.0).base == 5.0
+    assert fusion.build("dwatt", num_layers=3, width=8, inner=5).keys.shape == (3, 5)
+    assert refused("dwatt", inner=0) == "inner=0 is too small; allowed: 1 or more"
 
 
 def test_unknown_names_and_options():
     assert refused("softmax") == (
-        "unknown fusion 'softmax'; allowed: last, uniform, fixed, global-softmax, token-softmax"
+        "unknown fusion 'softmax'; allowed: last, uniform, fixed, global-softmax, token-softmax, "
+        "scalar-mix, fine-grained, attention, dwatt"
     )
     assert refused("last", heads=2) == "fusion 'last' has no option 'heads'; allowed: none"
     assert refused("token-softmax", head=2) == (

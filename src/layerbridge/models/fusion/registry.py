@@ -6,9 +6,13 @@ import inspect
 from typing import Any
 
 from layerbridge.errors import ConfigError
+from layerbridge.models.fusion.attention import Attention
+from layerbridge.models.fusion.dwatt import DepthwiseAttention
+from layerbridge.models.fusion.fine_grained import FineGrained
 from layerbridge.models.fusion.fixed import Fixed
 from layerbridge.models.fusion.global_softmax import GlobalSoftmax
 from layerbridge.models.fusion.last import Last
+from layerbridge.models.fusion.scalar_mix import ScalarMix
 from layerbridge.models.fusion.strategy import Fusion
 from layerbridge.models.fusion.token_softmax import TokenSoftmax
 from layerbridge.models.fusion.uniform import Uniform
@@ -19,6 +23,10 @@ STRATEGIES: dict[str, type[Fusion]] = {
     "fixed": Fixed,
     "global-softmax": GlobalSoftmax,
     "token-softmax": TokenSoftmax,
+    "scalar-mix": ScalarMix,
+    "fine-grained": FineGrained,
+    "attention": Attention,
+    "dwatt": DepthwiseAttention,
 }
 
 

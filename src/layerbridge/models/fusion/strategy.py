@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from layerbridge.models.hidden_states import HiddenStates
@@ -80,3 +81,18 @@ class Fusion(nn.Module, ABC):
             return 0.0
         odds = LAST_LAYER_START / (1 - LAST_LAYER_START)
         return math.log(odds * (self.num_layers - 1))
+
+
+def weighted_sum(
+    weights: Shaped[Tensor, "L *dims"], states: HiddenStates
+) -> Float[Tensor, "B S E"]:
+    """Returns Σ w_l h_l in float32, layer by layer: no [L, B, S, E] tensor is made.
+
+    Args:
+        weights: of each layer: one number, or one for each of E, or for each token [B, S, 1].
+        states: as they are summed.
+    """
+    total = torch.zeros_like(states.last, dtype=torch.float32)
+    for weight, layer in zip(weights, states.layers, strict=True):
+        total = total + weight * layer.float()
+    return total

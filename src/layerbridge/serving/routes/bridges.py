@@ -37,13 +37,15 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
     Texts of one request share the engine's batches.
     """
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     texts = service.limits.check_texts(body.text, "text")
     service.limits.check_text(body.instruction, "instruction")
     weight = service.limits.check_options(body.options) * len(texts)
     service.limits.check_answers(weight, "text")
     options = None if body.options is None else tuple(body.options)
     questions = [
-        Question(body.model, text, options, body.instruction, body.normalize) for text in texts
+        Question(body.model, text, options, body.instruction, body.normalize, body.language)
+        for text in texts
     ]
     results = await run_limited(
         request, service, lambda: together(map(service.engine.classify, questions)), weight

@@ -23,6 +23,7 @@ async def chat(body: ChatRequest, request: Request, service: ServiceDependency) 
     The server's settings say which messages a bridge reads.
     """
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     text, instruction = service.mapping.read(body.messages)
     instruction = instruction if body.instruction is None else body.instruction
     service.limits.check_text(text, "messages")
@@ -49,6 +50,7 @@ async def completions(
 ) -> Response:
     """Completes each prompt, with one of the options if there are any; white space is kept."""
     service.check_model(body.model)
+    service.check_language(body.model, body.language)
     service.limits.check_prompts(body.prompts)
     service.limits.check_text(body.instruction, "instruction")
     options, weight = _options(service, body)
