@@ -186,7 +186,7 @@ def test_starts_that_mind_the_scale(from_folders, start):
 
 def test_the_random_start_is_torchs(from_folders):
     torch.manual_seed(3)
-    bridge = from_folders(fusion="last")
+    bridge = from_folders(fusion="last", projection_start="random")
     assert bridge.projection.boundary.count_nonzero() == 0
     assert bridge.projection.mean.count_nonzero() == 0
     assert torch.equal(bridge.projection.std, torch.ones(32))

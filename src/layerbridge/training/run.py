@@ -177,11 +177,11 @@ def train(
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
     data.report()
-    length = arguments.max_steps, "step"
-    if arguments.max_steps <= 0:
-        length = arguments.num_train_epochs, "epoch"
-    long = "{:g} {}{}".format(*length, "" if length[0] == 1 else "s")
-    say(f"{len(data.train)} English rows of {data.name}, {long}; loading the models …")
+    number, unit = arguments.max_steps, "step"
+    if number <= 0:
+        number, unit = arguments.num_train_epochs, "epoch"
+    length = f"{number:g} {unit}{'' if number == 1 else 's'}"
+    say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
     bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
