@@ -63,3 +63,12 @@ def test_the_effects_of_one_seed_on_xnli():
     for method, english, average, effect in rows:
         assert (english, average) == averages[method]
         assert effect == effects.get(method, "")
+
+
+def test_the_table_of_own_data():
+    expected = made("own-data")
+    found = printed("docs/results.md", "## Own data")
+    assert found == expected
+    averages = {row[0]: row[-1].split(" ")[0] for row in found[2:]}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"{averages['token-softmax']} %\nwhere TF-IDF has {averages['tf-idf']}" in readme
