@@ -27,8 +27,8 @@ TEXTS = [
     "😀👩‍👩‍👧 the teams of the market entertained the crowd 猫",
 ]
 SUPPORTED = (
-    "allowed: T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, and causal "
-    "language models (Gemma, Llama, …)"
+    "allowed: models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) "
+    "and causal language models (Gemma, Qwen, …)"
 )
 
 
@@ -90,14 +90,6 @@ def test_the_last_state_is_the_one_after_the_final_norm(load_encoder):
     encoder = Encoder(Reports(config), load_encoder("bert").tokenizer)
     states = encoder(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
     assert [layer[0, 0, 0].item() for layer in states.layers] == [1, -2]
-
-
-def test_layers_that_are_not_what_the_config_says(folder):
-    encoder = Encoder.load(resolve(str(folder("bert"))), FLOAT32)
-    encoder.num_layers = 5
-    with pytest.raises(BackboneError) as caught:
-        encoder.encode(["a"])
-    assert str(caught.value) == (f"the encoder returned 2 layers; its config says 5; {SUPPORTED}")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -278,7 +270,7 @@ def kind(folder, config):
 
 @pytest.mark.parametrize(
     "config",
-    [transformers.ViTConfig(), transformers.BartConfig(), transformers.WhisperConfig()],
+    [transformers.ViTConfig(), transformers.FSMTConfig(), transformers.WhisperConfig()],
     ids=lambda config: config.model_type,
 )
 def test_what_is_no_text_encoder(tmp_path, config):

@@ -5,7 +5,6 @@ Legend: L layers, B batch, S encoder tokens, E encoder width.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from itertools import chain, takewhile
 from typing import TypeVar
@@ -15,16 +14,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoModel,
-    AutoModelForTextEncoding,
     BatchEncoding,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
 from layerbridge.errors import BackboneError, LengthError
@@ -34,33 +26,16 @@ from layerbridge.models.backbone import (
     freeze,
     load_config,
     load_tokenizer,
-    load_weights,
 )
+from layerbridge.models.encoder_loading import load_text_encoder
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.positions import check_ids, known_ids, position_limit
+from layerbridge.models.probes.encoder_traits import TEXTS, EncoderTraits, encoder_traits
 from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.models.truncation import truncated
 from layerbridge.tasks.task import template_end
 from layerbridge.tasks.text import check_unicode
-
-SUPPORTED = (
-    "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
-    "and causal language models (Gemma, Llama, …)"
-)
-
-# Encoder-decoder families whose encoder has a class but no auto class:
-# model type → (module, class, checkpoint keys → encoder keys). The decoder is never loaded.
-ENCODER_HALVES = {
-    "m2m_100": (
-        "transformers.models.m2m_100.modeling_m2m_100",
-        "M2M100Encoder",
-        {r"^(model\.)?encoder\.": "", r"^(model\.)?shared\.": "embed_tokens."},
-    ),
-}
-
-# Text encoders that would build a pooling head, which is not used here.
-_POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
 # Texts per batch when a cache is filled, and when texts are counted.
 CACHE_BATCH = 64
@@ -84,6 +59,10 @@ class Encoder(nn.Module):
         template_end: the template's words after the text, such as `` Label: ``; they are what
             asks for the answer. They get half of the tokens at most.
         source: where the model was loaded from; None if it was not.
+        traits: what probes found out about the model; None runs them.
+
+    Raises:
+        BackboneError: the model breaks what the method relies on.
 
     Attributes:
         num_layers: L.
@@ -101,6 +80,7 @@ class Encoder(nn.Module):
         embedding_layer: bool = False,
         template_end: str = "",
         source: Source | None = None,
+        traits: EncoderTraits | None = None,
     ) -> None:
         super().__init__()
         self.model = freeze(model)
@@ -112,11 +92,16 @@ class Encoder(nn.Module):
         self.max_positions = position_limit(model)
         self.most_tokens = min(tokenizer.model_max_length, self.max_positions or _NO_LIMIT)
         self.max_text_tokens = min(max_text_tokens, self.most_tokens)
-        text_config = model.config.get_text_config()
-        self.width: int = text_config.hidden_size
+        self.traits = traits or self._probe()
+        self.width = self.traits.width
         self.embedding_layer = embedding_layer
-        self.num_layers: int = text_config.num_hidden_layers + embedding_layer
-        self._captures_states = False
+        if embedding_layer and self.traits.embedding_width != self.width:
+            raise BackboneError(
+                f"the embeddings of {self._named} are {self.traits.embedding_width} wide and its "
+                f"layers {self.width}, so they cannot be fused",
+                hint="turn embedding_layer off",
+            )
+        self.num_layers = self.traits.num_layers + embedding_layer
 
     @classmethod
     def load(
@@ -134,15 +119,15 @@ class Encoder(nn.Module):
         """
         options = options or LoadOptions()
         config = load_config("encoder", source, options)
-        model = _load_model(source, config, options)
+        model = load_text_encoder(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         encoder = cls(
-            model,
+            model.to(options.device or "cpu"),
             tokenizer,
             max_text_tokens=max_text_tokens,
             embedding_layer=embedding_layer,
             source=source,
-        ).to(options.device or "cpu")
+        )
         warn_of_overflow("encoder", source, model.dtype, encoder.is_finite)
         return encoder
 
@@ -171,6 +156,7 @@ class Encoder(nn.Module):
             embedding_layer=embeddings,
             template_end=end,
             source=self.source,
+            traits=self.traits,
         )
 
     @property
@@ -312,8 +298,7 @@ class Encoder(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):
             # One extra layer is run: the highest hidden state may have been through the final norm.
             model = self.model
-            if top < self.num_layers:
-                self._capture_states(input_ids[:1, :1])
+            if top < self.num_layers and self.traits.can_be_shallow:
                 model = truncated(self.model, top + self.first_layer)
             output = model(
                 input_ids=input_ids,
@@ -321,7 +306,6 @@ class Encoder(nn.Module):
                 output_hidden_states=not only_last,
                 return_dict=True,
             )
-        self._captures_states |= not only_last
         unread = torch.empty_like(output.last_hidden_state, device="meta")
         if only_last:
             states = [*[unread] * (self.num_layers - 1), output.last_hidden_state]
@@ -332,52 +316,26 @@ class Encoder(nn.Module):
             # The highest hidden state is before the final norm in some families, and after it in
             # others; ``last_hidden_state`` is after it in all.
             states = [*output.hidden_states[self.first_layer : -1], output.last_hidden_state]
-        if len(states) != self.num_layers:
-            raise BackboneError(
-                f"the encoder returned {len(states)} layers; its config says {self.num_layers}",
-                allowed=SUPPORTED,
-            )
         return HiddenStates(states, attention_mask)
 
     def is_finite(self, text: str) -> bool:
         """Returns whether the states of a text are finite."""
         return bool(self._read([text]).finite_rows().all())
 
-    def _capture_states(self, token: Int[Tensor, "1 1"]) -> None:
-        """Asks the whole model for its hidden states once, before it is first truncated.
+    @property
+    def _named(self) -> str:
+        given = self.source.given if self.source else self.model.name_or_path
+        return f"the encoder {given!r}" if given else "this encoder"
 
-        transformers then puts hooks on the layers and marks the model as having them. A truncated
-        model shares the layers, and the mark only if it is set by now: otherwise each of them would
-        add its own hooks, and every state would be captured once more from call to call.
-        """
-        if not self._captures_states:
-            mask = torch.ones_like(token)
-            self.model(
-                input_ids=token, attention_mask=mask, output_hidden_states=True, return_dict=True
-            )
-            self._captures_states = True
+    def _probe(self) -> EncoderTraits:
+        # It also runs the whole model before any shallow one: transformers then puts its hooks on
+        # the layers, and marks the model as having them. A shallow one shares the layers, and the
+        # mark only if it is set by now; otherwise each would add hooks of its own, and every state
+        # would be captured once more from call to call.
+        rows = self._ids(TEXTS)
+        check_ids(chain.from_iterable(rows), self.known_ids, self.tokenizer, "encoder")
+        return encoder_traits(self._named, self.model, rows)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""
         return super().train(False)
-
-
-def _load_model(source: Source, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
-    arguments = options.for_transformers(source)
-    kind = config.model_type
-    if kind in ENCODER_HALVES:
-        module, name, key_mapping = ENCODER_HALVES[kind]
-        half = getattr(importlib.import_module(module), name)
-        arguments["key_mapping"] = key_mapping
-        return load_weights("encoder", source, half, config, arguments)
-    if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES:
-        if kind in _POOLING:
-            arguments["add_pooling_layer"] = False
-        return load_weights("encoder", source, AutoModelForTextEncoding, config, arguments)
-    is_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or options.trust_remote_code
-    if config.is_encoder_decoder or not is_text:
-        raise BackboneError(
-            f"{source.given!r} is a {kind!r} model, which is not a supported text encoder",
-            allowed=SUPPORTED,
-        )
-    return load_weights("encoder", source, AutoModel, config, arguments)
