@@ -27,6 +27,7 @@ from layerbridge.models.backbone import (
     load_config,
     load_tokenizer,
 )
+from layerbridge.models.encoder_language import speaking
 from layerbridge.models.encoder_loading import load_text_encoder
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
@@ -58,11 +59,15 @@ class Encoder(nn.Module):
         embedding_layer: count the embeddings' output as the lowest layer; the paper does not.
         template_end: the template's words after the text, such as `` Label: ``; they are what
             asks for the answer. They get half of the tokens at most.
+        text_prefix: put before each text, for encoders trained with one (E5: ``query: ``).
+        language: code of the texts, for tokenizers that add one (NLLB: ``eng_Latn``); without
+            one, the tokenizer's own.
         source: where the model was loaded from; None if it was not.
         traits: what probes found out about the model; None runs them.
 
     Raises:
         BackboneError: the model breaks what the method relies on.
+        ConfigError: the tokenizer knows no such language.
 
     Attributes:
         num_layers: L.
@@ -79,12 +84,16 @@ class Encoder(nn.Module):
         max_text_tokens: int = 512,
         embedding_layer: bool = False,
         template_end: str = "",
+        text_prefix: str = "",
+        language: str = "",
         source: Source | None = None,
         traits: EncoderTraits | None = None,
     ) -> None:
         super().__init__()
         self.model = freeze(model)
-        self.tokenizer = tokenizer
+        self._own_tokenizer = tokenizer
+        self.tokenizer = speaking(tokenizer, language) if language else tokenizer
+        self.text_prefix, self.language = text_prefix, language
         self.template_end = template_end
         self.cache: StateCache | MappedStateCache | None = None
         self.source = source
@@ -137,26 +146,33 @@ class Encoder(nn.Module):
         max_text_tokens: int | None = None,
         embedding_layer: bool | None = None,
         template: str | None = None,
+        text_prefix: str | None = None,
+        language: str | None = None,
     ) -> Encoder:
         """Returns an encoder with the same weights, other settings and no cache.
 
         None keeps a setting; of ``template`` only the end counts. With the same settings, returns
         this encoder.
         """
-        tokens = self.max_text_tokens if max_text_tokens is None else max_text_tokens
-        embeddings = self.embedding_layer if embedding_layer is None else embedding_layer
-        end = self.template_end if template is None else template_end(template)
-        old = (self.max_text_tokens, self.embedding_layer, self.template_end)
-        if (tokens, embeddings, end) == old:
+        old = {
+            "max_text_tokens": self.max_text_tokens,
+            "embedding_layer": self.embedding_layer,
+            "template_end": self.template_end,
+            "text_prefix": self.text_prefix,
+            "language": self.language,
+        }
+        given = {
+            "max_text_tokens": max_text_tokens,
+            "embedding_layer": embedding_layer,
+            "template_end": None if template is None else template_end(template),
+            "text_prefix": text_prefix,
+            "language": language,
+        }
+        new = old | {name: value for name, value in given.items() if value is not None}
+        if new == old:
             return self
         return Encoder(
-            self.model,
-            self.tokenizer,
-            max_text_tokens=tokens,
-            embedding_layer=embeddings,
-            template_end=end,
-            source=self.source,
-            traits=self.traits,
+            self.model, self._own_tokenizer, **new, source=self.source, traits=self.traits
         )
 
     @property
@@ -206,10 +222,15 @@ class Encoder(nn.Module):
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Returns the characters of each token that is read, [first, last).
 
-        The tokenizer must be a fast one.
+        Tokens of ``text_prefix`` have none. The tokenizer must be a fast one.
         """
-        tokens = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return self._cut(tokens["offset_mapping"], tokens["input_ids"])
+        before = len(self.text_prefix)
+        tokens = self.tokenizer(self.text_prefix + text, return_offsets_mapping=True, verbose=False)
+        spans = [
+            (max(first - before, 0), max(last - before, 0))
+            for first, last in tokens["offset_mapping"]
+        ]
+        return self._cut(spans, tokens["input_ids"])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns all token ids of texts.
@@ -220,7 +241,8 @@ class Encoder(nn.Module):
         for text in texts:
             check_unicode(text, "a text")
         # The tokenizer would warn about long texts, which are cut later.
-        return self.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        given = [self.text_prefix + text for text in texts]
+        return self.tokenizer(given, verbose=False)["input_ids"] if given else []
 
     def _cut(self, items: list[Item], ids: Sequence[int]) -> list[Item]:
         """Cuts what there is for each of a text's token ids: before the end of the template."""

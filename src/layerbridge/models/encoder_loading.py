@@ -56,6 +56,9 @@ def load_text_encoder(
             cls = _classes(config)[0]
             if "input_ids" not in inspect.signature(cls.forward).parameters:
                 raise _no_encoder(source, config)
+            if cls.config_class is not type(config):  # it is the text part of a larger model
+                parts = "|".join(_TEXT_PARTS)
+                arguments["key_mapping"] = {rf"^(model\.)?({parts})\.(model\.)?": ""}
             if "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
                 arguments["add_pooling_layer"] = False
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
