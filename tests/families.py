@@ -218,7 +218,7 @@ def _seamless() -> transformers.PreTrainedConfig:
     names |= {f"{name}_attention_heads": 4 for name in speech}
     names |= {"speech_encoder_intermediate_size": 16, "t2u_vocab_size": 40}
     names |= {"t2u_encoder_ffn_dim": 16, "t2u_decoder_ffn_dim": 16, "char_vocab_size": 40}
-    return sized(transformers.SeamlessM4Tv2Config, **names)
+    return sized(transformers.SeamlessM4Tv2Config, **names, tie_word_embeddings=True)
 
 
 ENCODERS = [
@@ -246,6 +246,8 @@ ENCODERS = [
     Family("flaubert", expected="right"),
     Family("gemma3", _gemma3, expected="right", core=True),
     Family("llama4", _llama4, "Llama4ForConditionalGeneration", "right"),
+    Family("qwen3", expected="right"),
+    Family("gpt_neox", expected="right"),
     Family("opt", {"word_embed_proj_dim": 16, "do_layer_norm_before": False}, name="opt-350m"),
     Family("mamba", expected=EMBEDDINGS, core=True),
     Family("mamba2", {"num_heads": 8, "head_dim": 8}, expected=EMBEDDINGS),
@@ -304,12 +306,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def others(listed: list[Family], *, causal: bool) -> list[Family]:
-    """A family for every other model type that reads text."""
-    mappings = [MODEL_FOR_CAUSAL_LM_MAPPING]
-    if not causal:
-        mappings += [MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING]
+    """A family for every other model type: causal models, or masked ones and encoder-decoders."""
+    mappings = [MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING]
+    if causal:
+        mappings = [MODEL_FOR_CAUSAL_LM_MAPPING]
     kinds = {config.model_type for mapping in mappings for config in mapping}
-    kinds -= {family.kind for family in listed if not family.name}
-    return [
-        Family(kind, SETTINGS.get(kind, {})) for kind in sorted(kinds) if kind in CONFIG_MAPPING
-    ]
+    kinds = kinds & set(CONFIG_MAPPING) - {family.kind for family in listed if not family.name}
+    return [Family(kind, SETTINGS.get(kind, {})) for kind in sorted(kinds)]

@@ -94,13 +94,14 @@ def hooked(model, ids):
     seen = [None] * (len(layers) + 1)
 
     def first(layer, given, named):
-        seen[0] = given[0] if given else named["hidden_states"]
+        seen[0] = (given[0] if given else named["hidden_states"])[:, : len(ids)]
 
     hooks = [layers[0].register_forward_pre_hook(first, with_kwargs=True)] if len(layers) else []
     for place, layer in enumerate(layers, start=1):
 
         def after(layer, given, output, place=place):
             seen[place] = output if isinstance(output, torch.Tensor) else output[0]
+            seen[place] = seen[place][:, : len(ids)]  # Longformer fills its window
 
         hooks.append(layer.register_forward_hook(after))
     try:

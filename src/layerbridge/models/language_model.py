@@ -95,7 +95,8 @@ class LanguageModel(Passes):
         self.known_ids = known_ids(model)
         ends = [self.eos_id] if self.bos_id is None else [self.bos_id, self.eos_id]
         check_ids(ends, self.known_ids, tokenizer, "language model")
-        self._generator: PreTrainedModel | None = None
+        # In a list, so that it is no module of this one.
+        self._generators: list[PreTrainedModel] = []
         if has_body:
             self.traits = self._probe().run()
             if self.traits.slow_ways:
@@ -250,10 +251,10 @@ class LanguageModel(Passes):
         known = pad is not None and pad < self.known_ids
         arguments.setdefault("pad_token_id", pad if known else self.eos_id)
         arguments.setdefault("eos_token_id", self.stop_token_ids())
-        if self._generator is None:
-            self._generator = self.model if takes_embeddings(self) else OwnSteps(self)
         with self.uncompiled():
-            return generate_within(self.max_tokens, self._generator, packed, arguments)
+            if not self._generators:
+                self._generators.append(self.model if takes_embeddings(self) else OwnSteps(self))
+            return generate_within(self.max_tokens, self._generators[0], packed, arguments)
 
     def prefill(self, packed: PackedInputs) -> tuple[Float[Tensor, "B V"], Any]:
         """Returns the logits of the first token after the prompts, and the prompts' cache."""

@@ -31,15 +31,27 @@ class OwnSteps(PreTrainedModel, GenerationMixin):
 
     config_class = PreTrainedConfig
     main_input_name = "input_ids"
+    language_model: LanguageModel
 
     def __init__(self, language_model: LanguageModel) -> None:
         config = PreTrainedConfig()
         config.vocab_size = language_model.known_ids
         super().__init__(config)
-        self.language_model = language_model
+        # Not as a module, since the language model would then contain itself.
+        object.__setattr__(self, "language_model", language_model)
         self.generation_config = language_model.model.generation_config
         # In the place of the head, which may run on some of the rows at a time.
         self.outputs = nn.Identity()
+
+    @property
+    def device(self) -> torch.device:
+        """The language model's."""
+        return self.language_model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The language model's."""
+        return self.language_model.dtype
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

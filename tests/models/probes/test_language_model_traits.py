@@ -175,9 +175,12 @@ def test_generate_without_embeddings_goes_through_our_own_steps(load_lm, folder)
             torch.manual_seed(3)
             found.append(each.generate(pieces, max_new_tokens=5, eos_token_id=None, **arguments))
         assert torch.equal(*found)
-    assert isinstance(lm._generator, OwnSteps)
-    assert lm._generator.language_model is lm
-    assert not isinstance(expected._generator, OwnSteps)
+    (own,) = lm._generators
+    assert isinstance(own, OwnSteps)
+    assert own.language_model is lm
+    assert expected._generators == [expected.model]
+    assert set(lm.state_dict()) == set(expected.state_dict())
+    assert list(own.parameters()) == []
 
 
 def test_tokens_in_the_place_of_a_cache(load_lm):

@@ -185,7 +185,11 @@ class LanguageModelProbe:
         finally:
             hook.remove()
         by_ids, by_embeds = (states.float() for states in seen)
-        return (by_ids.norm() / by_embeds.norm()).item()
+        scale = (by_ids.norm() / by_embeds.norm()).item()
+        # Exact to the last bit only as the config has it.
+        settings = self.model.config.get_text_config().to_dict().values()
+        named = [value for value in settings if isinstance(value, float)]
+        return min((n for n in named if abs(n / scale - 1) < 0.01), default=scale)
 
     def _head_is_separable(self, embeds: Tensor, expected: Tensor) -> bool:
         body = self.model.base_model
@@ -208,7 +212,7 @@ class LanguageModelProbe:
         whole = prefill or self._attempt(lambda: self._forward(padded, mask))
         if whole is None:  # is it the pads, or embeddings of no token, which soft prompts are?
             run(self.named, lambda: self._logits(padded[:, :before]), SOFT)
-        traits = {"ignores_pads": False, "cache": None, "reads_several": False}
+        traits: dict[str, Any] = {"ignores_pads": False, "cache": None, "reads_several": False}
         if whole is not None:
             real = [row[pads:] for row, pads in zip(whole.logits, PADS, strict=True)]
             wanted = [row[: len(mine)] for row, mine in zip(expected, real, strict=True)]
