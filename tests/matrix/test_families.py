@@ -66,6 +66,15 @@ def loaded(cls, family, folder, note, role):
     return backbone
 
 
+def halved(cls, family, folder):
+    """The backbone in bfloat16, which transformers gets wrong in a few families."""
+    try:
+        return cls.load(resolve(str(folder)), BFLOAT16)
+    except BackboneError:
+        assert family.expected is None
+        return None
+
+
 # --- encoders -----------------------------------------------------------------------------------
 
 
@@ -151,11 +160,13 @@ def check_encoder(family, tmp_path, outcome, load_lm):
     by_layer = torch.stack([first[layer] for layer in sorted(first)])
     assert torch.equal(by_layer, states.stacked[1:, states.mask])
     checked.append("five calls")
-    half = Encoder.load(resolve(str(folder)), BFLOAT16).encode(TEXTS)
-    assert half.stacked.dtype == torch.bfloat16
-    apart = (half.last.float() - states.last)[states.mask].norm() / states.last[states.mask].norm()
-    assert apart < 0.2
-    checked.append("bfloat16")
+    half = halved(Encoder, family, folder)
+    if half is not None:
+        states16 = half.encode(TEXTS)
+        assert states16.stacked.dtype == torch.bfloat16
+        real, off = states.last[states.mask], (states16.last.float() - states.last)[states.mask]
+        assert off.norm() < 0.2 * real.norm()
+    checked.append("bfloat16" if half else "refused in bfloat16")
     lm = load_lm("llama")
     bridge = new_bridge(folder, encoder, lm)
     naive = naive_of(bridge, model, lm.model)
@@ -209,10 +220,11 @@ def check_language_model(family, tmp_path, outcome, load_encoder, whole):
         losses = {bridge(**batch).loss.item() for _ in range(5)}
         assert len(losses) == 1
         checked.append("five calls")
-        half = LanguageModel.load(resolve(str(folder)), BFLOAT16)
-        other = new_bridge(folder, encoder, half)(**batch).loss.item()
-        assert other == pytest.approx(losses.pop(), rel=0.1)
-        checked.append("bfloat16")
+        half = halved(LanguageModel, family, folder)
+        if half is not None:
+            other = new_bridge(folder, encoder, half)(**batch).loss.item()
+            assert other == pytest.approx(losses.pop(), rel=0.1)
+        checked.append("bfloat16" if half else "refused in bfloat16")
     compare_saved(bridge, tmp_path, encoder, lm)
     ways = [f"slower: it {way}" for way in lm.traits.slow_ways]
     outcome(family, "language model", [*checked, "save and load", *ways])

@@ -31,7 +31,7 @@ class OwnSteps(PreTrainedModel, GenerationMixin):
 
     config_class = PreTrainedConfig
     main_input_name = "input_ids"
-    language_model: LanguageModel
+    language_model: Any  # LanguageModel; transformers evaluates the annotations of its classes
 
     def __init__(self, language_model: LanguageModel) -> None:
         config = PreTrainedConfig()
