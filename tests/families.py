@@ -302,6 +302,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {**SSM, "layer_types": ["mamba", "attention", "mamba"]},
     "gpt_neo": {"attention_types": [[["global"], LAYERS]]},
     "squeezebert": {"embedding_size": WIDTH},
+    "seamless_m4t": {"tie_word_embeddings": True},
 }
 
 

@@ -36,11 +36,13 @@ def pytest_runtest_logreport(report):
             if name == "family":
                 family, role, outcome = value
                 _found[role, family] = outcome
+                _write()
 
 
-def pytest_sessionfinish(session):
+def _write():
+    """Each time, so that a run that is stopped has written what it found."""
     path = os.environ.get("LAYERBRIDGE_MODELS_TABLE")
-    if path is None or hasattr(session.config, "workerinput") or not _found:
+    if path is None or "PYTEST_XDIST_WORKER" in os.environ:
         return
     lines = [HEAD.format(version=transformers.__version__)]
     for role, title in ROLES:
