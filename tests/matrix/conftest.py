@@ -25,6 +25,8 @@ relies on. What was checked, against transformers' own model used slowly, one te
 - **bfloat16**: close to float32; **save and load**: a saved bridge answers the same.
 
 Padding of language models is part of all but the last two.
+A family is missing where no tiny model of it could be made, where a check failed, or where the run
+was stopped before it.
 """
 ROLES = (("encoder", "Encoders"), ("language model", "Language models"))
 _found: dict[tuple[str, str], list[str] | str] = {}
