@@ -208,7 +208,11 @@ def check_language_model(family, tmp_path, outcome, load_encoder, whole):
         checked.append("scores")
         states = bridge.encode(TEXTS)
         greedy = bridge.generate(
-            hidden_states=states, max_new_tokens=STEPS, do_sample=False, eos_token_id=None
+            hidden_states=states,
+            max_new_tokens=STEPS,
+            do_sample=False,
+            eos_token_id=None,
+            forced_eos_token_id=None,  # BART's own ends every answer
         )
         for row, text in zip(greedy.tolist(), TEXTS, strict=True):
             ids = []
