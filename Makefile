@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 VLLM_INSTALL := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
   -c constraints.txt -c constraints-vllm.txt
 
-.PHONY: demo quick test coverage test-defaults test-serving lint types check clean
+.PHONY: demo quick test coverage test-defaults test-matrix test-serving lint types check clean
 
 demo: $(VENV)/.installed  ## train three bridges on English names, evaluate them in 15 languages
 	$(BIN)/layerbridge demo
@@ -31,6 +31,9 @@ coverage: $(VENV)/.dev  ## the same with coverage, which takes half as long agai
 
 test-defaults: $(VENV)/.dev  ## the bare `train` on three small tasks with the real models; minutes each
 	$(BIN)/python -m pytest tests/test_bare_command.py -m defaults
+
+test-matrix: $(VENV)/.dev  ## every family of models, tiny; writes docs/models.md
+	LAYERBRIDGE_MODELS_TABLE=docs/models.md $(PYTEST) tests/matrix -m 'matrix or not matrix'
 
 test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py -m vllm

@@ -324,7 +324,7 @@ def test_an_encoder_encodes():
 def test_a_language_model_says_what_comes_next():
     lm = shapes.language_model("tiny-lm", dtype="float32")
     assert isinstance(lm, LanguageModel)
-    assert (lm.width, lm.bos_id, lm.eos_id, lm.head_is_separable) == (48, 1, 2, True)
+    assert (lm.width, lm.bos_id, lm.eos_id, lm.traits.head_is_separable) == (48, 1, 2, True)
     ids = torch.tensor([lm.token_ids(shapes.text(6, 0))])
     piece = Segment(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
     options = [lm.token_ids(label) for label in shapes.LABELS]

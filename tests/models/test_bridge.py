@@ -265,3 +265,22 @@ def test_a_fusion_with_no_use_for_the_embeddings_output(from_folders, fusion):
         f"fusion {fusion!r} does not support embedding_layer; allowed: a fusion that mixes all "
         "layers"
     )
+
+
+def test_prefix_and_language_are_kept_in_the_checkpoint(make_bridge, tmp_path):
+    bridge = make_bridge("mt5", "llama", "last", text_prefix="query: ")
+    plain = make_bridge("mt5", "llama", "last")
+    assert (plain.config.text_prefix, plain.config.encoder_language) == (None, None)
+    bridge.save_pretrained(tmp_path)
+    again = LayerBridge.from_pretrained(
+        tmp_path, encoder=plain.encoder, language_model=plain.language_model
+    )
+    assert again.encoder.text_prefix == "query: "
+    for text in ("the market", ""):
+        mine, others = bridge.encode([text]), plain.encode([f"query: {text}"])
+        assert torch.equal(mine.last, others.last)
+        assert torch.equal(again.encode([text]).last, mine.last)
+    # A shared encoder keeps nothing of the bridge that had it before.
+    assert LayerBridge(plain.config, again.encoder, again.language_model).encoder.text_prefix == ""
+    with pytest.raises(ConfigError, match="adds no language code; next: leave encoder_language"):
+        make_bridge("mt5", "llama", "last", encoder_language="en_XX")

@@ -9,6 +9,7 @@ import transformers
 from torch import nn
 
 import tiny
+import tiny_translators
 from layerbridge.errors import BackboneError, LengthError
 from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
@@ -27,8 +28,8 @@ TEXTS = [
     "😀👩‍👩‍👧 the teams of the market entertained the crowd 猫",
 ]
 SUPPORTED = (
-    "allowed: T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, and causal "
-    "language models (Gemma, Llama, …)"
+    "allowed: models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) "
+    "and causal language models (Gemma, Qwen, …)"
 )
 
 
@@ -80,6 +81,7 @@ def test_the_last_state_is_the_one_after_the_final_norm(load_encoder):
 
     class Reports(transformers.PreTrainedModel):
         config_class = transformers.BertConfig
+        device, dtype = torch.device("cpu"), torch.float32
 
         def forward(self, input_ids, attention_mask, output_hidden_states, return_dict):
             batch, tokens = input_ids.shape
@@ -90,14 +92,6 @@ def test_the_last_state_is_the_one_after_the_final_norm(load_encoder):
     encoder = Encoder(Reports(config), load_encoder("bert").tokenizer)
     states = encoder(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long))
     assert [layer[0, 0, 0].item() for layer in states.layers] == [1, -2]
-
-
-def test_layers_that_are_not_what_the_config_says(folder):
-    encoder = Encoder.load(resolve(str(folder("bert"))), FLOAT32)
-    encoder.num_layers = 5
-    with pytest.raises(BackboneError) as caught:
-        encoder.encode(["a"])
-    assert str(caught.value) == (f"the encoder returned 2 layers; its config says 5; {SUPPORTED}")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -278,7 +272,7 @@ def kind(folder, config):
 
 @pytest.mark.parametrize(
     "config",
-    [transformers.ViTConfig(), transformers.BartConfig(), transformers.WhisperConfig()],
+    [transformers.ViTConfig(), transformers.FSMTConfig(), transformers.WhisperConfig()],
     ids=lambda config: config.model_type,
 )
 def test_what_is_no_text_encoder(tmp_path, config):
@@ -449,3 +443,35 @@ def test_a_twin_cuts_texts_elsewhere_and_has_no_cache(load_encoder):
     assert (twin.max_text_tokens, twin.cache) == (3, None)
     assert twin.tokenize(TEXTS)["input_ids"].shape[1] == 3
     encoder.cache = None
+
+
+@pytest.mark.parametrize("name", ["bert", "mt5"])
+def test_a_prefix_is_read_before_each_text(load_encoder, name):
+    encoder = load_encoder(name)
+    prefixed = encoder.with_settings(text_prefix="query: ")
+    assert prefixed.traits is encoder.traits
+    texts = ["query: " + text for text in TEXTS]
+    assert prefixed.lengths(TEXTS) == encoder.lengths(texts)
+    assert torch.equal(prefixed.encode(TEXTS).stacked, encoder.encode(texts).stacked)
+    prefixed.cache = StateCache()
+    cached = prefixed.encode(TEXTS)
+    expected = encoder.encode(texts).stacked[:, cached.mask]
+    torch.testing.assert_close(cached.stacked[:, cached.mask], expected, atol=1e-5, rtol=1e-5)
+    for text, other in zip(TEXTS, texts, strict=True):
+        wanted = [(max(a - 7, 0), max(b - 7, 0)) for a, b in encoder.spans(other)]
+        assert prefixed.spans(text) == wanted
+        assert wanted[-1 if name == "bert" else -2][1] in (0, len(text))
+    short = prefixed.with_settings(max_text_tokens=9)
+    ids = short.tokenize(["the market " * 9])["input_ids"][0].tolist()
+    assert ids[:8] == encoder.tokenizer("query: the market the market the")["input_ids"][:8]
+    plain = prefixed.with_settings(text_prefix="")
+    assert torch.equal(plain.encode(TEXTS).stacked, encoder.encode(TEXTS).stacked)
+
+
+def test_a_language_code_and_back(load_encoder):
+    encoder = Encoder(load_encoder("m2m100").model, tiny_translators._tokenizer("nllb"))
+    twin = encoder.with_settings(language="sin_Sinh")
+    first = twin.tokenize(["a"])["input_ids"][0, 0]
+    assert first == encoder.tokenizer.convert_tokens_to_ids("sin_Sinh")
+    again = twin.with_settings(language="", text_prefix="a")
+    assert torch.equal(again.tokenize(["b"])["input_ids"], encoder.tokenize(["ab"])["input_ids"])

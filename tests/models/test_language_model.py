@@ -12,6 +12,7 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.language_model import IGNORED, LanguageModel
 from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import pack
+from layerbridge.models.probes.language_model_traits import LanguageModelTraits
 from naive_lm import OPTIONS, naive_scores, plain_logits, random_prefix
 
 FLOAT32 = LoadOptions(dtype="float32")
@@ -110,8 +111,8 @@ def test_label_logits_are_the_rows_of_a_plain_forward(
 ):
     """With the model's head called apart, and by the model itself, where a family needs that."""
     lm = load_lm(name)
-    assert lm.head_is_separable
-    monkeypatch.setattr(lm, "head_is_separable", plain)
+    assert lm.traits == LanguageModelTraits(head_is_separable=True)
+    monkeypatch.setattr(lm, "traits", LanguageModelTraits(head_is_separable=plain))
     pieces, rows = random_prefix(lm, LENGTHS, instruction=instruction)
     found = lm.label_logits(pieces, padded(TARGETS))
     expected = expected_label_logits(whole(name), rows, TARGETS)
@@ -124,7 +125,7 @@ def test_label_logits_are_the_rows_of_a_plain_forward(
 @pytest.mark.parametrize("plain", [True, False])
 def test_next_logits(load_lm, whole, monkeypatch, name, plain):
     lm = load_lm(name)
-    monkeypatch.setattr(lm, "head_is_separable", plain)
+    monkeypatch.setattr(lm, "traits", LanguageModelTraits(head_is_separable=plain))
     pieces, rows = random_prefix(lm, LENGTHS)
     expected = torch.stack([plain_logits(whole(name), row)[-1] for row in rows])
     torch.testing.assert_close(lm.next_logits(pieces), expected, **CLOSE)
@@ -162,7 +163,7 @@ def test_scaled_heads(load_lm, cls, setting):
     torch.manual_seed(0)
     model = getattr(transformers, f"{cls}ForCausalLM")(config)
     lm = LanguageModel(model, load_lm("llama").tokenizer)
-    assert lm.head_is_separable
+    assert lm.traits.head_is_separable
     assert lm.logit_scale == 0.25
     pieces, rows = random_prefix(lm, LENGTHS)
     expected = torch.stack([plain_logits(model, row)[-1] for row in rows])
@@ -181,7 +182,7 @@ def test_a_head_with_an_unknown_quirk_is_noticed(folder, load_lm):
 
     model.forward = forward
     lm = LanguageModel(model, load_lm("llama").tokenizer)
-    assert not lm.head_is_separable
+    assert not lm.traits.head_is_separable
     pieces, rows = random_prefix(lm, LENGTHS)
     found = lm.label_logits(pieces, padded(TARGETS))
     torch.testing.assert_close(found, expected_label_logits(lm.model, rows, TARGETS), **CLOSE)

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 import tiny
-from layerbridge.models import option_scoring
+from layerbridge.models import caches, option_scoring
 from layerbridge.models.option_scoring import best_options, option_scores
 from layerbridge.models.packing import Segment, pack
+from layerbridge.models.probes.language_model_traits import LanguageModelTraits
 from naive_lm import OPTIONS, naive_scores, random_prefix
 
 FAMILIES = sorted(tiny.LANGUAGE_MODELS)
@@ -28,7 +29,7 @@ def test_option_scores_equal_full_forwards(load_lm, whole, name, options):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_option_scores_by_the_model_itself(load_lm, whole, monkeypatch, name):
     lm = load_lm(name)
-    monkeypatch.setattr(lm, "head_is_separable", False)
+    monkeypatch.setattr(lm, "traits", LanguageModelTraits(head_is_separable=False))
     pieces, rows = random_prefix(lm, LENGTHS)
     expected = naive_scores(whole(name), rows, OPTIONS)
     torch.testing.assert_close(option_scores(lm, pieces, OPTIONS), expected, atol=1e-4, rtol=1e-5)
@@ -42,7 +43,7 @@ def test_option_scores_in_passes_of_any_size(load_lm, whole, monkeypatch, name, 
     lm = load_lm(name)
     monkeypatch.setattr(option_scoring, "PASS_ROWS", rows)
     if not shared:
-        monkeypatch.setattr(option_scoring, "GROWING", ())
+        monkeypatch.setattr(caches, "GROWING", ())
     pieces, full = random_prefix(lm, LENGTHS)
     expected = naive_scores(whole(name), full, OPTIONS)
     torch.testing.assert_close(option_scores(lm, pieces, OPTIONS), expected, atol=1e-4, rtol=1e-5)

@@ -96,6 +96,8 @@ FIXED = {
     "boundary": False,
     "instruction": "Label:",
     "max_text_tokens": 7,
+    "text_prefix": "query: ",
+    "encoder_language": "en_XX",
     "dtype": "bfloat16",
     "learning_rate": 2e-2,
     "lr_scheduler_type": "linear",

@@ -38,6 +38,10 @@ def train(
     language_model_revision: o.LanguageModelRevision = None,
     instruction: o.Instruction = None,
     max_text_tokens: int | None = o.models(None, "Truncate longer texts.", min=1),
+    text_prefix: str | None = o.models(None, "Put before each text: 'query: ' for E5."),
+    encoder_language: str | None = o.models(
+        None, "Language code of the texts, for tokenizers that add one: eng_Latn for NLLB."
+    ),
     dtype: o.OptionalDtype = None,
     attn_implementation: str | None = o.models(
         None, "Attention implementation, as in transformers."

@@ -140,9 +140,23 @@ def load(kind: str, source: Source, loader: Callable[[], Any]) -> Any:
 
 
 def load_weights(
-    kind: str, source: Source, cls: Any, config: PreTrainedConfig, arguments: dict[str, Any]
+    kind: str,
+    source: Source,
+    cls: Any,
+    config: PreTrainedConfig,
+    arguments: dict[str, Any],
+    *,
+    unread: str | None = None,
 ) -> PreTrainedModel:
     """Runs ``cls.from_pretrained``; transformers would fill missing weights with random numbers.
+
+    Args:
+        kind: ``"encoder"`` or ``"language model"``, for messages.
+        source: where the weights are.
+        cls: an auto class, or a model's.
+        config: of the model.
+        arguments: of ``from_pretrained``.
+        unread: name of a module whose weights may be missing, since nobody reads its output.
 
     Raises:
         BackboneError: it cannot be loaded, or weights are missing.
@@ -153,7 +167,7 @@ def load_weights(
             model, info = cls.from_pretrained(
                 source.path, config=config, output_loading_info=True, **arguments
             )
-        missing = sorted(info["missing_keys"])
+        missing = sorted(k for k in info["missing_keys"] if unread not in k.split("."))
         if missing:
             raise BackboneError(
                 f"the {kind} {source.given!r} lacks weights: {missing[0]!r} and "

@@ -82,6 +82,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             max_text_tokens=text_limit(config, encoder, language_model),
             embedding_layer=config.embedding_layer,
             template=config.template or "",
+            text_prefix=config.text_prefix or "",
+            language=config.encoder_language or "",
         )
         self.language_model = language_model
         config.max_text_tokens = self.encoder.max_text_tokens

@@ -46,6 +46,10 @@ class BridgeConfig(PreTrainedConfig):
         instruction: English text between the soft prompt and the answer, or None.
         max_text_tokens: limit of S, in encoder tokens. A longer text is cut at its end, before the
             words with which the template ends.
+        text_prefix: text before each text that the encoder reads, for encoders that were trained
+            with one, such as ``"query: "`` for E5; None for none.
+        encoder_language: language code of the texts, for encoders whose tokenizer adds one, such
+            as ``"eng_Latn"`` for NLLB; None keeps the tokenizer's own, in training and after it.
         options: label words of the training task, or None.
         template: prompt template of the training texts, or None. Texts come rendered; only its end
             is used, to cut them.
@@ -83,6 +87,8 @@ class BridgeConfig(PreTrainedConfig):
     boundary: bool = True
     instruction: str | None = None
     max_text_tokens: int = 512
+    text_prefix: str | None = None
+    encoder_language: str | None = None
     options: list[str] | None = None
     template: str | None = None
     usual_any_option: float | None = None

@@ -5,7 +5,6 @@ Legend: L layers, B batch, S encoder tokens, E encoder width.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from itertools import chain, takewhile
 from typing import TypeVar
@@ -15,16 +14,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
-    AutoModel,
-    AutoModelForTextEncoding,
     BatchEncoding,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
 from layerbridge.errors import BackboneError, LengthError
@@ -34,33 +26,17 @@ from layerbridge.models.backbone import (
     freeze,
     load_config,
     load_tokenizer,
-    load_weights,
 )
+from layerbridge.models.encoder_language import speaking
+from layerbridge.models.encoder_loading import load_text_encoder
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.positions import check_ids, known_ids, position_limit
+from layerbridge.models.probes.encoder_traits import TEXTS, EncoderTraits, encoder_traits
 from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.models.truncation import truncated
 from layerbridge.tasks.task import template_end
 from layerbridge.tasks.text import check_unicode
-
-SUPPORTED = (
-    "T5 (mT5, umT5), BERT, XLM-R and other text encoders, M2M100/NLLB, "
-    "and causal language models (Gemma, Llama, …)"
-)
-
-# Encoder-decoder families whose encoder has a class but no auto class:
-# model type → (module, class, checkpoint keys → encoder keys). The decoder is never loaded.
-ENCODER_HALVES = {
-    "m2m_100": (
-        "transformers.models.m2m_100.modeling_m2m_100",
-        "M2M100Encoder",
-        {r"^(model\.)?encoder\.": "", r"^(model\.)?shared\.": "embed_tokens."},
-    ),
-}
-
-# Text encoders that would build a pooling head, which is not used here.
-_POOLING = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text")
 
 # Texts per batch when a cache is filled, and when texts are counted.
 CACHE_BATCH = 64
@@ -83,7 +59,15 @@ class Encoder(nn.Module):
         embedding_layer: count the embeddings' output as the lowest layer; the paper does not.
         template_end: the template's words after the text, such as `` Label: ``; they are what
             asks for the answer. They get half of the tokens at most.
+        text_prefix: put before each text, for encoders trained with one (E5: ``query: ``).
+        language: code of the texts, for tokenizers that add one (NLLB: ``eng_Latn``); without
+            one, the tokenizer's own.
         source: where the model was loaded from; None if it was not.
+        traits: what probes found out about the model; None runs them.
+
+    Raises:
+        BackboneError: the model breaks what the method relies on.
+        ConfigError: the tokenizer knows no such language.
 
     Attributes:
         num_layers: L.
@@ -100,11 +84,16 @@ class Encoder(nn.Module):
         max_text_tokens: int = 512,
         embedding_layer: bool = False,
         template_end: str = "",
+        text_prefix: str = "",
+        language: str = "",
         source: Source | None = None,
+        traits: EncoderTraits | None = None,
     ) -> None:
         super().__init__()
         self.model = freeze(model)
-        self.tokenizer = tokenizer
+        self._own_tokenizer = tokenizer
+        self.tokenizer = speaking(tokenizer, language) if language else tokenizer
+        self.text_prefix, self.language = text_prefix, language
         self.template_end = template_end
         self.cache: StateCache | MappedStateCache | None = None
         self.source = source
@@ -112,11 +101,16 @@ class Encoder(nn.Module):
         self.max_positions = position_limit(model)
         self.most_tokens = min(tokenizer.model_max_length, self.max_positions or _NO_LIMIT)
         self.max_text_tokens = min(max_text_tokens, self.most_tokens)
-        text_config = model.config.get_text_config()
-        self.width: int = text_config.hidden_size
+        self.traits = traits or self._probe()
+        self.width = self.traits.width
         self.embedding_layer = embedding_layer
-        self.num_layers: int = text_config.num_hidden_layers + embedding_layer
-        self._captures_states = False
+        if embedding_layer and self.traits.embedding_width != self.width:
+            raise BackboneError(
+                f"the embeddings of {self._named} are {self.traits.embedding_width} wide and its "
+                f"layers {self.width}, so they cannot be fused",
+                hint="turn embedding_layer off",
+            )
+        self.num_layers = self.traits.num_layers + embedding_layer
 
     @classmethod
     def load(
@@ -134,15 +128,15 @@ class Encoder(nn.Module):
         """
         options = options or LoadOptions()
         config = load_config("encoder", source, options)
-        model = _load_model(source, config, options)
+        model = load_text_encoder(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         encoder = cls(
-            model,
+            model.to(options.device or "cpu"),
             tokenizer,
             max_text_tokens=max_text_tokens,
             embedding_layer=embedding_layer,
             source=source,
-        ).to(options.device or "cpu")
+        )
         warn_of_overflow("encoder", source, model.dtype, encoder.is_finite)
         return encoder
 
@@ -152,25 +146,33 @@ class Encoder(nn.Module):
         max_text_tokens: int | None = None,
         embedding_layer: bool | None = None,
         template: str | None = None,
+        text_prefix: str | None = None,
+        language: str | None = None,
     ) -> Encoder:
         """Returns an encoder with the same weights, other settings and no cache.
 
         None keeps a setting; of ``template`` only the end counts. With the same settings, returns
         this encoder.
         """
-        tokens = self.max_text_tokens if max_text_tokens is None else max_text_tokens
-        embeddings = self.embedding_layer if embedding_layer is None else embedding_layer
-        end = self.template_end if template is None else template_end(template)
-        old = (self.max_text_tokens, self.embedding_layer, self.template_end)
-        if (tokens, embeddings, end) == old:
+        old = {
+            "max_text_tokens": self.max_text_tokens,
+            "embedding_layer": self.embedding_layer,
+            "template_end": self.template_end,
+            "text_prefix": self.text_prefix,
+            "language": self.language,
+        }
+        given = {
+            "max_text_tokens": max_text_tokens,
+            "embedding_layer": embedding_layer,
+            "template_end": None if template is None else template_end(template),
+            "text_prefix": text_prefix,
+            "language": language,
+        }
+        new = old | {name: value for name, value in given.items() if value is not None}
+        if new == old:
             return self
         return Encoder(
-            self.model,
-            self.tokenizer,
-            max_text_tokens=tokens,
-            embedding_layer=embeddings,
-            template_end=end,
-            source=self.source,
+            self.model, self._own_tokenizer, **new, source=self.source, traits=self.traits
         )
 
     @property
@@ -220,10 +222,15 @@ class Encoder(nn.Module):
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Returns the characters of each token that is read, [first, last).
 
-        The tokenizer must be a fast one.
+        Tokens of ``text_prefix`` have none. The tokenizer must be a fast one.
         """
-        tokens = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
-        return self._cut(tokens["offset_mapping"], tokens["input_ids"])
+        before = len(self.text_prefix)
+        tokens = self.tokenizer(self.text_prefix + text, return_offsets_mapping=True, verbose=False)
+        spans = [
+            (max(first - before, 0), max(last - before, 0))
+            for first, last in tokens["offset_mapping"]
+        ]
+        return self._cut(spans, tokens["input_ids"])
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns all token ids of texts.
@@ -234,7 +241,8 @@ class Encoder(nn.Module):
         for text in texts:
             check_unicode(text, "a text")
         # The tokenizer would warn about long texts, which are cut later.
-        return self.tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        given = [self.text_prefix + text for text in texts]
+        return self.tokenizer(given, verbose=False)["input_ids"] if given else []
 
     def _cut(self, items: list[Item], ids: Sequence[int]) -> list[Item]:
         """Cuts what there is for each of a text's token ids: before the end of the template."""
@@ -312,8 +320,7 @@ class Encoder(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):
             # One extra layer is run: the highest hidden state may have been through the final norm.
             model = self.model
-            if top < self.num_layers:
-                self._capture_states(input_ids[:1, :1])
+            if top < self.num_layers and self.traits.can_be_shallow:
                 model = truncated(self.model, top + self.first_layer)
             output = model(
                 input_ids=input_ids,
@@ -321,7 +328,6 @@ class Encoder(nn.Module):
                 output_hidden_states=not only_last,
                 return_dict=True,
             )
-        self._captures_states |= not only_last
         unread = torch.empty_like(output.last_hidden_state, device="meta")
         if only_last:
             states = [*[unread] * (self.num_layers - 1), output.last_hidden_state]
@@ -332,52 +338,26 @@ class Encoder(nn.Module):
             # The highest hidden state is before the final norm in some families, and after it in
             # others; ``last_hidden_state`` is after it in all.
             states = [*output.hidden_states[self.first_layer : -1], output.last_hidden_state]
-        if len(states) != self.num_layers:
-            raise BackboneError(
-                f"the encoder returned {len(states)} layers; its config says {self.num_layers}",
-                allowed=SUPPORTED,
-            )
         return HiddenStates(states, attention_mask)
 
     def is_finite(self, text: str) -> bool:
         """Returns whether the states of a text are finite."""
         return bool(self._read([text]).finite_rows().all())
 
-    def _capture_states(self, token: Int[Tensor, "1 1"]) -> None:
-        """Asks the whole model for its hidden states once, before it is first truncated.
+    @property
+    def _named(self) -> str:
+        given = self.source.given if self.source else self.model.name_or_path
+        return f"the encoder {given!r}" if given else "this encoder"
 
-        transformers then puts hooks on the layers and marks the model as having them. A truncated
-        model shares the layers, and the mark only if it is set by now: otherwise each of them would
-        add its own hooks, and every state would be captured once more from call to call.
-        """
-        if not self._captures_states:
-            mask = torch.ones_like(token)
-            self.model(
-                input_ids=token, attention_mask=mask, output_hidden_states=True, return_dict=True
-            )
-            self._captures_states = True
+    def _probe(self) -> EncoderTraits:
+        # It also runs the whole model before any shallow one: transformers then puts its hooks on
+        # the layers, and marks the model as having them. A shallow one shares the layers, and the
+        # mark only if it is set by now; otherwise each would add hooks of its own, and every state
+        # would be captured once more from call to call.
+        rows = self._ids(TEXTS)
+        check_ids(chain.from_iterable(rows), self.known_ids, self.tokenizer, "encoder")
+        return encoder_traits(self._named, self.model, rows)
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode: a frozen encoder has no dropout."""
         return super().train(False)
-
-
-def _load_model(source: Source, config: PreTrainedConfig, options: LoadOptions) -> PreTrainedModel:
-    arguments = options.for_transformers(source)
-    kind = config.model_type
-    if kind in ENCODER_HALVES:
-        module, name, key_mapping = ENCODER_HALVES[kind]
-        half = getattr(importlib.import_module(module), name)
-        arguments["key_mapping"] = key_mapping
-        return load_weights("encoder", source, half, config, arguments)
-    if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES:
-        if kind in _POOLING:
-            arguments["add_pooling_layer"] = False
-        return load_weights("encoder", source, AutoModelForTextEncoding, config, arguments)
-    is_text = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or options.trust_remote_code
-    if config.is_encoder_decoder or not is_text:
-        raise BackboneError(
-            f"{source.given!r} is a {kind!r} model, which is not a supported text encoder",
-            allowed=SUPPORTED,
-        )
-    return load_weights("encoder", source, AutoModel, config, arguments)

@@ -8,14 +8,12 @@ Legend: B batch, S encoder tokens, T LM tokens, D LM width, V vocabulary, n labe
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedConfig,
@@ -24,10 +22,10 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from layerbridge.errors import BackboneError, LengthError
+from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import (
     LoadOptions,
@@ -36,18 +34,25 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
-from layerbridge.models.compilation import compile_layers, uncompiled
-from layerbridge.models.exact_logits import with_exact
+from layerbridge.models.compilation import compile_layers
 from layerbridge.models.finite import warn_of_overflow
 from layerbridge.models.generation import generate_within
-from layerbridge.models.packing import PackedInputs, Segment, pack, positions
-from layerbridge.models.positions import check_ids, known_ids, position_limit
+from layerbridge.models.own_steps import OwnSteps, takes_embeddings
+from layerbridge.models.packing import PackedInputs, Segment, pack
+from layerbridge.models.passes import Passes
+from layerbridge.models.positions import check_ids, known_ids
+from layerbridge.models.probes.language_model_traits import (
+    TEXT,
+    TOKENS,
+    LanguageModelProbe,
+)
+from layerbridge.progress import say
 
 IGNORED = -100  # the label that adds no loss, as everywhere in transformers
 PART = 2**25  # numbers of the embedding table that are read at once
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Passes):
     """A frozen causal language model and its tokenizer.
 
     Without a BOS token in the tokenizer, the soft prompt comes first.
@@ -59,7 +64,11 @@ class LanguageModel(nn.Module):
         source: where the model was loaded from; None if it was not.
 
     Raises:
-        BackboneError: the tokenizer has no EOS token, or the model no embedding for it.
+        BackboneError: the tokenizer has no EOS token, or the model no embedding for it, or breaks
+            what the method relies on.
+
+    Attributes:
+        traits: what probes found out about the model.
     """
 
     def __init__(
@@ -70,10 +79,9 @@ class LanguageModel(nn.Module):
         has_body: bool = True,
         source: Source | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(freeze(model))
         self.source = source
         self.has_body = has_body
-        self.model = freeze(model)
         self.tokenizer = tokenizer
         self.width: int = model.get_input_embeddings().embedding_dim
         self.bos_id: int | None = tokenizer.bos_token_id
@@ -87,17 +95,12 @@ class LanguageModel(nn.Module):
         self.known_ids = known_ids(model)
         ends = [self.eos_id] if self.bos_id is None else [self.bos_id, self.eos_id]
         check_ids(ends, self.known_ids, tokenizer, "language model")
-        body = model.base_model
-        self.takes_positions = "position_ids" in inspect.signature(body.forward).parameters
-        config = model.config.get_text_config()
-        # The context length in tokens; None where there is no limit.
-        self.max_tokens = position_limit(model)
-        self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
-        # Cohere multiplies its logits, Granite divides them.
-        scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", 1)
-        self.logit_scale: float = (1.0 if scale is None else scale) / divisor
-        self.head_is_separable = has_body and self._head_is_separable()
-        self.compiled = False
+        # In a list, so that it is no module of this one.
+        self._generators: list[PreTrainedModel] = []
+        if has_body:
+            self.traits = self._probe().run()
+            if self.traits.slow_ways:
+                say(f"{self._named} {' and '.join(self.traits.slow_ways)}: slower, and right")
 
     @classmethod
     def load(cls, source: Source, options: LoadOptions | None = None) -> LanguageModel:
@@ -130,7 +133,6 @@ class LanguageModel(nn.Module):
         Raises:
             BackboneError: there is no compiler, or the model's layers are not found.
         """
-        assert self.has_body
         compile_layers(self.model, **settings)
         self.compiled = True
 
@@ -155,8 +157,9 @@ class LanguageModel(nn.Module):
         return squares.sqrt().item()
 
     def embed(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
-        """Returns the input embeddings of token ids."""
-        return self.model.get_input_embeddings()(ids)
+        """Returns the input embeddings of token ids, as the first layer gets them."""
+        embeds = self.model.get_input_embeddings()(ids)
+        return embeds if self.traits.embed_scale == 1 else embeds * self.traits.embed_scale
 
     def token_ids(self, text: str) -> list[int]:
         """Returns the token ids of ``text`` without special tokens.
@@ -219,10 +222,8 @@ class LanguageModel(nn.Module):
         counts = (labels != IGNORED).sum(1, keepdim=True)  # [B, 1]
         columns = torch.arange(mask.shape[1], device=labels.device)
         predicts = columns >= mask.shape[1] - counts  # [B, T]: rows end together
-        if self.head_is_separable:
-            arguments = self._body_arguments(embeds, mask)
-            hidden = self.model.base_model(**arguments, use_cache=False).last_hidden_state
-            return self.head(hidden[predicts])
+        if self.traits.head_is_separable:
+            return self.head(self.hidden(embeds, mask)[predicts])
         keep = int(counts.max())
         logits, _ = self.last_logits(embeds, mask, keep=keep, use_cache=False)
         return logits[predicts[:, -keep:]]
@@ -232,18 +233,6 @@ class LanguageModel(nn.Module):
         packed = pack(prefix)
         logits, _ = self.last_logits(packed.inputs_embeds, packed.attention_mask, use_cache=False)
         return logits[:, 0]
-
-    def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Returns the logits of final hidden states, scaled or capped as the family does it."""
-        assert self.has_body
-        return self._shaped(self.model.get_output_embeddings()(hidden))
-
-    def _shaped(self, logits: Float[Tensor, "... V"]) -> Float[Tensor, "... V"]:
-        if self.logit_scale != 1.0:
-            logits = logits * self.logit_scale
-        if self.logit_cap is not None:
-            logits = torch.tanh(logits / self.logit_cap) * self.logit_cap
-        return logits
 
     @torch.no_grad()
     def generate(self, prefix: Sequence[Segment], **arguments: Any) -> Any:
@@ -262,8 +251,10 @@ class LanguageModel(nn.Module):
         known = pad is not None and pad < self.known_ids
         arguments.setdefault("pad_token_id", pad if known else self.eos_id)
         arguments.setdefault("eos_token_id", self.stop_token_ids())
-        with self._uncompiled():
-            return generate_within(self.max_tokens, self.model, packed, arguments)
+        with self.uncompiled():
+            if not self._generators:
+                self._generators.append(self.model if takes_embeddings(self) else OwnSteps(self))
+            return generate_within(self.max_tokens, self._generators[0], packed, arguments)
 
     def prefill(self, packed: PackedInputs) -> tuple[Float[Tensor, "B V"], Any]:
         """Returns the logits of the first token after the prompts, and the prompts' cache."""
@@ -293,88 +284,16 @@ class LanguageModel(nn.Module):
         """Stays in eval mode: a frozen language model has no dropout."""
         return super().train(False)
 
-    def last_logits(
-        self,
-        embeds: Float[Tensor, "B m D"],
-        mask: Int[Tensor, "B T"],
-        cache: Any = None,
-        *,
-        keep: int = 1,
-        use_cache: bool = True,
-        exact: Int[Tensor, " U"] | None = None,
-    ) -> tuple[Float[Tensor, "B keep V"], Any]:
-        """Returns the logits of the last ``keep`` positions, and the cache (None without one).
+    @property
+    def _named(self) -> str:
+        given = self.source.given if self.source else self.model.name_or_path
+        return f"the language model {given!r}" if given else "this language model"
 
-        Args:
-            embeds: the last m of T tokens.
-            mask: 1 for real tokens, the cached ones included.
-            cache: of the first T - m tokens; it may be modified.
-            keep: number of positions.
-            use_cache: whether to make or extend a cache.
-            exact: tokens whose logits are computed in float32, if the head is separable.
-        """
-        arguments = self._body_arguments(embeds, mask)
-        if cache is not None:
-            arguments["past_key_values"] = cache
-        with self._uncompiled() if use_cache else nullcontext():
-            if self.head_is_separable:
-                output = self.model.base_model(**arguments, use_cache=use_cache)
-                hidden = output.last_hidden_state[:, -keep:].contiguous()
-                logits = self.head(hidden)
-                if exact is not None:
-                    head = self.model.get_output_embeddings()
-                    logits = with_exact(logits, hidden, exact, head, self._shaped)
-            else:
-                output = self.model(**arguments, use_cache=use_cache, logits_to_keep=keep)
-                logits = output.logits[:, -keep:]
-        return logits, output.past_key_values if use_cache else None
-
-    def check_length(self, mask: Int[Tensor, "B T"], answer: int = 0) -> None:
-        """Checks that rows, and an answer to each, fit the model's positions.
-
-        Raises:
-            LengthError: they do not.
-        """
-        if self.max_tokens is None or mask.shape[1] + answer <= self.max_tokens:
-            return
-        lengths = mask.sum(1)  # without the padding
-        longest = int(lengths.max())
-        if longest + answer > self.max_tokens:
-            raise LengthError(
-                f"row {int(lengths.argmax()) + 1} of the batch takes {longest + answer} tokens of "
-                "the language model: text, instruction and answer",
-                allowed=f"{self.max_tokens}, its context length",
-                hint="shorten them, or set a lower --max-text-tokens in training",
-            )
-
-    def _body_arguments(
-        self, embeds: Float[Tensor, "B m D"], mask: Int[Tensor, "B T"]
-    ) -> dict[str, Any]:
-        assert self.has_body
-        self.check_length(mask)
-        arguments: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask}
-        if self.takes_positions:
-            arguments["position_ids"] = positions(mask)[:, -embeds.shape[1] :]
-        return arguments
-
-    def _uncompiled(self) -> AbstractContextManager[None]:
-        return uncompiled() if self.compiled else nullcontext()
-
-    @torch.no_grad()
-    def _head_is_separable(self) -> bool:
-        """Returns whether body and head, called separately, give the model's own logits.
-
-        The model itself is tested, so that an unknown quirk of a family costs speed, not
-        correctness.
-        """
-        ids = torch.tensor([[self.eos_id, 0, self.eos_id]], device=self.device)
-        arguments = self._body_arguments(self.embed(ids), torch.ones_like(ids))
-        try:
-            separate = self.head(self.model.base_model(**arguments).last_hidden_state)
-        except (AttributeError, TypeError, RuntimeError):
-            return False
-        together = self.model(**arguments).logits
-        return torch.allclose(separate.float(), together.float(), rtol=1e-3, atol=1e-3)
+    def _probe(self) -> LanguageModelProbe:
+        ids = self.token_ids(TEXT)[:TOKENS]
+        if self.bos_id is not None:
+            ids = [self.bos_id, *ids]
+        return LanguageModelProbe(self._named, self.model, self.takes_positions, ids, self.head)
 
 
 def causal_config(source: Source, options: LoadOptions) -> PreTrainedConfig:
@@ -385,11 +304,12 @@ def causal_config(source: Source, options: LoadOptions) -> PreTrainedConfig:
     """
     config = load_config("language model", source, options)
     kind = config.model_type
-    if (
-        config.is_encoder_decoder
-        or kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-        or (kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not options.trust_remote_code)
-    ):
+    # A masked language model reads ahead, which a probe would find too, unless it is a decoder.
+    is_masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        config, "is_decoder", False
+    )
+    is_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not is_masked
+    if config.is_encoder_decoder or not (is_causal or options.trust_remote_code):
         raise BackboneError(
             f"{source.given!r} is a {kind!r} model, not a causal language model",
             allowed="any AutoModelForCausalLM (Llama, SmolLM2, Qwen, Gemma, GPT-2, …)",

@@ -8,7 +8,6 @@ Legend: B batch, O options, T LM tokens, n rows of one pass, V vocabulary.
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
@@ -18,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from layerbridge.models.caches import branch
 from layerbridge.models.finite import check_rows, finite_rows
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.packing import Segment, pack
@@ -30,9 +29,6 @@ PASS_ROWS = 64
 PASS_CACHE_TOKENS = 2**15
 # Logits at a time, rows × tokens × vocabulary: 256 MB in float32.
 PASS_LOGITS = 2**26
-
-# Cache layers that grow by allocating a new tensor and never write into the old one.
-GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 @torch.no_grad()
@@ -149,17 +145,3 @@ class _Scorer:
             logprobs = logits.float().log_softmax(-1).gather(-1, scored[..., None])
             total += logprobs.squeeze(-1).sum(1)
         return total
-
-
-def branch(cache: Any, rows: Int[Tensor, " n"], batch: int) -> Any:
-    """Returns a cache of some rows of a cache of ``batch`` rows, which is not modified."""
-    layers = getattr(cache, "layers", None)
-    if layers and all(type(layer) in GROWING for layer in layers):
-        # These replace their tensors, so sharing the old ones is safe.
-        branched = copy.copy(cache)
-        branched.layers = [copy.copy(layer) for layer in layers]
-    else:
-        branched = copy.deepcopy(cache)
-    if len(rows) != batch or not torch.equal(rows, torch.arange(batch, device=rows.device)):
-        branched.reorder_cache(rows)
-    return branched

@@ -95,6 +95,8 @@ class _Bridge(TypedDict, total=False):
     boundary: Flag | None
     instruction: Text | None
     max_text_tokens: Integer | None
+    text_prefix: Text | None
+    encoder_language: Text | None
 
 
 class _Backbones(TypedDict, total=False):

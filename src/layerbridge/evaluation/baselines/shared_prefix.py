@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from layerbridge.evaluation.baselines.prompt import padded
+from layerbridge.models.caches import GROWING
 from layerbridge.models.language_model import LanguageModel
-from layerbridge.models.option_scoring import GROWING, option_scores
+from layerbridge.models.option_scoring import option_scores
 from layerbridge.models.packing import pack
 
 
