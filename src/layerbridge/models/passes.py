@@ -89,11 +89,13 @@ class Passes(nn.Module):
                 logits = self._by_length(self._logits, embeds, mask)[:, -keep:]
                 return logits, Reread(embeds) if use_cache else None
             if cache is None or traits.reads_several or embeds.shape[1] == 1:
-                return self._step(embeds, mask, cache, keep, use_cache, exact)
+                return self._step(embeds, mask, cache, keep=keep, use_cache=use_cache, exact=exact)
             parts, past = [], mask.shape[1] - embeds.shape[1]
             for at in range(embeds.shape[1]):
                 one, until = embeds[:, at : at + 1], mask[:, : past + at + 1]
-                logits, cache = self._step(one, until, cache, 1, use_cache, exact)
+                logits, cache = self._step(
+                    one, until, cache, keep=1, use_cache=use_cache, exact=exact
+                )
                 parts.append(logits)
             return torch.cat(parts, 1)[:, -keep:], cache
 
@@ -102,6 +104,7 @@ class Passes(nn.Module):
         embeds: Float[Tensor, "B m D"],
         mask: Int[Tensor, "B T"],
         cache: Any,
+        *,
         keep: int,
         use_cache: bool,
         exact: Int[Tensor, " U"] | None,
