@@ -112,7 +112,7 @@ def test_the_kv_cache_changes_nothing(make_bridge, encoder, lm):
 
 @pytest.mark.parametrize("fusion", ["token-softmax", "global-softmax"])
 def test_accumulated_gradients_are_those_of_one_batch(make_bridge, fusion):
-    bridge = make_bridge(fusion=fusion)
+    bridge = make_bridge(fusion=fusion, start="uniform")
     items = sum(map(len, TARGETS))
     trained = [p for p in bridge.parameters() if p.requires_grad]
     whole = bridge(**bridge.encoder.tokenize(TEXTS), labels=padded(TARGETS)).loss

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -39,18 +41,14 @@ def test_what_needs_or_allows_nothing_stays_as_it_is(head):
 
 @pytest.fixture
 def halved(load_lm):
-    """The language model of that name in bfloat16; the shared one is in float32 again after it."""
-    changed = []
+    """A copy of the language model of that name in bfloat16."""
 
     def load(name):
-        lm = load_lm(name)
-        changed.append(lm)
+        lm = copy.deepcopy(load_lm(name))
         lm.model.to(torch.bfloat16)
         return lm
 
-    yield load
-    for lm in changed:
-        lm.model.to(torch.float32)
+    return load
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -61,7 +59,7 @@ def test_they_are_the_heads_own_up_to_rounding(load_lm, name):
     plain, _ = lm.last_logits(*arguments)
     # In float32 to the bit.
     assert torch.equal(lm.last_logits(*arguments, exact=IDS)[0], plain)
-    hidden = lm.model.base_model(**lm._body_arguments(*arguments)).last_hidden_state[:, -1:]
+    hidden = lm.model.base_model(**lm._arguments(*arguments)).last_hidden_state[:, -1:]
     head = lm.model.get_output_embeddings()
     half = lm.head(hidden).bfloat16()
     found = with_exact(half, hidden, IDS, head, lm._shaped)
@@ -75,10 +73,10 @@ def test_they_are_the_heads_own_up_to_rounding(load_lm, name):
 def test_option_scores_in_bfloat16_use_them(halved, name, monkeypatch):
     """For every pass: the first tokens, and the rest of longer options."""
     lm = halved(name)
-    assert lm.head_is_separable
+    assert lm.traits.head_is_separable
     calls = []
     monkeypatch.setattr(
-        "layerbridge.models.language_model.with_exact",
+        "layerbridge.models.passes.with_exact",
         lambda logits, hidden, ids, *_: calls.append(ids) or logits.float(),
     )
     pieces, _ = random_prefix(lm, [3, 6])

@@ -15,6 +15,7 @@ def card(results=None, **settings):
             "language_model": "zoo:smollm2-135m-instruct",
             "language_model_fingerprint": "0123456789abcdef",
             "language_model_width": 576,
+            "start": "last",
             **settings,
         }
     )
@@ -59,7 +60,7 @@ def test_it_says_what_was_joined_and_how_it_was_trained():
         f"| layerbridge | {__version__} |",
     ):
         assert line in lines
-    assert "| fusion | `token-softmax`, start `uniform`, normalize `none` |" in card().splitlines()
+    assert "| fusion | `token-softmax`, start `last`, normalize `none` |" in card().splitlines()
 
 
 def test_the_example_does_what_the_bridge_was_trained_for():

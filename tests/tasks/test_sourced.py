@@ -219,7 +219,7 @@ def test_held_out_validation_rows(files, write):
     files["train", "en"] = str(write("t.jsonl", double))
     task = Toy(files)
     train, validation = numbers(task.train()), numbers(task.validation())
-    assert len(validation) == 2 * (40 // HELD_OUT)
+    assert len(validation) == 2 * int(40 * HELD_OUT)
     assert not set(train) & set(validation)
     assert Counter(train + validation) == dict.fromkeys(range(40), 2)
     assert task.dropped() == {"train": 1}

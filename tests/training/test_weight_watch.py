@@ -32,7 +32,7 @@ def recipe(folder, tmp_path_factory):
             data=str(path),
             target="label",
             options=["Sports", "Science"],
-            bridge={"fusion": fusion},
+            bridge={"fusion": fusion, "start": "uniform"},
             backbones={"dtype": "float32"},
             training={"max_steps": 4, "learning_rate": 1e-2, "save_strategy": "no", **training},
         )

@@ -86,5 +86,6 @@ class Pair:
         encoder, language_model = backbones or self.load()
         torch.manual_seed(0)
         # Without the names of the backbones: the bridge is never saved.
-        config = BridgeConfig(fusion=fusion, **settings)
+        # Speed does not depend on the start, and random models have no words to align.
+        config = BridgeConfig(fusion=fusion, **{"projection_start": "random", **settings})
         return LayerBridge.from_parts(config, encoder, language_model, texts=texts)

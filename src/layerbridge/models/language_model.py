@@ -79,9 +79,8 @@ class LanguageModel(Passes):
         has_body: bool = True,
         source: Source | None = None,
     ) -> None:
-        super().__init__(freeze(model))
+        super().__init__(freeze(model), has_body=has_body)
         self.source = source
-        self.has_body = has_body
         self.tokenizer = tokenizer
         self.width: int = model.get_input_embeddings().embedding_dim
         self.bos_id: int | None = tokenizer.bos_token_id
@@ -133,6 +132,7 @@ class LanguageModel(Passes):
         Raises:
             BackboneError: there is no compiler, or the model's layers are not found.
         """
+        assert self.has_body
         compile_layers(self.model, **settings)
         self.compiled = True
 

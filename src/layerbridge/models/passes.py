@@ -27,7 +27,8 @@ class Passes(nn.Module):
     """The body and the head of a language model.
 
     Args:
-        model: frozen; one that has input embeddings and nothing else cannot be run.
+        model: frozen.
+        has_body: false for a model that has input embeddings and nothing else: it cannot be run.
 
     Attributes:
         traits: what probes found out about the model; they are run by the subclass.
@@ -36,9 +37,10 @@ class Passes(nn.Module):
         compiled: whether its layers are.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, has_body: bool = True) -> None:
         super().__init__()
         self.model = model
+        self.has_body = has_body
         self.traits = LanguageModelTraits()
         self.max_tokens = position_limit(model)
         parameters = inspect.signature(model.base_model.forward).parameters
@@ -52,6 +54,7 @@ class Passes(nn.Module):
 
     def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Returns the logits of final hidden states, scaled or capped as the family does it."""
+        assert self.has_body
         return self._shaped(self.model.get_output_embeddings()(hidden))
 
     def _shaped(self, logits: Float[Tensor, "... V"]) -> Float[Tensor, "... V"]:
@@ -181,6 +184,7 @@ class Passes(nn.Module):
     def _arguments(
         self, embeds: Float[Tensor, "B m D"], mask: Int[Tensor, "B T"], cache: Any = None
     ) -> dict[str, Any]:
+        assert self.has_body
         return body_arguments(
             embeds,
             mask,
