@@ -4,8 +4,7 @@
     soft   = projection(fusion(states))     [B, S, D]
     answer = language_model([BOS] · soft · boundary · instruction · …)
 
-Legend: L layers, B batch, S encoder tokens, T LM tokens, E encoder width, D LM width,
-V vocabulary, O options.
+Legend: L layers, B batch, S encoder and T LM tokens, E and D their widths, V vocabulary, O options.
 """
 
 from __future__ import annotations
