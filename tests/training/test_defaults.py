@@ -77,6 +77,13 @@ def test_a_completed_recipe_has_all_that_decides_the_run(fusion, tmp_path):
     assert complete(recipe, data()) == recipe
 
 
+def test_no_number_of_steps_is_one_by_the_rows():
+    made = complete(Recipe(data="rows.csv", training={"max_steps": -1}), data())
+    assert made.training["max_steps"] == 100
+    epochs = {"max_steps": -1, "num_train_epochs": 2}
+    assert complete(Recipe(data="rows.csv", training=epochs), data()).training["max_steps"] == -1
+
+
 def test_what_is_given_stays():
     bridge = {"fusion": "last", "instruction": "", "projection_start": "random", "start": "uniform"}
     training = {"num_train_epochs": 1, "learning_rate": 1e-4, "fusion_learning_rate_scale": 1}

@@ -41,7 +41,7 @@ class BridgeTrainingArguments(TrainingArguments):
 
     ``docs/decisions/0007-defaults.md`` says how they were found; ``--recipe paper`` has the
     settings of arXiv 2508.09091. Without ``max_steps`` and ``num_train_epochs``, the number of
-    rows decides the number of steps (``defaults.steps``).
+    rows decides the number of steps (``schedule.steps``).
 
     ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
 

@@ -63,7 +63,7 @@ def complete(recipe: Recipe, data: RunData) -> Recipe:
         data: its rows.
     """
     training = watched(recipe.training) if data.validation else dict(recipe.training)
-    if not training.keys() & {"max_steps", "num_train_epochs"}:
+    if training.get("max_steps", -1) == -1 and "num_train_epochs" not in training:
         training["max_steps"] = steps(len(data.train))
     total = training.get("max_steps", 0)
     for name in ("eval_steps", "save_steps"):

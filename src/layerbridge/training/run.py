@@ -249,8 +249,10 @@ def train_bridge(
             trainer.interruption = stack.enter_context(Interruption(then))
         trainer.train(resume_from_checkpoint=resume or None)
         options.finish()
+        # In every process: validation is shared work.
+        kept = None if arguments.eval_strategy == IntervalStrategy.NO else _kept(trainer)
         if trainer.is_world_process_zero():
-            _report(trainer, weights.weights, data)
+            _report(trainer, kept, weights.weights, data)
         if arguments.should_save:
             bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
             options.keep_means()
@@ -269,14 +271,18 @@ def train_bridge(
     return bridge.eval()
 
 
-def _report(trainer: BridgeTrainer, weights: Sequence[float], data: RunData) -> None:
+def _report(
+    trainer: BridgeTrainer,
+    kept: Mapping[str, float] | None,
+    weights: Sequence[float],
+    data: RunData,
+) -> None:
     """Prints what the bridge has achieved, and what to do if it is little."""
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     first = trainer.model.encoder.first_layer
     outcome = Outcome(0, losses=losses, weights=weights, first_layer=first)
-    if trainer.args.eval_strategy != IntervalStrategy.NO:
+    if kept is not None:
         rows = data.validation
-        kept = _kept(trainer)
         accuracy = kept.get("eval_accuracy")
         labeled = accuracy is not None
         outcome = replace(
@@ -301,7 +307,7 @@ def _kept(trainer: BridgeTrainer) -> dict[str, float]:
     if trainer.args.average_last:
         return trainer.evaluate()  # the average is that of no step
     if trainer.args.load_best_model_at_end and state.best_metric is not None:
-        step = min(validations, key=lambda step: (validations[step]["eval_loss"], -step))
+        step = state.best_global_step
         if step < state.global_step:
             say(f"kept: the bridge of step {step}, which has the lowest validation loss")
         return validations[step]
