@@ -1,6 +1,7 @@
 """evaluate(center=…), on a bridge whose answers depend on the language means."""
 
 import pytest
+from small_task import SmallTask
 
 from layerbridge.errors import ConfigError
 from layerbridge.evaluation.centering import check_center
@@ -9,7 +10,6 @@ from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import read
 from layerbridge.models.centering import Centering, CenteringSettings
 from layerbridge.models.language_means import LanguageMean, LanguageMeans, TextMeans
-from layerbridge.tasks import Row, Task
 
 OPTIONS = ("s", "en", "the", "a", "on", "no")
 TEXTS = {
@@ -19,27 +19,11 @@ TEXTS = {
 }
 
 
-class Small(Task):
+class Small(SmallTask):
     """A few rows in three languages."""
 
-    name = "small"
-    description = "A task of the tests."
     options = OPTIONS
-    languages = tuple(TEXTS)
-    template = "{text}"
-    licence = "none"
-
-    def _train(self):
-        return []
-
-    def _validation(self):
-        return []
-
-    def _test(self, language):
-        return [
-            Row(f"{language}-{n}", text, OPTIONS[n % len(OPTIONS)], language)
-            for n, text in enumerate(TEXTS[language])
-        ]
+    texts = TEXTS
 
 
 WHOLE = CenteringSettings(shrink=False)

@@ -2,13 +2,13 @@ import json
 
 import pytest
 import torch
+from small_task import SmallTask
 
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.evaluation.evaluator import evaluate, training_seed
 from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import read
 from layerbridge.models.packing import Segment
-from layerbridge.tasks import Row, Task
 
 # Of one token and of several; a random model prefers the short ones, but not always the same.
 OPTIONS = ("s", "en", "the", "Political debate", "a", "on", "no")
@@ -19,27 +19,11 @@ TEXTS = {
 }
 
 
-class Small(Task):
+class Small(SmallTask):
     """A few rows in three languages; the targets go round the options."""
 
-    name = "small"
-    description = "A task of the tests."
     options = OPTIONS
-    languages = tuple(TEXTS)
-    template = "{text}"
-    licence = "none"
-
-    def _train(self):
-        return []
-
-    def _validation(self):
-        return []
-
-    def _test(self, language):
-        return [
-            Row(f"{language}-{n}", text, OPTIONS[n % len(OPTIONS)], language)
-            for n, text in enumerate(TEXTS[language])
-        ]
+    texts = TEXTS
 
     def version(self):
         return "7"

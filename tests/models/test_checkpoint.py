@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from layerbridge.errors import BackboneError, CheckpointError, ConfigError
-from layerbridge.models import checkpoint
+from layerbridge.models import checkpoint, tensor_file
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
@@ -153,7 +153,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(trained, saved, monkeypatch
         raise OSError("No space left on device")
 
     if broken == "weights":
-        monkeypatch.setattr(checkpoint, "save_file", half)
+        monkeypatch.setattr(tensor_file, "save_file", half)
     else:
         monkeypatch.setattr(BridgeConfig, "save_pretrained", half_config)
     with torch.no_grad():

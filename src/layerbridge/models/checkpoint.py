@@ -5,7 +5,6 @@ It knows names and shapes of tensors, not their meaning.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +12,11 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from layerbridge.errors import CheckpointError, LayerBridgeError
+from layerbridge.models import tensor_file
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.model_card import plain_card
 
@@ -49,17 +49,12 @@ def write_checkpoint(
             f"cannot save to {str(folder)!r}, which is a file", allowed="a folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Only one key: safetensors writes several in any order, and equal bridges make equal files.
     metadata = {"format": "pt"}
     # A temporary folder first: a disk that fills up halfway leaves the old checkpoint intact.
     with TemporaryDirectory(dir=folder, prefix=".saving-") as name:
         partial = Path(name)
-        save_file(weights, partial / WEIGHTS, metadata=metadata)
-        # safetensors makes its file readable by the owner only; restore the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        (partial / WEIGHTS).chmod(0o666 & ~umask)
+        tensor_file.save(partial / WEIGHTS, tensors, metadata)
         config.save_pretrained(partial)
         if card is not None or not (folder / CARD).exists():
             (partial / CARD).write_text(card or plain_card(config), encoding="utf-8")

@@ -20,6 +20,18 @@ from layerbridge.errors import CheckpointError
 _KEY = "layerbridge"
 
 
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file with the usual permissions.
+
+    safetensors makes its file readable by the owner only.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata=dict(metadata))
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
 ) -> None:
@@ -28,17 +40,12 @@ def write_tensors(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": "pt"} if facts is None else {_KEY: json.dumps(facts, sort_keys=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
             partial = Path(folder) / path.name
-            save_file(contiguous, partial, metadata=metadata)
-            # safetensors makes its file readable by the owner only.
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o666 & ~umask)
+            save(partial, tensors, metadata)
             partial.replace(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(

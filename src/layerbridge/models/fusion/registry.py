@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from layerbridge.errors import ConfigError
@@ -16,6 +15,7 @@ from layerbridge.models.fusion.scalar_mix import ScalarMix
 from layerbridge.models.fusion.strategy import Fusion
 from layerbridge.models.fusion.token_softmax import TokenSoftmax
 from layerbridge.models.fusion.uniform import Uniform
+from layerbridge.models.own_options import check_own_options
 
 STRATEGIES: dict[str, type[Fusion]] = {
     "last": Last,
@@ -54,12 +54,7 @@ def build(
     if name not in STRATEGIES:
         raise ConfigError(f"unknown fusion {name!r}", allowed=names())
     strategy = STRATEGIES[name]
-    shared = inspect.signature(Fusion.__init__).parameters
-    accepted = set(inspect.signature(strategy.__init__).parameters) - set(shared)
-    for option in options:
-        if option not in accepted:
-            allowed = ", ".join(sorted(accepted)) or "none"
-            raise ConfigError(f"fusion {name!r} has no option {option!r}", allowed=allowed)
+    check_own_options(f"fusion {name!r}", strategy, Fusion, options)
     start = strategy.default_start if start is None else start
     return strategy(num_layers, width, start=start, normalize=normalize, **options)
 

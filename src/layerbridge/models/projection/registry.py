@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from layerbridge.errors import ConfigError
+from layerbridge.models.own_options import check_own_options
 from layerbridge.models.projection.linear import Projection
 from layerbridge.models.projection.mlp import MlpProjection
 from layerbridge.models.projection.perceiver import PerceiverProjection
@@ -58,12 +59,7 @@ def build(
     if name not in PROJECTIONS:
         raise ConfigError(f"unknown projection {name!r}", allowed=names())
     projection = PROJECTIONS[name]
-    shared = inspect.signature(Projection.__init__).parameters
-    accepted = set(inspect.signature(projection.__init__).parameters) - set(shared)
-    for option in options:
-        if option not in accepted:
-            allowed = ", ".join(sorted(accepted)) or "none"
-            raise ConfigError(f"projection {name!r} has no option {option!r}", allowed=allowed)
+    check_own_options(f"projection {name!r}", projection, Projection, options)
     return projection(encoder_width, language_model_width, boundary=boundary, **options)
 
 
