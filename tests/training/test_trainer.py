@@ -675,6 +675,47 @@ def test_eval_strategy_watches_the_validation_rows(new, trainer):
     assert message == [pytest.approx(statistics.mean(naive), rel=1e-4)]
 
 
+def test_one_pass_over_the_validation_rows_gives_loss_and_accuracy(new, trainer, monkeypatch):
+    bridge = new()
+    bridge.config.options = ["Business", "Sports", "late news"]
+    # Targets of different lengths: the loss is over tokens, not over rows.
+    validation = [
+        Row(str(n), text, bridge.config.options[n % 3], "en") for n, text in enumerate(WORDS)
+    ]
+    read = []
+    encode = type(bridge.encoder).encode
+    monkeypatch.setattr(
+        type(bridge.encoder),
+        "encode",
+        lambda self, texts, **kw: read.extend(texts) or encode(self, texts, **kw),
+    )
+    found = trainer(
+        bridge, validation=validation, eval_strategy="epoch", per_device_eval_batch_size=4
+    ).evaluate()
+    assert sorted(read) == sorted(row.text for row in validation)
+    dataset = RowDataset(validation, bridge)
+    with torch.no_grad():
+        total = sum(
+            bridge(**Collator(bridge)([dataset[n]])).loss.item() * len(dataset.targets[n])
+            for n in range(len(dataset))
+        )
+    assert found["eval_loss"] == pytest.approx(total / sum(map(len, dataset.targets)), rel=1e-5)
+    answers = bridge.classify([row.text for row in validation])
+    right = [answer.choice == row.target for answer, row in zip(answers, validation, strict=True)]
+    assert found["eval_accuracy"] == statistics.mean(right)
+    assert found["eval_any_option"] == pytest.approx(
+        statistics.median(answer.any_option for answer in answers)
+    )
+
+
+def test_a_validation_row_with_another_target_has_a_loss(new, trainer):
+    bridge = new()
+    bridge.config.options = ["Business", "Sports"]
+    found = trainer(bridge, validation=[Row("1", "the market", "Science", "en")]).evaluate()
+    assert found["eval_loss"] > 0
+    assert "eval_accuracy" not in found
+
+
 def test_validation_has_no_effect_on_training(trained, new):
     settings = {"num_train_epochs": 2, "per_device_train_batch_size": 5}
     dropout = {"dropout": 0.1, "feedforward": 64}

@@ -254,7 +254,10 @@ def train_bridge(
         if trainer.is_world_process_zero():
             _report(trainer, kept, weights.weights, data)
         if arguments.should_save:
-            bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
+            usual = (kept or {}).get("eval_any_option")
+            if usual is None:
+                usual = examples.usual_any_option(bridge, data.validation)
+            bridge.config.usual_any_option = usual
             options.keep_means()
             bridge.card = model_card(
                 bridge.config,

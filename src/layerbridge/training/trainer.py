@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -135,16 +136,33 @@ class BridgeTrainer(Trainer):
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         return math.ceil(self.args.num_train_epochs * steps)
 
-    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
-        """Adds the accuracy of a bridge with options."""
-        output = super().evaluation_loop(*arguments, **keywords)
-        if self.model.config.options and self.eval_dataset is not None:
-            rows = self.eval_dataset.rows
-            size = self.args.per_device_eval_batch_size
-            answers = self.model.classify([row.text for row in rows], batch_size=size)
-            right = sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
-            output.metrics["eval_accuracy"] = right / len(rows)
-        return output
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        *arguments: Any,
+        metric_key_prefix: str = "eval",
+        **keywords: Any,
+    ) -> EvalLoopOutput:
+        """Computes the loss and, of a bridge with options, accuracy and median ``any_option``.
+
+        Scores of the options give all three: minus an option's score is the loss of its tokens.
+        """
+        dataset, options = dataloader.dataset, self.model.config.options
+        rows = dataset.rows
+        if not options or not {row.target for row in rows} <= set(options):
+            keywords["metric_key_prefix"] = metric_key_prefix
+            return super().evaluation_loop(dataloader, *arguments, **keywords)
+        size = self.args.per_device_eval_batch_size
+        answers = self.model.classify([row.text for row in rows], batch_size=size)
+        pairs = list(zip(answers, rows, strict=True))
+        score = sum(answer.scores[row.target] for answer, row in pairs)
+        metrics = {
+            "loss": -score / sum(map(len, dataset.targets)),
+            "accuracy": sum(answer.choice == row.target for answer, row in pairs) / len(rows),
+            "any_option": median(answer.any_option for answer in answers),
+        }
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        return EvalLoopOutput(None, None, named, num_samples=len(rows))  # type: ignore[arg-type]
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         """Computes loss and accuracy of the validation rows; has no effect on later steps.
