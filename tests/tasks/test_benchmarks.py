@@ -33,6 +33,12 @@ FACTS = {
         "en si ta as am ka th sw bn hi ar zh ru vi de",
         True,
     ),
+    "masakhanews": (
+        "{text}",
+        ("business", "entertainment", "health", "politics", "sports", "technology"),
+        "en am ha ig lg ln om pcm rn sn so sw ti xh yo",
+        False,
+    ),
 }
 
 
@@ -257,6 +263,20 @@ def test_xsid_without_a_folder():
 
 
 TOPICS = [{"index_id": n, "category": "travel", "text": f"t{n}"} for n in (7, 3)]
+
+
+def test_masakhanews_is_tested_in_english_only_with_a_file(write, tmp_path, capsys):
+    rows = [{"text": f"t{n}", "label": "health"} for n in range(3)]
+    write("train-en.jsonl", rows)
+    write("valid-en.jsonl", [{"text": "v", "label": "sports"}])
+    write("test-sw.jsonl", [{"text": "s", "label": "politics"}, {"text": "r", "label": "religion"}])
+    task = tasks.get("masakhanews", data_dir=tmp_path)
+    assert task.languages == ("sw",)
+    assert (len(task.train()), len(task.validation())) == (3, 1)
+    assert [row.target for row in task.test("sw")] == ["politics"]
+    assert "1 with other labels (religion 1)" in capsys.readouterr().err
+    write("test-en.jsonl", [{"text": "e", "label": "business"}])
+    assert tasks.get("masakhanews", data_dir=tmp_path).languages == ("en", "sw")
 
 
 def test_sib200_files_by_either_code(write, tmp_path):

@@ -7,7 +7,10 @@ from layerbridge.tasks.task import Row, Task
 
 
 def test_known_tasks():
-    known = ("names", "xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200")
+    known = (
+        *("names", "xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200"),
+        "masakhanews",
+    )
     assert tasks.names() == known
     for name in known:
         assert tasks.get(name).name == name
@@ -20,7 +23,7 @@ def test_unknown_task():
         tasks.get("nmaes")
     assert str(error.value) == (
         "unknown task 'nmaes'; allowed: names, xnli, indicxnli, sinhala-news, amazon-reviews, "
-        "xsid, sib200, or a YAML file of your own"
+        "xsid, sib200, masakhanews, or a YAML file of your own"
     )
 
 

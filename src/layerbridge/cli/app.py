@@ -18,6 +18,7 @@ from layerbridge.cli import (
     center,
     chat,
     compare,
+    compare_recipes,
     demo,
     evaluate,
     plot,
@@ -77,6 +78,7 @@ for verb in (
     serve.serve,
     table.table,
     compare.compare,
+    compare_recipes.compare_recipes,
     report.report,
     reproduce.reproduce,
 ):

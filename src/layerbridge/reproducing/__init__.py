@@ -7,6 +7,7 @@ runner         does the jobs
 accuracy, weights, times   the kinds of experiment
 dry_run, estimate   what a command would do, and its cost
 paper          the paper's numbers, and ours beside them
+recipe_plan, recipe_comparison   a user's own grid of settings, with the same jobs and runner
 """
 
 import lazy_loader

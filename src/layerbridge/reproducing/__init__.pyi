@@ -1,5 +1,9 @@
 from .dry_run import Plan as Plan
 from .dry_run import plan as plan
 from .outcome import Outcome as Outcome
+from .recipe_comparison import RecipeComparison as RecipeComparison
+from .recipe_comparison import compare_recipes as compare_recipes
+from .recipe_plan import PlanRequest as PlanRequest
+from .recipe_plan import RecipePlan as RecipePlan
 from .request import Request as Request
 from .run import reproduce as reproduce

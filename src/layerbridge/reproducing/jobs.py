@@ -22,6 +22,7 @@ from layerbridge.reproducing.request import (
 )
 from layerbridge.reproducing.rows import Rows
 from layerbridge.training.recipe import Recipe
+from layerbridge.training.run_data import PER_LABEL
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Job:
         recipe: of a bridge; None for a baseline.
         record: what the folder's record starts with.
         protocols: a result for each; none if only training is needed.
+        task: name of the results.
+        run_of: the folder of the run that it evaluates in another way; None for its own.
     """
 
     method: str
@@ -43,6 +46,7 @@ class Job:
     record: Record
     protocols: tuple[str, ...]
     task: str
+    run_of: Path | None = None
 
     @property
     def label(self) -> str:
@@ -52,7 +56,7 @@ class Job:
     @property
     def everything(self) -> Remaining:
         """What is left to do before the job has started."""
-        return Remaining(self.recipe is not None, self.protocols)
+        return Remaining(self.recipe is not None and self.run_of is None, self.protocols)
 
     def path(self, protocol: str) -> Path:
         """Returns the path of a result."""
@@ -130,22 +134,38 @@ def _is_result(path: Path) -> bool:
 def _bridge(
     request: Request, fusion: str, seed: int, rows: Rows | None, protocols: tuple[str, ...]
 ) -> Job:
-    recipe = request.recipe(fusion, seed)
+    recipe = request.recipe(fusion, seed, rows.data if rows else None)
     # What decides the training: not where rows are, nor how many are tested.
     settings = {name: value for name, value in asdict(recipe).items() if value}
-    settings["train_per_label"] = settings.pop("task_options")["train_per_label"]
+    per_label = settings.pop("task_options", {}).get(PER_LABEL)
+    if per_label is not None:
+        settings[PER_LABEL] = per_label
     settings["backbones"].pop("allow_pickle", None)
     training = {"recipe": settings, "training_rows": rows.trained if rows else UNKNOWN}
-    first = Record(training, _evaluation(request, rows) if protocols else None)
-    folder = _folder(request, fusion, seed)
-    return Job(fusion, seed, folder, recipe, first, protocols, request.experiment.task)
+    evaluation = _evaluation(request, rows) if protocols else None
+    of = request.run_of(fusion)
+    center, centering = request.center(fusion)
+    if evaluation is not None and center is not None:
+        evaluation["center"] = center
+    if evaluation is not None and centering is not None:
+        evaluation["centering"] = asdict(centering)
+    return Job(
+        fusion,
+        seed,
+        _folder(request, fusion, seed),
+        recipe,
+        Record(training, evaluation),
+        protocols,
+        Path(request.experiment.task).stem,
+        None if of is None else _folder(request, of, seed),
+    )
 
 
 def _baseline(request: Request, method: str, seed: int, rows: Rows | None) -> Job:
     settings = _evaluation(request, rows)
     if method in (TF_IDF, FEW_SHOT):
         # They read English training rows.
-        settings["rows"] = request.preset.rows
+        settings["rows"] = request.preset.recipe.max_rows
         settings["training_rows"] = rows.trained if rows else UNKNOWN
     if method != TF_IDF:
         settings["language_model"] = request.language_model
@@ -156,7 +176,8 @@ def _baseline(request: Request, method: str, seed: int, rows: Rows | None) -> Jo
         settings["translator"] = request.translator
     protocols = (CLASSIFIER,) if method == TF_IDF else ("score",)
     folder, first = _folder(request, method, seed), Record({}, settings)
-    return Job(method, seed, folder, None, first, protocols, request.experiment.task)
+    task = Path(request.experiment.task).stem
+    return Job(method, seed, folder, None, first, protocols, task)
 
 
 def _folder(request: Request, method: str, seed: int) -> Path:

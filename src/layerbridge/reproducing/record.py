@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ class Record:
         training: settings that decide the trained bridge; empty for a baseline.
         evaluation: settings that decide the results; None before the first evaluation.
         trained: whether the bridge is trained.
+        seconds: of the training, and of each evaluation by its protocol.
     """
 
     training: Settings
     evaluation: Settings | None
     trained: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes the record into the run's folder.

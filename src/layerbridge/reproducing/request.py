@@ -14,11 +14,13 @@ from typing import Any
 from layerbridge import tasks
 from layerbridge.errors import ConfigError
 from layerbridge.models.backbone import LoadOptions, choose_device, resolve_dtype
+from layerbridge.models.centering import CenteringSettings
 from layerbridge.progress import say
 from layerbridge.reproducing import catalog
 from layerbridge.reproducing.catalog import Experiment, Preset
 from layerbridge.tasks import Task
 from layerbridge.training.recipe import BRIDGE, Recipe
+from layerbridge.training.run_data import RunData
 
 OUTPUT = "runs/reproduce"
 
@@ -166,8 +168,11 @@ class Request:
             options["max_test"] = self.preset.test_rows
         return options
 
-    def recipe(self, fusion: str, seed: int) -> Recipe:
-        """Returns the recipe of one bridge, which ``layerbridge train`` can run, too."""
+    def recipe(self, fusion: str, seed: int, data: RunData | None = None) -> Recipe:
+        """Returns the recipe of one bridge, which ``layerbridge train`` can run, too.
+
+        ``data``, the rows where they are known, decides nothing here.
+        """
         base = self.preset.recipe
         bridge = {**base.bridge, "fusion": fusion, "instruction": self.instruction or None}
         training = {**base.training, "seed": seed}
@@ -183,6 +188,14 @@ class Request:
             backbones={"dtype": self.dtype} | ({"allow_pickle": True} if self.allow_pickle else {}),
             training=training,
         )
+
+    def run_of(self, method: str) -> str | None:
+        """Returns the method whose runs this one evaluates; None for its own."""
+        return None
+
+    def center(self, method: str) -> tuple[str | None, CenteringSettings | None]:
+        """Returns how a method's states are moved by language: as its bridge says."""
+        return None, None
 
     def facts(self) -> dict[str, Any]:
         """Returns the first entries of every JSON document."""

@@ -38,7 +38,7 @@ class Rows:
         """
         task = request.task()
         try:
-            data = RunData.of(task, request.preset.rows)
+            data = RunData.of(task, request.preset.recipe.max_rows)
             tests = {code: task.test(code) for code in task.languages} if test else {}
         except DataError as error:
             if request.data_dir or "hub" not in error.problem:

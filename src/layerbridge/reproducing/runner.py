@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,11 +26,14 @@ from layerbridge.reproducing.backbones import Backbones
 from layerbridge.reproducing.jobs import Job, Remaining, remaining
 from layerbridge.reproducing.request import FEW_SHOT, TF_IDF, TRANSLATE, ZERO_SHOT, Request
 from layerbridge.reproducing.rows import Rows
+from layerbridge.tasks import Row
 from layerbridge.training.output import prepare_output
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.resume import check_resumable
 from layerbridge.training.run import new_bridge, train_bridge, training_arguments
 
+# What the record calls the time of training; that of an evaluation goes by its protocol.
+TRAINING = "training"
 # In the output folder, because experiments can share a translator.
 TRANSLATIONS = "translations"
 
@@ -64,13 +68,22 @@ class _Runner:
         with ExitStack() as states:
             for number, (job, state) in enumerate(jobs):
                 if trained and number == trained[0]:
-                    texts = [row.text for row in data.train]
+                    texts = [row.text for row in [*data.train, *self._watched(jobs)]]
                     states.enter_context(self.backbones.states(texts, self.request.runs))
                 only = "" if state.train else f": {', '.join(state.protocols)}"
                 say(f"[{number + 1}/{len(jobs)}] {job.label}{only}")
                 self._do(job, state)
                 if trained and number == trained[-1]:
                     states.close()
+
+    def _watched(self, jobs: Sequence[tuple[Job, Remaining]]) -> list[Row]:
+        """Returns the validation rows if a training reads them."""
+        strategies = (
+            job.recipe.training.get("eval_strategy", "no")
+            for job, state in jobs
+            if state.train and job.recipe is not None
+        )
+        return self.rows.data.validation if any(each != "no" for each in strategies) else []
 
     def _check(self, methods: set[str]) -> None:
         for name in self.request.forbidden_pickles:
@@ -98,23 +111,26 @@ class _Runner:
         _prepare(job, state)
         bridge = self._train(job, job.recipe) if job.recipe and state.train else None
         for protocol in state.protocols:
+            started = time.monotonic()
             if job.recipe is None:
                 with meter(job.label) as bar:
                     result = self._baseline(job, bar)
             else:
                 bridge = bridge or LayerBridge.from_pretrained(
-                    str(job.folder),
+                    str(job.run_of or job.folder),
                     device=self.backbones.device,
                     encoder=self.backbones.encoder,
                     language_model=self.backbones.language_model,
                 )
                 result = self._evaluate(job, job.recipe, bridge, protocol)
             result.write(job.path(protocol))
+            _note_seconds(job, protocol, time.monotonic() - started)
 
     def _train(self, job: Job, recipe: Recipe) -> LayerBridge:
         device = self.backbones.device
         arguments = training_arguments(recipe.training, job.folder, device=device)
         bridge, resume = self._start(job, recipe)
+        started = time.monotonic()
         train_bridge(
             bridge,
             recipe,
@@ -127,6 +143,8 @@ class _Runner:
         current = record.read(job.folder)
         assert current is not None
         replace(current, trained=True).write(job.folder)
+        if not resume:
+            _note_seconds(job, TRAINING, time.monotonic() - started)
         return bridge
 
     def _start(self, job: Job, recipe: Recipe) -> tuple[LayerBridge, bool]:
@@ -151,14 +169,17 @@ class _Runner:
     def _evaluate(self, job: Job, recipe: Recipe, bridge: LayerBridge, protocol: str) -> Result:
         rows = self.rows
         settings = {"training_rows": len(rows.data.train), "task_options": recipe.task_options}
+        center, centering = self.request.center(job.method)
         with self.backbones.no_cache(), meter(f"{job.label}: {protocol}") as bar:
             return evaluate(
                 bridge,
                 rows.task,
                 protocol=protocol,
+                center=center,
+                centering=centering,
                 method=job.method,
                 seed=job.seed,
-                run=str(job.folder),
+                run=str(job.run_of or job.folder),
                 settings=settings,
                 progress=bar.by_language,
             )
@@ -177,6 +198,13 @@ class _Runner:
         return translate_then_answer(
             self._translator(), language_model, task, translating=progress, progress=progress
         )
+
+
+def _note_seconds(job: Job, part: str, seconds: float) -> None:
+    """Adds to the record how long a part took; a resumed training is not timed."""
+    current = record.read(job.folder)
+    assert current is not None
+    replace(current, seconds={**current.seconds, part: round(seconds, 2)}).write(job.folder)
 
 
 def _prepare(job: Job, state: Remaining) -> None:

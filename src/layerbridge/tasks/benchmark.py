@@ -43,6 +43,8 @@ class Benchmark(SourcedTask):
         source_codes: CLDR code → the data set's own language code, where they differ.
         other_codes: a pattern of the data set's own codes for languages that have no code here.
         has_validation: whether there are validation rows; if not, training rows are held out.
+        english_test: whether English test rows are expected; if not, English is tested only where
+            the folders have some.
 
     Raises:
         DataError: a folder, language or number does not fit.
@@ -54,6 +56,7 @@ class Benchmark(SourcedTask):
     source_codes: Mapping[str, str] = {}
     other_codes: str | None = None
     has_validation: bool = True
+    english_test: bool = True
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Benchmark(SourcedTask):
         elif self.folders is not None:
             present = [code for code in self.known[1:] if self.source("test", code) is not None]
             self.languages = ("en", *present)
+        if self.folders is not None and not self.english_test and self.source("test") is None:
+            self.languages = tuple(code for code in self.languages if code != "en")
         tests = (self.source("test", language) for language in self.languages)
         files = (self.source("train"), self.source("validation"), *tests)
         if self.folders is not None and not any(files):

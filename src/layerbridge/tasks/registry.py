@@ -12,7 +12,10 @@ from layerbridge.errors import DataError
 from layerbridge.tasks.labels import check_options
 from layerbridge.tasks.task import Task
 
-_BENCHMARKS = ("xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200")
+_BENCHMARKS = (
+    *("xnli", "indicxnli", "sinhala-news", "amazon-reviews", "xsid", "sib200"),
+    "masakhanews",
+)
 _registered: dict[str, Callable[..., Task]] = {}
 
 
