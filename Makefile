@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 VLLM_INSTALL := $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
   -c constraints.txt -c constraints-vllm.txt
 
-.PHONY: demo quick test coverage test-defaults test-matrix test-serving lint types check clean
+.PHONY: demo quick test coverage test-defaults test-matrix test-serving docs lint types check clean
 
 demo: $(VENV)/.installed  ## train three bridges on English names, evaluate them in 15 languages
 	$(BIN)/layerbridge demo
@@ -37,6 +37,9 @@ test-matrix: $(VENV)/.dev  ## every family of models, tiny; writes docs/models.m
 
 test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py -m vllm
+
+docs: $(VENV)/.dev  ## the docs site in docs/_build; a broken link or reference is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
 
 lint: $(VENV)/.dev  ## style and import layers
 	$(BIN)/ruff check .
