@@ -65,3 +65,34 @@ def test_the_harness_finds_the_model_by_its_entry_point():
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     found = project["entry-points"]["lm_eval.models"]["layerbridge"]
     assert resolve_name(found).__name__ == "BridgeLM"
+
+
+BUILT_IN = {
+    "refused": ("xnli/xnli_*", "indicxnli/indicxnli_*", "paws-x/paws_*"),
+    "fit": (
+        *("belebele/belebele_*", "afrixnli/direct/prompt_1/*", "afrobench/sib/prompt_1/*"),
+        *("afrobench/masakhanews/prompt_1/*", "afrobench/afrisenti/prompt_1/*"),
+        *("afrobench/nollysenti/prompt_1/*", "global_mmlu/default/*/*"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_which_of_the_harness_s_own_tasks_are_fit(kind):
+    """docs/lm-eval.md says so, by their files."""
+    from lm_eval import tasks as built_in
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    root = Path(built_in.__file__).parent
+    for pattern in BUILT_IN[kind]:
+        # A few languages of each: there are hundreds of files.
+        paths = sorted(root.glob(f"{pattern}.yaml"))[:9]
+        files = [load_yaml(path, resolve_func=False) for path in paths]
+        found = [settings for settings in files if isinstance(settings.get("task"), str)]
+        assert found, pattern
+        for settings in found:
+            if kind == "refused":
+                assert settings["doc_to_text"] == "", settings["task"]
+            else:
+                assert "{{" in settings["doc_to_text"], settings["task"]
+                assert all(choice.isascii() for choice in settings["doc_to_choice"])
