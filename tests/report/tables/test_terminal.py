@@ -1,0 +1,66 @@
+"""Tables on a terminal, at every width."""
+
+import io
+import random
+
+import pytest
+from rich.console import Console
+
+from layerbridge.evaluation.comparison import compare
+from layerbridge.report.tables import accuracy_table, effect_table
+from layerbridge.report.tables.grid import Grid
+from made_results import result
+
+METHODS = ("tf-idf", "zero-shot LM", "last", "global-softmax", "token-softmax, start=uniform")
+LANGUAGES = ("en", "si", "ta", "sw", "sin_Sinh", "de")
+
+
+def shown(table, width):
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    return out.getvalue().splitlines()
+
+
+def made():
+    found = [
+        result(method, seed, **dict.fromkeys(LANGUAGES, (place + seed) % 10))
+        for place, method in enumerate(METHODS)
+        for seed in (0, 1)
+    ]
+    yield accuracy_table(found).rich()
+    yield accuracy_table(found, by_seed=True).rich()
+    yield accuracy_table(found, comparisons=compare(found)).rich(intervals=True)
+    yield effect_table(compare(found)).rich()
+    draw = random.Random(0)
+    words = [" ".join("x" * draw.randint(1, 12) for _ in range(n % 3 + 1)) for n in range(12)]
+    yield Grid(words, [[f"{n}.5 (1–2)" for n in range(12)], words[::-1]], 1, "L").rich()
+    yield Grid(words, [words], 3, title="a title").rich()
+
+
+@pytest.mark.parametrize("width", [44, 60, 80, 100, 130, 250])
+def test_no_word_is_broken_and_no_cell_is_lost(width):
+    for table in made():
+        lines = shown(table, width)
+        assert max(map(len, lines)) <= width
+        words = " ".join(lines).split()
+        for cell in (*table.grid.head, *(cell for row in table.grid.body for cell in row)):
+            assert set(cell.split()) <= set(words), cell
+        # A number stays with its interval.
+        numbers = [row[column] for row in table.grid.body for column in range(table.grid.left, 3)]
+        for number in numbers:
+            assert any(number in line for line in lines)
+
+
+def test_columns_that_do_not_fit_are_below():
+    table = accuracy_table([result(method, si=5, ta=6) for method in METHODS]).rich()
+    wide, narrow = shown(table, 120), shown(table, 44)
+    assert sum(line.split()[:1] == ["si"] for line in wide) == 1
+    assert sum(line.split()[:1] == ["si"] for line in narrow) >= 2
+    (row,) = (line.split() for line in wide if line.split()[:1] == ["si"])
+    assert row == ["si", *["50.0"] * len(METHODS)]
+
+
+def test_one_word_that_is_wider_than_the_terminal():
+    path = "/a/very/long/path" * 8
+    text = "".join(line.strip() for line in shown(Grid(["run"], [[path]], 1).rich(), 50)[3:])
+    assert text == path
