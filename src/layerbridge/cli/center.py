@@ -53,9 +53,9 @@ def center(
 ) -> None:
     """Add the mean states of a language to a run.
 
-    A few hundred lines of unlabeled text are enough. The run then moves texts of that language to where English ones are. --task NAME --languages
-    si,ta takes the texts of a task's rows. Without either, shows what the run knows, or changes how
-    it is used.
+    A few hundred lines of unlabeled text are enough. The run then moves texts of that language to
+    where English ones are. --task NAME --languages si,ta takes the texts of a task's rows. Without
+    either, shows what the run knows, or changes how it is used.
     """
     files = _texts(language, text, task, languages)
     changes: dict[str, Any] = {}

@@ -52,8 +52,9 @@ def reproduce(
 ) -> None:
     """Reproduce a table of the paper, and compare with it.
 
-    All methods of the table are trained and evaluated. Finished runs are not repeated: after an interruption, give the same command again. The paths
-    of the files are printed on stdout, the table on stderr. See docs/reproduce.md.
+    All methods of the table are trained and evaluated. Finished runs are not repeated: after an
+    interruption, give the same command again. The paths of the files are printed on stdout, the
+    table on stderr. See docs/reproduce.md.
     """
     from rich.console import Console
 

@@ -23,7 +23,7 @@ def shown(table, width):
 
 def made():
     found = [
-        result(method, seed, **dict.fromkeys(LANGUAGES, (place + seed) % 10))
+        result(method, seed, **dict.fromkeys(LANGUAGES, f"{10**place + seed:010b}"[:10]))
         for place, method in enumerate(METHODS)
         for seed in (0, 1)
     ]
@@ -52,7 +52,7 @@ def test_no_word_is_broken_and_no_cell_is_lost(width):
 
 
 def test_columns_that_do_not_fit_are_below():
-    table = accuracy_table([result(method, si=5, ta=6) for method in METHODS]).rich()
+    table = accuracy_table([result(method, si="1100", ta="1000") for method in METHODS]).rich()
     wide, narrow = shown(table, 120), shown(table, 44)
     assert sum(line.split()[:1] == ["si"] for line in wide) == 1
     assert sum(line.split()[:1] == ["si"] for line in narrow) >= 2
