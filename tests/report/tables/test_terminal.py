@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from layerbridge.evaluation.comparison import compare
-from layerbridge.report.tables import accuracy_table, effect_table
+from layerbridge.report.tables import accuracy_table, effect_table, macro_f1_table
 from layerbridge.report.tables.grid import Grid
 from made_results import result
 
@@ -31,6 +31,7 @@ def made():
     yield accuracy_table(found, by_seed=True).rich()
     yield accuracy_table(found, comparisons=compare(found)).rich(intervals=True)
     yield effect_table(compare(found)).rich()
+    yield macro_f1_table(found).rich()
     draw = random.Random(0)
     words = [" ".join("x" * draw.randint(1, 12) for _ in range(n % 3 + 1)) for n in range(12)]
     yield Grid(words, [[f"{n}.5 (1–2)" for n in range(12)], words[::-1]], 1, "L").rich()
@@ -64,3 +65,13 @@ def test_one_word_that_is_wider_than_the_terminal():
     path = "/a/very/long/path" * 8
     text = "".join(line.strip() for line in shown(Grid(["run"], [[path]], 1).rich(), 50)[3:])
     assert text == path
+
+
+def test_languages_are_rows_and_methods_columns():
+    found = [
+        result(method, seed, si="1100", en="10") for method in ("last", "b") for seed in (0, 1)
+    ]
+    for table in (accuracy_table(found), macro_f1_table(found), effect_table(compare(found))):
+        grid = table.rich().grid
+        assert {"last", "b"} & set(grid.head[1:])
+        assert {"si", "en"} <= {row[0] for row in grid.body}

@@ -125,7 +125,7 @@ class Table:
                 for cells, row in zip(grid.body, self.rows, strict=True)
             ]
             grid = replace(grid, head=head, body=body)
-        return grid.transposed().rich()
+        return replace(grid, turned=True).rich()
 
     def _grid(self, intervals: bool) -> Grid:
         head = [*self.labels, *self.languages]

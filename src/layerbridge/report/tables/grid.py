@@ -47,6 +47,7 @@ class Grid:
         left: number of leading text columns, aligned left; the rest are numbers, aligned right.
         legend: one line below the table.
         title: one line above it, in the terminal only.
+        turned: whether rows are columns on a terminal.
     """
 
     head: list[str]
@@ -54,6 +55,7 @@ class Grid:
     left: int
     legend: str | None = None
     title: str | None = None
+    turned: bool = False
 
     def markdown(self) -> str:
         """Returns a GitHub table, followed by the legend as a paragraph."""
@@ -87,7 +89,7 @@ class Grid:
         """Returns what rich prints on a terminal, for its width."""
         from layerbridge.report.tables.terminal import Fitted
 
-        return Fitted(self)
+        return Fitted(self.transposed() if self.turned else self)
 
     def transposed(self) -> Grid:
         """Returns the grid with rows and columns swapped."""
