@@ -60,6 +60,16 @@ def test_every_file_is_a_task_or_the_group_of_its_folder():
         assert english in names
 
 
+def test_the_harness_reads_every_file():
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=TASKS, include_defaults=False)
+    names = {path.stem for path in TASKS.rglob("*.yaml")}
+    assert set(manager.all_tasks) == names
+    groups = {f"layerbridge_{folder.name.replace('-', '_')}" for folder in TASKS.iterdir()}
+    assert set(manager.all_groups) == groups
+
+
 def test_the_harness_finds_the_model_by_its_entry_point():
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
