@@ -2,6 +2,7 @@
 
 import io
 import random
+from functools import cache
 
 import pytest
 from rich.console import Console
@@ -21,7 +22,12 @@ def shown(table, width):
     return out.getvalue().splitlines()
 
 
+@cache
 def made():
+    return list(_made())
+
+
+def _made():
     found = [
         result(method, seed, **dict.fromkeys(LANGUAGES, f"{10**place + seed:010b}"[:10]))
         for place, method in enumerate(METHODS)
