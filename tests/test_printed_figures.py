@@ -28,11 +28,18 @@ def made(folder, **options):
     return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
 
 
-def test_the_table_of_the_readme():
-    expected = made("demo/seed-0")
-    found = printed("README.md")
-    assert found[:2] == expected[:2]
-    assert sorted(found[2:]) == sorted(expected[2:])
+def test_the_tables_of_the_readme():
+    head, _, *expected = made("demo/seed-0")
+    short = printed("README.md")
+    assert short[0] == ["method", "English", head[-1]]
+    in_short = [[row[0], row[1].partition(" ")[0], row[-1]] for row in expected]
+    assert sorted(short[2:]) == sorted(in_short)
+    # Languages are rows, so that it can be read on a laptop.
+    found, rule, *rows = printed("README.md", "### The demo by language")
+    assert len(found) == len(rule) <= 6
+    by_method = [list(column) for column in zip(found, *rows, strict=True)]
+    assert by_method[0] == head
+    assert sorted(by_method[1:]) == sorted(expected)
 
 
 def test_the_seeds_of_the_readme():

@@ -121,6 +121,7 @@ class MissingExtraError(LayerBridgeError):
 
 # Extra → the import names of its packages.
 _EXTRAS = {
+    "lm-eval": ("lm_eval",),
     "eval": ("scipy", "sklearn", "statsmodels"),
     "plots": ("jinja2", "matplotlib"),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),

@@ -21,6 +21,18 @@ def test_help_names_every_verb(command):
         assert f"│ {verb} " in result.out
 
 
+@pytest.mark.parametrize("words", [(), ("plot",), ("zoo",), ("bench",)])
+def test_the_help_of_every_verb_is_one_line(command, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    page = command(*words, "--help").out
+    rows = page[page.index("─ Commands ") :].splitlines()[1:]
+    lines = [line[2:-2] for line in rows if line.startswith("│")]
+    assert len(lines) > 2
+    for line in lines:
+        # A continued line begins with spaces, and a cut one ends in an ellipsis.
+        assert re.fullmatch(r"[a-z]+ +[A-Z].*[^.…]\.", line.rstrip()), line
+
+
 @pytest.mark.parametrize("words", [("train",), ("evaluate",), ("ask",), ("zoo", "pull"), ("plot",)])
 def test_every_verb_has_its_help(command, words):
     result = command(*words, "--help")

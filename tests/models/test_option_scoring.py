@@ -3,7 +3,7 @@ import torch
 
 import tiny
 from layerbridge.models import caches, option_scoring
-from layerbridge.models.option_scoring import best_options, option_scores
+from layerbridge.models.option_scoring import best_options, option_scores, scored_options
 from layerbridge.models.packing import Segment, pack
 from layerbridge.models.probes.language_model_traits import LanguageModelTraits
 from naive_lm import OPTIONS, naive_scores, random_prefix
@@ -144,3 +144,20 @@ def test_best_options_score_only_what_can_win(load_lm):
     finally:
         handle.remove()
     assert len(seen) == 1  # the prefix, and nothing of the loser
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_options_that_rows_do_not_share(load_lm, whole, name):
+    """Scores of the wanted options, and whether each is what greedy decoding gives."""
+    lm = load_lm(name)
+    pieces, rows = random_prefix(lm, LENGTHS)
+    # The most likely three tokens of one row, its first two, and others.
+    ids = lm.generate(pieces, max_new_tokens=3, min_new_tokens=3, do_sample=False).tolist()
+    options = [*(row[:count] for row in ids for count in (3, 2, 1)), [5, 6], [7]]
+    wanted = torch.rand(len(LENGTHS), len(options)) < 0.5
+    wanted[:, 3] = True
+    given = scored_options(lm, pieces, options, wanted)
+    expected = naive_scores(whole(name), rows, options)
+    torch.testing.assert_close(given.scores[wanted], expected[wanted], atol=1e-4, rtol=1e-5)
+    greedy = [[row[: len(option)] == option for option in options] for row in ids]
+    assert given.greedy[wanted].tolist() == torch.tensor(greedy)[wanted].tolist()

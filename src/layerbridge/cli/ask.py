@@ -33,7 +33,7 @@ def ask(
     allow_pickle: o.AllowPickle = False,
     as_json: o.Json = False,
 ) -> None:
-    """Ask a bridge: the best label word and its probability, or generated text.
+    """Ask a bridge for a label word, or for generated text.
 
     A text for which no label word is likely is marked "far from training" in place of the
     probability.

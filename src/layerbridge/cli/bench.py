@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Measure speed and memory: a table on stderr, one JSON document on stdout.",
+    help="Measure speed and memory.\n\nA table on stderr, one JSON document on stdout.",
 )
 
 _FORMS = "folder, zoo:NAME, hub ID or shape:NAME."
@@ -42,7 +42,7 @@ def fusion(
     device: o.Device = None,
     repeat: Repeat = 5,
 ) -> None:
-    """Measure token-softmax: its collapsed form, compared with the full Transformer block."""
+    """Measure token-softmax, collapsed and as a full block."""
     from layerbridge.benchmarking.fusion import FusionCase, run
     from layerbridge.models.backbone import choose_device
 
@@ -66,7 +66,7 @@ def train(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Measure training rows per second, and whether the loss curves agree."""
+    """Measure training rows per second, and compare loss curves."""
     from layerbridge.benchmarking.train import TrainCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
@@ -97,7 +97,7 @@ def evaluate(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Measure test rows per second: option scoring compared with greedy generation."""
+    """Measure test rows per second: scoring against generating."""
     from layerbridge.benchmarking.evaluate import EvaluateCase, run
 
     pair = _pair(encoder, language_model, dtype, device)
@@ -138,7 +138,10 @@ def start(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Measure the peak memory of starting the projection, by number of training rows."""
+    """Measure the peak memory of starting the projection.
+
+    By number of training rows.
+    """
     from layerbridge.benchmarking.start import StartCase, run
 
     if projection_start not in ("scaled", "aligned"):
@@ -168,7 +171,7 @@ def latency(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Measure milliseconds per generated token (the paper's Table V)."""
+    """Measure milliseconds per token (the paper's Table V)."""
     from layerbridge.benchmarking.latency import LatencyCase, run
 
     if cache not in ("dynamic", "static"):
@@ -200,7 +203,9 @@ def serve(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Measure servers under load: time to first token, tokens per second, latency.
+    """Measure servers under load.
+
+    Time to first token, tokens per second, latency.
 
     All engines get the same requests in turn; vLLM alone gets them as precomputed embeddings.
     """
@@ -237,7 +242,7 @@ def all_(
     dtype: o.Dtype = "auto",
     device: o.Device = None,
 ) -> None:
-    """Run all of these except start and serve, with their defaults."""
+    """Run all of these but start and serve, with their defaults."""
     from layerbridge.benchmarking import evaluate, fusion, latency, memory, train
 
     pair = _pair(encoder, language_model, dtype, device)

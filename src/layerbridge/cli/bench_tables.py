@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from layerbridge.report.tables.grid import Grid
 
 
 def show(name: str, figures: Mapping[str, Any]) -> None:
@@ -25,21 +26,20 @@ def show(name: str, figures: Mapping[str, Any]) -> None:
 def show_levels(figures: Mapping[str, Any]) -> None:
     """Shows the figures of ``bench serve`` by engine and concurrency."""
     title = "bench serve: medians over rounds; p50/p99 in ms"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    columns = ("engine", "clients", "tokens/s", "first token", "per token", "latency", "errors")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "engine" else "right")
+    head = ["engine", "clients", "tokens/s", "first token", "per token", "latency", "errors"]
+    body: list[list[str]] = []
     for name, engine in figures["engines"].items():
         for level in engine["levels"]:
             spreads = (level["ms_to_first_token"], level["ms_per_token"], level["latency_ms"])
-            table.add_row(
+            cells = [
                 name,
                 str(level["concurrency"]),
                 _number(level["tokens_per_second"]),
                 *(f"{s['p50']:.0f}/{s['p99']:.0f}" if s else "–" for s in spreads),
                 ", ".join(f"{count} × {kind}" for kind, count in level["errors"].items()) or "0",
-            )
-    Console(stderr=True).print(table)
+            ]
+            body.append(cells)
+    Console(stderr=True).print(Grid(head, body, 1, title=title).rich())
 
 
 def _number(value: float | str) -> str:

@@ -51,11 +51,11 @@ def center(
     allow_pickle: o.AllowPickle = False,
     as_json: o.Json = False,
 ) -> None:
-    """Add the mean states of a language to a run, from a few hundred lines of unlabeled text.
+    """Add the mean states of a language to a run.
 
-    The run then moves texts of that language to where English ones are. --task NAME --languages
-    si,ta takes the texts of a task's rows. Without either, shows what the run knows, or changes how
-    it is used.
+    A few hundred lines of unlabeled text are enough. The run then moves texts of that language to
+    where English ones are. --task NAME --languages si,ta takes the texts of a task's rows. Without
+    either, shows what the run knows, or changes how it is used.
     """
     files = _texts(language, text, task, languages)
     changes: dict[str, Any] = {}

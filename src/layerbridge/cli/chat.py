@@ -52,9 +52,9 @@ def chat(
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
 ) -> None:
-    """Chat with a bridge, which answers with a label word if it was trained on some.
+    """Chat with a bridge.
 
-    /help lists the commands.
+    It answers with a label word if it was trained on some. /help lists the commands.
 
     If stdin is not a terminal, every line is a text, and its answer is one line on stdout.
     """

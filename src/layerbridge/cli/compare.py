@@ -19,7 +19,11 @@ def compare(
     form: TableFormat = None,
     as_json: o.Json = False,
 ) -> None:
-    """Compare methods row by row: effects, 95 % intervals, p-values (docs/statistics.md)."""
+    """Compare methods row by row: effects, intervals, p-values.
+
+    On a terminal, languages are rows and methods columns; elsewhere it is Markdown, which also has
+    the uncorrected p-values and the rows won and lost. See docs/statistics.md.
+    """
     from dataclasses import asdict
 
     from layerbridge.evaluation import comparison, results

@@ -12,7 +12,10 @@ def demo(
     quick: bool = o.option(False, "Fewer steps, languages and rows.", "--quick"),
     seed: int = o.option(0, "Random seed of training."),
 ) -> None:
-    """Train three bridges on English names and test them in fifteen languages."""
+    """Train three bridges on English, test them in 15 languages.
+
+    The texts are names of countries, languages, currencies and the like.
+    """
     from layerbridge.demo import QUICK, DemoSettings
     from layerbridge.demo import demo as run
 

@@ -40,7 +40,10 @@ app = typer.Typer(
 def results_(
     runs: o.ResultFiles, output_dir: o.OutputFolder = FOLDER, form: o.FigureFormat = "png"
 ) -> None:
-    """Draw accuracy by language, and layer weights if a fusion learned any."""
+    """Draw accuracy by language, and layer weights.
+
+    Layer weights only if a fusion learned any.
+    """
     from layerbridge.evaluation import results
     from layerbridge.report import plots
 
@@ -54,7 +57,10 @@ def results_(
 def weights(
     runs: o.ResultFiles, output_dir: o.OutputFolder = FOLDER, form: o.FigureFormat = "png"
 ) -> None:
-    """Draw layer weights: of all methods by layer, and of each method by language."""
+    """Draw layer weights, by layer and by language.
+
+    Those of all methods by layer, and of each method by language.
+    """
     from layerbridge.evaluation import results
     from layerbridge.report import plots
 
@@ -73,7 +79,7 @@ def training(
     output_dir: o.OutputFolder = FOLDER,
     form: o.FigureFormat = "png",
 ) -> None:
-    """Draw how layer weights changed during training: steps by layers."""
+    """Draw how layer weights changed during training."""
     from layerbridge.errors import ResultError
     from layerbridge.report import plots
     from layerbridge.report.run_folders import run_folders

@@ -50,10 +50,11 @@ def reproduce(
     output_dir: o.OutputFolder = Path("runs/reproduce"),
     as_json: o.Json = False,
 ) -> None:
-    """Reproduce a table: train and evaluate all its methods, and compare with the paper.
+    """Reproduce a table of the paper, and compare with it.
 
-    Finished runs are not repeated: after an interruption, give the same command again. The paths
-    of the files are printed on stdout, the table on stderr. See docs/reproduce.md.
+    All methods of the table are trained and evaluated. Finished runs are not repeated: after an
+    interruption, give the same command again. The paths of the files are printed on stdout, the
+    table on stderr. See docs/reproduce.md.
     """
     from rich.console import Console
 

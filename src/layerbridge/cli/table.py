@@ -16,7 +16,10 @@ def table(
     against: o.OptionalAgainst = None,
     form: TableFormat = None,
 ) -> None:
-    """Print a table: one row per method, one column per language.
+    """Print a table of accuracies by method and language.
+
+    On a terminal, languages are rows and methods columns, as many as fit beside each other;
+    elsewhere a Markdown table has a row per method.
 
     With --against, accuracies that differ significantly from that method's are marked, if there are
     several seeds.

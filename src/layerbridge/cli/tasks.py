@@ -24,11 +24,12 @@ def tasks(
     skip_unknown_labels: o.SkipUnknownLabels = False,
     as_json: o.Json = False,
 ) -> None:
-    """List the tasks: languages, rows, labels, license, and whether the rows are local.
+    """List the tasks: languages, rows, labels, license.
 
-    Needs no network. With TASK: the rows of every language and the labels; if its files are local,
-    also how many English rows are left out because they also occur in the test set. All rows of a
-    task of your own are read, and the first that does not fit is an error.
+    Also says whether the rows are local; needs no network. With TASK: the rows of every language
+    and the labels; if its files are local, also how many English rows are left out because they
+    also occur in the test set. All rows of a task of your own are read, and the first that does not
+    fit is an error.
     """
     from layerbridge import tasks
 

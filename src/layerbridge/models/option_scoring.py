@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -57,6 +58,44 @@ def option_scores(
     return scorer.scores
 
 
+@dataclass(frozen=True)
+class ScoredOptions:
+    """Scores of some options of each row.
+
+    Attributes:
+        scores: [B, O], as ``option_scores`` returns them, where they were wanted.
+        greedy: [B, O], whether greedy decoding answers with all of the option's tokens.
+    """
+
+    scores: Tensor
+    greedy: Tensor
+
+
+@torch.no_grad()
+def scored_options(
+    language_model: LanguageModel,
+    prefix: Sequence[Segment],
+    options: Sequence[Sequence[int]],
+    wanted: Bool[Tensor, "B O"],
+) -> ScoredOptions:
+    """As ``option_scores``, for rows that do not share all options.
+
+    Args:
+        language_model: as in ``option_scores``.
+        prefix: as in ``option_scores``.
+        options: of all rows.
+        wanted: which rows have which options; other scores are not complete.
+
+    Raises:
+        NotFiniteError: a score is not finite.
+        LengthError: a row with an option has more tokens than the model has positions.
+    """
+    scorer = _Scorer(language_model, prefix, options, greedy=True)
+    scorer.complete(wanted.to(scorer.scores.device))
+    assert scorer.greedy is not None
+    return ScoredOptions(scorer.scores, scorer.greedy)
+
+
 @torch.no_grad()
 def best_options(
     language_model: LanguageModel,
@@ -90,6 +129,8 @@ class _Scorer:
         prefix: Sequence[Segment],
         options: Sequence[Sequence[int]],
         after: Any = None,
+        *,
+        greedy: bool = False,
     ) -> None:
         self.language_model = language_model
         self.options = options
@@ -107,6 +148,11 @@ class _Scorer:
         self.vocabulary = logits.shape[-1]
         first_tokens = [option[0] for option in options]
         self.scores = logits[:, 0].float().log_softmax(-1)[:, first_tokens]  # [B, O]
+        # Whether greedy decoding would have given the tokens so far; None if nobody asks.
+        self.greedy: Tensor | None = None
+        if greedy:
+            first = torch.tensor(first_tokens, device=self.scores.device)
+            self.greedy = logits[:, 0].argmax(-1)[:, None] == first
         self.check()
 
     def complete(self, selected: Bool[Tensor, "B O"]) -> None:
@@ -122,17 +168,23 @@ class _Scorer:
             for start in range(0, len(pairs), size):
                 rows, chosen = torch.tensor(pairs[start : start + size], device=selected.device).T
                 ids = torch.tensor([self.options[option] for option in chosen.tolist()])
-                self.scores[rows, chosen] += self._rest(rows, ids.to(selected.device))
+                scores, greedy = self._rest(rows, ids.to(selected.device))
+                self.scores[rows, chosen] += scores
+                if greedy is not None and self.greedy is not None:
+                    self.greedy[rows, chosen] &= greedy
         self.check()
 
     def check(self) -> None:
         """Raises ``NotFiniteError`` if a score is not finite."""
         check_rows(finite_rows(self.scores), "the option scores", self.language_model.dtype)
 
-    def _rest(self, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]) -> Float[Tensor, " n"]:
-        """Σ log p of tokens 2 … T, each option after the prefix of its row."""
+    def _rest(
+        self, rows: Int[Tensor, " n"], ids: Int[Tensor, "n T"]
+    ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"] | None]:
+        """Σ log p of tokens 2 … T, each option after its row's prefix; and if all are greedy."""
         mask, cache = self.mask[rows], branch(self.cache, rows, len(self.mask))
         total = torch.zeros(len(rows), device=mask.device)
+        greedy = None if self.greedy is None else total == 0
         width = max(1, PASS_LOGITS // (len(rows) * self.vocabulary))
         # The logits of token t + 1 are read at token t, so the last token is not read.
         inputs, targets = ids[:, :-1].split(width, 1), ids[:, 1:].split(width, 1)
@@ -144,4 +196,6 @@ class _Scorer:
             )
             logprobs = logits.float().log_softmax(-1).gather(-1, scored[..., None])
             total += logprobs.squeeze(-1).sum(1)
-        return total
+            if greedy is not None:
+                greedy &= (logits.argmax(-1) == scored).all(1)
+        return total, greedy

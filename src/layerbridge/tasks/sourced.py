@@ -88,6 +88,19 @@ class SourcedTask(Task):
             counts["validation"] = len(self._read("validation")) - len(self._validation())
         return {split: number for split, number in counts.items() if number}
 
+    def watched(self, language: str) -> list[Row]:
+        """See ``Task.watched``.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        source = self.source("validation", language)
+        if source is None or source == self.source("validation"):
+            return []
+        if not (records.is_local(source) or hub.is_cached(source)):
+            return []
+        return list(self._read("validation", language))
+
     def dataset_info(self) -> DatasetInfo:
         """See ``Task.dataset_info``; counts the lines of files without reading rows."""
         splits = [("train", "en"), *(("test", language) for language in self.languages)]

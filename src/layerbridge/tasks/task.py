@@ -92,6 +92,13 @@ class Task(ABC):
         """Returns the English rows to choose settings and steps on; none is a training row."""
         return _english(self._validation())
 
+    def watched(self, language: str) -> list[Row]:
+        """Returns validation rows of another language, to look at and not to choose by.
+
+        Only what is on this machine is read; a task without any, as is the default, returns none.
+        """
+        return []
+
     def test(self, language: str) -> list[Row]:
         """Returns the test rows of one language.
 

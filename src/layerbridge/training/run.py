@@ -28,6 +28,7 @@ from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
+from layerbridge.training.language_watch import LanguageWatch, watched_rows
 from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
@@ -243,8 +244,10 @@ def train_bridge(
             trainer.add_callback(_Progress(bar))
         trainer.add_callback(RowsRecord(data.train))
         texts = [row.text for row in data.validation or data.train]
-        weights = WeightWatch(bridge, texts, folder)
+        weights = WeightWatch(bridge, texts, folder, trainer.callback_handler.callbacks)
         trainer.add_callback(weights)
+        if arguments.report_to and arguments.do_eval and (watched := watched_rows(recipe)):
+            trainer.add_callback(LanguageWatch(trainer, watched))
         if then is not None:
             trainer.interruption = stack.enter_context(Interruption(then))
         trainer.train(resume_from_checkpoint=resume or None)

@@ -20,6 +20,7 @@ from layerbridge.models.eval_mode import eval_mode
 from layerbridge.models.fusion.global_softmax import GlobalSoftmax
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.progress import say
+from layerbridge.training.tracking import send_weights
 from layerbridge.training.weight_log import FILE, append, keep
 
 # Upper limit for the lines of a log: a plot cannot show more.
@@ -39,10 +40,18 @@ class WeightWatch(TrainerCallback):
         bridge: in training.
         texts: English; weights that depend on the token are averaged over the first few.
         folder: of the run.
+        trackers: callbacks of the Trainer; those of ``report_to`` get the weights, too.
     """
 
-    def __init__(self, bridge: LayerBridge, texts: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self,
+        bridge: LayerBridge,
+        texts: Sequence[str],
+        folder: Path,
+        trackers: Sequence[TrainerCallback] = (),
+    ) -> None:
         self.bridge = bridge
+        self.trackers = trackers
         self.texts = texts[:TEXTS]
         self.path = folder / FILE
         self.states: HiddenStates | None = None  # None while nothing is logged
@@ -68,7 +77,8 @@ class WeightWatch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Logs a line every few steps."""
-        if state.global_step % self.every == 0:
+        # The last one as well: a tracker may close when training ends.
+        if state.global_step % self.every == 0 or state.global_step >= state.max_steps:
             self._log(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -84,6 +94,8 @@ class WeightWatch(TrainerCallback):
         except OSError as error:
             self._give_up(error)
         self.last = step
+        first = self.bridge.encoder.first_layer
+        send_weights(self.trackers, step, self.weights, first_layer=first)
 
     def _give_up(self, error: OSError) -> None:
         # A plot is not worth a run.

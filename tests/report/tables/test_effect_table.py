@@ -55,7 +55,7 @@ def test_one_seed_has_no_marks_and_says_so_beside_every_number():
         assert {row["mark"] for row in rows} == {""}
         out = io.StringIO()
         Console(file=out, width=80).print(table(given).rich())
-        assert "(others not covered)" in out.getvalue().splitlines()[0]
+        assert "(others not covered)" in out.getvalue()
         assert not set("▲▼") & set(out.getvalue())
 
 
@@ -87,8 +87,9 @@ def test_a_terminal_of_80_columns():
     out = io.StringIO()
     Console(file=out, width=80).print(table().rich())
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert ["a|b", "&", "c", "over", "last,", "seeds:", "2"] in lines
-    assert ["en", "−2.5", "−10.4", "to", "+5.7", "0.562", "0.562", "0", "/", "1"] in lines
+    assert lines[1] == ["language", "a|b", "&", "c"]
+    assert lines[3] == ["seeds", "2"]
+    assert ["en", "−2.5", "(−10.4", "to", "+5.7)", "0.562"] in lines
     assert next(x for x in lines if x and x[0] == "other")[:3] == ["other", "languages", "too"]
 
 

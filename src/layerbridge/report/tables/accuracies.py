@@ -27,10 +27,8 @@ from layerbridge.evaluation.statistics.seeds import mean_of_seeds
 from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid
 
 if TYPE_CHECKING:
-    import rich.table
+    from layerbridge.report.tables.terminal import Fitted
 
-# More languages than fit side by side in a terminal of 80 columns.
-_WIDE = 8
 _LABELS: dict[str, Callable[[Result], str]] = {
     "method": lambda result: result.method,
     "seed": lambda result: str(result.seed),
@@ -115,10 +113,19 @@ class Table:
         """Returns a booktabs tabular without a float; ``intervals`` as in ``markdown``."""
         return self._grid(intervals).latex()
 
-    def rich(self, *, intervals: bool = False) -> rich.table.Table:
-        """Returns a table for the terminal, transposed if it has more than eight languages."""
+    def rich(self, *, intervals: bool = False) -> Fitted:
+        """Returns a table for the terminal: a row per language, a column per method."""
         grid = self._grid(intervals)
-        return (grid.transposed() if len(self.languages) > _WIDE else grid).rich()
+        if self.averaged:
+            # The interval in a row of its own, so that columns are narrow.
+            *head, _ = grid.head
+            head += [f"average of {len(self.averaged)}", "95 % interval"]
+            body = [
+                [*cells[:-1], _text(row.average, False), _interval(row.average)]
+                for cells, row in zip(grid.body, self.rows, strict=True)
+            ]
+            grid = replace(grid, head=head, body=body)
+        return replace(grid, turned=True).rich()
 
     def _grid(self, intervals: bool) -> Grid:
         head = [*self.labels, *self.languages]
@@ -228,7 +235,11 @@ def _text(cell: Cell | None, interval: bool) -> str:
     if cell is None:
         return ABSENT
     text = _percent(cell.accuracy) + MARKS[cell.mark]
-    return f"{text} ({_percent(cell.low)}–{_percent(cell.high)})" if interval else text
+    return f"{text} ({_interval(cell)})" if interval else text
+
+
+def _interval(cell: Cell | None) -> str:
+    return ABSENT if cell is None else f"{_percent(cell.low)}–{_percent(cell.high)}"
 
 
 def _fields(cell: Cell | None) -> list[str]:

@@ -12,7 +12,7 @@ from layerbridge.evaluation.comparison import ALPHA, AverageEffect, Comparison, 
 from layerbridge.report.tables.grid import ABSENT, MARKS, ONE_SEED, Grid, signed
 
 if TYPE_CHECKING:
-    import rich.console
+    from layerbridge.report.tables.terminal import Fitted
 
 _HEAD = ("method", "seeds", "language", "effect", "95 % interval", "p", "p (Holm)", "won / lost")
 _COLUMNS = (
@@ -68,21 +68,21 @@ class EffectTable:
         """Returns a booktabs tabular without a float."""
         return self._grid().latex()
 
-    def rich(self) -> rich.console.Group:
-        """Returns one table per method, each at most 80 columns wide."""
-        from rich.console import Group
-        from rich.text import Text
+    def rich(self) -> Fitted:
+        """Returns a table for the terminal: a row per language, a column per method.
 
-        tables = [
-            Grid(
-                list(_HEAD[2:]),
-                list(_rows(comparison)),
-                1,
-                title=f"{comparison.method} over {comparison.against}, seeds: {_seeds(comparison)}",
-            ).rich()
+        It has the corrected p-values only, and no rows won and lost.
+        """
+        columns = [
+            {"seeds": _seeds(comparison)}
+            | {language: _cell(*cells) for language, *cells in _rows(comparison)}
             for comparison in self.comparisons
         ]
-        return Group(*tables, Text(self._legend()))
+        names = list(dict.fromkeys(name for column in columns for name in column))
+        body = [[name, *(column.get(name, ABSENT) for column in columns)] for name in names]
+        head = ["language", *(comparison.method for comparison in self.comparisons)]
+        form = "Effect (95 % interval), p; --format markdown has more."
+        return Grid(head, body, 1, f"{self._legend('')} {form}").rich()
 
     def _grid(self) -> Grid:
         body = [
@@ -92,7 +92,7 @@ class EffectTable:
         ]
         return Grid(list(_HEAD), body, 3, self._legend())
 
-    def _legend(self) -> str:
+    def _legend(self, counts: str = "won / lost: rows.") -> str:
         several = [comparison.several_seeds for comparison in self.comparisons]
         legend = [f"Percentage points over {self.comparisons[0].against}."]
         if any(several):
@@ -100,7 +100,8 @@ class EffectTable:
                 f"{MARKS['better']} better, {MARKS['worse']} worse (p < {ALPHA}; Holm-corrected in "
                 "a language)."
             )
-        legend.append("won / lost: rows.")
+        if counts:
+            legend.append(counts)
         if not all(several):
             legend.append(ONE_SEED)
         if any(c.several_seeds and not c.other_seeds for c in self.comparisons):
@@ -125,6 +126,10 @@ def _rows(comparison: Comparison) -> Iterator[list[str]]:
 def _text(effect: LanguageEffect | AverageEffect) -> tuple[str, str, str]:
     interval = f"{signed(effect.low)} to {signed(effect.high)}"
     return signed(effect.effect) + MARKS[effect.mark], interval, _p(effect.p)
+
+
+def _cell(effect: str, interval: str, p: str, p_holm: str, *_: str) -> str:
+    return f"{effect} ({interval}) {p if p_holm == ABSENT else p_holm}"
 
 
 def _seeds(comparison: Comparison) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from layerbridge.evaluation.comparison import Mark
 
 if TYPE_CHECKING:
-    import rich.table
+    from layerbridge.report.tables.terminal import Fitted
 
 ABSENT = "–"
 MARKS: dict[Mark | None, str] = {"better": "▲", "worse": "▼", None: ""}
@@ -47,6 +47,7 @@ class Grid:
         left: number of leading text columns, aligned left; the rest are numbers, aligned right.
         legend: one line below the table.
         title: one line above it, in the terminal only.
+        turned: whether rows are columns on a terminal.
     """
 
     head: list[str]
@@ -54,6 +55,7 @@ class Grid:
     left: int
     legend: str | None = None
     title: str | None = None
+    turned: bool = False
 
     def markdown(self) -> str:
         """Returns a GitHub table, followed by the legend as a paragraph."""
@@ -83,28 +85,11 @@ class Grid:
             lines.append(rf"\par\smallskip{{\footnotesize {self.legend.translate(_LATEX)}}}")
         return "\n".join(lines) + "\n"
 
-    def rich(self) -> rich.table.Table:
-        """Returns a table for the terminal."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+    def rich(self) -> Fitted:
+        """Returns what rich prints on a terminal, for its width."""
+        from layerbridge.report.tables.terminal import Fitted
 
-        # Text rather than str throughout: method names may contain rich markup.
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            title=Text(self.title) if self.title else None,
-            title_justify="left",
-            caption=Text(self.legend) if self.legend else None,
-            caption_justify="left",
-        )
-        for index, name in enumerate(self.head):
-            table.add_column(
-                Text(name), justify="left" if index < self.left else "right", overflow="fold"
-            )
-        for row in self.body:
-            table.add_row(*map(Text, row))
-        return table
+        return Fitted(self.transposed() if self.turned else self)
 
     def transposed(self) -> Grid:
         """Returns the grid with rows and columns swapped."""

@@ -42,7 +42,8 @@ def macro_f1_table(results: Sequence[Result], *, by_seed: bool = False) -> Grid:
         cells = [scores.get(code) for code in languages]
         cells += [fmean(scores[code] for code in averaged)] if averaged else []
         body.append([*values, *(ABSENT if x is None else f"{100 * x:.1f}" for x in cells)])
-    return Grid(head, body, len(labels), "Macro-F1 in percent: the mean F1 of the labels.")
+    legend = "Macro-F1 in percent: the mean F1 of the labels."
+    return Grid(head, body, len(labels), legend, turned=True)
 
 
 def unbalanced(results: Sequence[Result]) -> bool:

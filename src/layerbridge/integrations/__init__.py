@@ -1,0 +1,1 @@
+"""Bridges in other people's programs."""
