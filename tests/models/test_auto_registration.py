@@ -43,6 +43,8 @@ def test_settings_given_to_an_auto_class_count(saved):
     assert bridge.encoder.max_text_tokens == 7
     with pytest.raises(ConfigError, match="a bridge is not loaded with 'use_magic'; allowed: "):
         AutoModel.from_pretrained(saved, use_magic=True)
+    with pytest.raises(ConfigError, match="a bridge is not loaded with 'padding_side'; allowed: "):
+        AutoTokenizer.from_pretrained(saved, padding_side="left")
 
 
 def test_a_bridge_is_no_encoder_of_another(saved, folder):

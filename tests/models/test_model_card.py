@@ -1,3 +1,4 @@
+import pytest
 import yaml
 
 from layerbridge.models.config import BridgeConfig
@@ -54,13 +55,22 @@ def test_the_front_is_the_hubs_metadata(folder):
     assert not {"base_model", "base_model_relation"} & neither.keys()
 
 
-def test_the_licenses_of_both_models(tmp_path):
-    (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: gemma\n---\n# It\n")
+@pytest.mark.parametrize(
+    ("front", "license_"),
+    [
+        ("license: other\nlicense_name: gemma", "`gemma`"),
+        ("license: mit", "`mit`"),
+        ("library_name: transformers", "not stated in its card"),
+        ("- a list", "not stated in its card"),
+        ("{", "not stated in its card"),
+        (None, "not stated in its card"),
+    ],
+)
+def test_the_licenses_of_both_models(tmp_path, front, license_):
+    if front is not None:
+        (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# It\n")
     text = card(encoder=str(tmp_path))
-    assert "the encoder's is `gemma`, and the language model's is `apache-2.0`" in text
-    for unknown in ("", "no front", "---\n- a list\n---\n", "---\n{\n---\n"):
-        (tmp_path / "README.md").write_text(unknown)
-        assert "the encoder's is not stated in its card" in card(encoder=str(tmp_path))
+    assert f"the encoder's is {license_}, and the language model's is `apache-2.0`" in text
 
 
 def test_examples_load_the_bridge_from_where_it_is():

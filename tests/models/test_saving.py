@@ -6,6 +6,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, constants
 from safetensors.torch import load
+from transformers import AutoModel
 
 from fake_hub import TOKEN, hub  # noqa: F401
 from layerbridge.errors import BackboneError, CheckpointError
@@ -46,8 +47,9 @@ def test_there_and_back_by_revision(hub, make_bridge, monkeypatch):  # noqa: F81
     assert card.data.pipeline_tag == "text-classification"
     assert 'LayerBridge.from_pretrained("me/bridge")' in card.text
     assert equal(from_hub(), bridge)
-    old = from_hub(revision=first)
+    old = AutoModel.from_pretrained("me/bridge", revision=first, dtype="float32")
     assert not equal(old, bridge)
+    assert equal(from_hub(revision=first), old)
     assert refused(revision="v9") == (
         "there is no folder 'me/bridge', and bridge 'me/bridge' has no revision 'v9'; allowed: "
         "one of its branches, tags or commits; next: omit the revision to get the latest"

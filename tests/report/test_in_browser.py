@@ -104,4 +104,8 @@ def test_it_is_dark_where_the_browser_is_and_says_what_scrolls(written):
             )
             assert told
             assert all(said == scrolls for said, scrolls in told), device
+        assert not page.is_visible(".sideways")
+        page.eval_on_selector(".sideways", "p => { p.nextElementSibling.style.width = '60px'; }")
+        page.wait_for_selector(".sideways:visible")
+        assert page.inner_text(".sideways") == "Scroll the table sideways for all 2 layers."
         browser.close()

@@ -334,7 +334,8 @@ def test_the_first_button_is_what_the_bridge_was_trained_for(visit, server, brid
 def test_the_examples_are_those_of_the_bridge(visit, server):
     page = visit()
     examples = page.locator("#examples button")
-    assert examples.count() == 14
+    # A device without Chinese does not show that one.
+    assert examples.count() in (13, 14)
     page.select_option("#bridge", "global-softmax")
     text = "Fiji " * 99 + "Fiji"
     assert examples.all_inner_texts() == [f"{text}\nlabeled “country”"]
@@ -671,8 +672,8 @@ def test_examples_without_a_font_are_left_out(visit):
     note = page.inner_text("#examples-note")
     can = "async () => (await import('./page/glyphs.js')).canBeShown"
     shown = page.evaluate(f"async () => (await ({can})())('中')")
-    assert ("zh" in listed) == shown
-    assert note == ("" if shown else "Not shown, for want of a font on this device: Chinese.")
+    assert any(code.startswith("zh") for code in listed) == shown
+    assert note == ("" if shown else "Not shown, for want of a font on this device: Simplified Chinese.")
     # Nobody has a font for a letter that does not exist; everybody has one for these.
     for text, expected in (("\u0378", False), ("a", True), (SINHALA, True), ("Ж, é?", True)):
         assert page.evaluate(f"async text => (await ({can})())(text)", text) is expected, text
@@ -701,7 +702,8 @@ def test_on_a_telephone_nothing_scrolls_sideways(visit, width):
     # The answer stands before the examples.
     tops = {name: page.locator(name).bounding_box()["y"] for name in ("#results", "#examples")}
     assert tops["#results"] < tops["#examples"]
-    screenshots.keep(page, f"page-phone-{width}")
+    if width == 360:
+        screenshots.keep(page, "page-phone")
     # What does not fit there scrolls in its own box, and says so.
     box = page.locator("#map .scroll")
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")

@@ -104,6 +104,6 @@ def _processor() -> str:
 
 
 def _memory() -> str:
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     return f"{psutil.virtual_memory().total / 2**30:.1f} GiB"

@@ -6,6 +6,7 @@ Legend: B batch, S encoder tokens, O options.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -119,14 +120,23 @@ def load(cls: type[LayerBridge], path: str, **given: Any) -> LayerBridge:
     Raises:
         ConfigError: a bridge has no such argument.
     """
-    known = inspect.signature(LayerBridge.from_pretrained).parameters
+    return cls.from_pretrained(path, **own_arguments(LayerBridge.from_pretrained, given))
+
+
+def own_arguments(load: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a function takes of the arguments that transformers passes.
+
+    Raises:
+        ConfigError: it does not take one that a user gave.
+    """
+    known = inspect.signature(load).parameters
     arguments = {
         name: value for name, value in given.items() if value is not None and name not in _UNUSED
     }
     for name in arguments:
         if name not in known:
             raise ConfigError(f"a bridge is not loaded with {name!r}", allowed=sorted(known))
-    return cls.from_pretrained(path, **arguments)
+    return arguments
 
 
 def padded_right(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -82,9 +82,11 @@ def _load_model(name: str, path: str, **settings: Any) -> Any:
 
 
 def _load_tokenizer(_name: str, path: str, **settings: Any) -> Any:
+    from layerbridge.models.auto_models import own_arguments
     from layerbridge.models.bridge_tokenizer import BridgeTokenizer
 
-    return BridgeTokenizer.from_pretrained(path, **settings)
+    load = BridgeTokenizer.from_pretrained
+    return load(path, **own_arguments(load, settings))
 
 
 def _stand_in(name: str, load: Callable[..., Any]) -> type:

@@ -60,14 +60,13 @@ class BridgeTokenizer(TextInput):
         cache_dir: str | None = None,
         local_files_only: bool = False,
         trust_remote_code: bool = False,
-        **_: Any,
     ) -> BridgeTokenizer:
         """Loads the two tokenizers of a bridge; the arguments are those of the bridge."""
         options = LoadOptions(
-            trust_remote_code=bool(trust_remote_code),
+            trust_remote_code=trust_remote_code,
             token=token,
             cache_dir=cache_dir,
-            local_files_only=bool(local_files_only),
+            local_files_only=local_files_only,
         )
         config, _folder = read_config(str(path), revision=revision, access=options.access)
         tokenizers = [
