@@ -6,7 +6,7 @@ The public names are listed in ``__init__.pyi`` and imported on first use, so th
 
 import lazy_loader
 
-from layerbridge.models.auto_registration import install
+from layerbridge.models import auto_registration as _auto_registration
 
-install()
+_auto_registration.install()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -673,7 +673,9 @@ def test_examples_without_a_font_are_left_out(visit):
     can = "async () => (await import('./page/glyphs.js')).canBeShown"
     shown = page.evaluate(f"async () => (await ({can})())('中')")
     assert any(code.startswith("zh") for code in listed) == shown
-    assert note == ("" if shown else "Not shown, for want of a font on this device: Simplified Chinese.")
+    assert note == (
+        "" if shown else "Not shown, for want of a font on this device: Simplified Chinese."
+    )
     # Nobody has a font for a letter that does not exist; everybody has one for these.
     for text, expected in (("\u0378", False), ("a", True), (SINHALA, True), ("Ж, é?", True)):
         assert page.evaluate(f"async text => (await ({can})())(text)", text) is expected, text
