@@ -119,7 +119,7 @@ def _source(part: str, given: str | None, checkpoint: Path) -> Source:
 
 
 def _bridge(
-    found: ForeignBridge, paths: Mapping[str, str], options: LoadOptions, **settings: Any
+    found: ForeignBridge, paths: Mapping[str, str], load_options: LoadOptions, **settings: Any
 ) -> LayerBridge:
     fusion_options = {}
     if found.fusion == "token-softmax":
@@ -131,11 +131,11 @@ def _bridge(
         paths["encoder"],
         paths["language_model"],
         found.fusion,
-        dtype=options.dtype,
-        device=options.device,
-        attn_implementation=options.attn_implementation,
-        trust_remote_code=options.trust_remote_code,
-        allow_pickle=options.allow_pickle,
+        dtype=load_options.dtype,
+        device=load_options.device,
+        attn_implementation=load_options.attn_implementation,
+        trust_remote_code=load_options.trust_remote_code,
+        allow_pickle=load_options.allow_pickle,
         texts=None,
         fusion_options=fusion_options,
         start="uniform" if found.fusion != "last" else None,
