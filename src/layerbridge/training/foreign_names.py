@@ -35,6 +35,8 @@ _LANGBRIDGE = (
 _COPIES = r"encoder_mt\.embedding_model_base\.|model_llm\.|llm_embedding_layer\.|lb\.embeddings\."
 # LangBridge's own backbones: it trains them.
 _ENCODER, _BODY, _HEAD = "lb.enc.", "lb.lm.", "lb.lm_head."
+# T5's two names for its embeddings.
+_TABLE, _TIED = "lb.enc.shared.weight", "lb.enc.encoder.embed_tokens.weight"
 # What has no size of its own in ours: one vector, one number.
 _FLAT = ("projection.boundary", "fusion.query", "fusion.w")
 
@@ -84,7 +86,7 @@ def sorted_out(tensors: Mapping[str, Tensor], *, where: str) -> ForeignBridge:
         if ours is not None:
             flat = ours in _FLAT
             found.tensors[ours] = tensor.float().flatten() if flat else tensor.float().clone()
-        elif re.match(_COPIES, name):
+        elif re.match(_COPIES, name) or (name == _TIED and _TABLE in tensors):
             found.dropped += 1
         elif is_langbridge and name.startswith(_ENCODER):
             found.encoder[name.removeprefix(_ENCODER)] = tensor
