@@ -36,7 +36,9 @@ class LayerBridgeForCausalLM(LayerBridge):
         # A pipeline samples unless the model says otherwise; answers are as of ``generate_text``.
         self.generation_config.do_sample = False
 
-    def generate(self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any) -> Any:
+    def generate(  # type: ignore[override]
+        self, input_ids: Any = None, attention_mask: Any = None, **arguments: Any
+    ) -> Any:
         """Generates as ``LayerBridge`` does, and returns prompt and answer as causal models do.
 
         The prompt's tokens are the encoder's and mean nothing to the language model: in their

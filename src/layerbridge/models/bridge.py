@@ -106,7 +106,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         *,
         encoder_revision: str | None = None,
         language_model_revision: str | None = None,
-        dtype: str = "auto",
+        dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -145,7 +146,7 @@ class Encoder(TextInput, nn.Module):
         None keeps a setting; of ``template`` only the end counts. With the same settings, returns
         this encoder.
         """
-        old = {
+        old: dict[str, Any] = {
             "max_text_tokens": self.max_text_tokens,
             "embedding_layer": self.embedding_layer,
             "template_end": self.template_end,
