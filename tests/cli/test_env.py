@@ -20,8 +20,8 @@ def gpus(monkeypatch):
                 raise outcome
             return SimpleNamespace(stdout=outcome)
 
-        monkeypatch.setattr(env.shutil, "which", lambda name: outcome and f"/usr/bin/{name}")
-        monkeypatch.setattr(env.subprocess, "run", run)
+        monkeypatch.setattr("shutil.which", lambda name: outcome and f"/usr/bin/{name}")
+        monkeypatch.setattr("subprocess.run", run)
 
     return say
 
@@ -68,7 +68,7 @@ def test_without_an_installed_package(monkeypatch):
     def absent(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(env.metadata, "requires", absent)
+    monkeypatch.setattr(metadata, "requires", absent)
     assert env._packages()["torch"] == metadata.version("torch")
-    monkeypatch.setattr(env.metadata, "version", absent)
+    monkeypatch.setattr(metadata, "version", absent)
     assert env._packages()["torch"] == "missing"

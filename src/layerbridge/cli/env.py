@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import shutil
-import subprocess
-from importlib import metadata
 from pathlib import Path
 
 from layerbridge.cli import options as o
@@ -29,6 +25,8 @@ def env(as_json: o.Json = False) -> None:
 
     Nothing is imported or downloaded. Of variables that may be secret, only that they are set.
     """
+    import platform
+
     found = {
         "layerbridge": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -56,6 +54,8 @@ def env(as_json: o.Json = False) -> None:
 
 def _packages() -> dict[str, str]:
     """Versions of what layerbridge asks for, by name; of extras, what is installed."""
+    from importlib import metadata
+
     try:
         requirements = metadata.requires("layerbridge") or []
     except metadata.PackageNotFoundError:  # run from its source
@@ -84,6 +84,9 @@ def _environment() -> dict[str, str]:
 
 def _gpus() -> list[str]:
     """What the driver says; torch would take seconds to import."""
+    import shutil
+    import subprocess
+
     if shutil.which(_NVIDIA[0]) is None:
         return []
     try:
@@ -97,6 +100,8 @@ def _gpus() -> list[str]:
 
 def _processor() -> str:
     """The name of the CPU, which Linux keeps in a file."""
+    import platform
+
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
