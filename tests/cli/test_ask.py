@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from fake_hub import TOKEN, hub  # noqa: F401
 from layerbridge.models.bridge import LayerBridge
 
 CPU = ("--dtype", "float32", "--device", "cpu")
@@ -146,4 +147,24 @@ def test_texts_that_are_cut_or_empty_are_said(command, sure):
     assert (result.code, result.out.count("\n")) == (0, 4)
     assert result.err == (
         "texts cut at 512 tokens: 1 of 4 in the input\nempty texts: 2 of 4 in the input\n"
+    )
+
+
+def test_a_revision_on_the_hub(command, bridge, hub):  # noqa: F811
+    first = bridge.push_to_hub("bridge", token=TOKEN).oid
+    bridge.config.options = ["unit", "elsewhere"]
+    bridge.push_to_hub("bridge", token=TOKEN)
+    found = {}
+    for revision in (first, "main"):
+        words = ("me/bridge", "the market", "--revision", revision, "--json", *CPU)
+        done = command("ask", *words)
+        assert done.code == 0, done.err
+        found[revision] = list(json.loads(done.out)["probabilities"])
+    assert found == {first: ["country", "unit", "time zone"], "main": ["unit", "elsewhere"]}
+    done = command("ask", "me/bridge", "x", "--revision", "v9")
+    assert (done.code, done.err) == (
+        2,
+        "error: there is no folder 'me/bridge', and bridge 'me/bridge' has no revision 'v9'; "
+        "allowed: one of its branches, tags or commits; next: omit the revision to get the "
+        "latest\n",
     )

@@ -256,7 +256,7 @@ def asked(request, command, spoilt):
 def test_no_run_there(command, tmp_path):
     message = one_line(command("ask", tmp_path / "absent", "x"))
     assert message == (
-        f"no bridge at '{tmp_path / 'absent'}': neither a folder nor a reachable hub id; "
+        f"there is no folder '{tmp_path / 'absent'}'; "
         "allowed: a folder that `layerbridge train` wrote, or a hub id"
     )
     message = one_line(command("ask", tmp_path, "x"))

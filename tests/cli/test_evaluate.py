@@ -21,6 +21,7 @@ def test_the_table_is_on_stdout_and_the_result_in_the_run(command, run, few_name
         "evaluate", run, "--task", "names", "--languages", "en, si", "--device", "cpu"
     )
     path = run / "results" / "names-score.json"
+    assert "### names, test split, protocol `score`" in (run / "README.md").read_text("utf-8")
     assert outcome.code == 0
     result = results.read(path)
     tables = accuracy_table([result]).markdown(intervals=True), macro_f1_table([result]).markdown()

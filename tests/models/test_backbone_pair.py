@@ -40,7 +40,7 @@ def no_network(monkeypatch):
     def refuse(*arguments, **keywords):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr(sources, "_hub", refuse)
+    monkeypatch.setattr(sources, "on_hub", refuse)
 
 
 def on_hub(**settings):
@@ -121,7 +121,7 @@ def test_a_downloaded_model_is_recorded_by_its_content(
     monkeypatch.setattr(backbone_pair.Encoder, "load", loader("encoder"))
     monkeypatch.setattr(backbone_pair.LanguageModel, "load", loader("language model"))
     monkeypatch.setattr(
-        backbone_pair, "resolve", lambda name, revision: Source(name, "hub", name, COMMIT)
+        backbone_pair, "resolve", lambda name, **_: Source(name, "hub", name, COMMIT)
     )
     config = BridgeConfig(encoder="org/encoder", language_model="org/lm")
     load_backbones(config, FLOAT32)

@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from html_tree import tree
 
+import screenshots
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = (
@@ -78,15 +80,32 @@ def test_every_figure_has_a_size_and_no_page_scrolls_sideways(written, tmp_path)
         assert all(box[0] <= width for box in seen["tables"])
 
 
-def test_it_is_dark_where_the_browser_is(written, tmp_path):
+def test_it_is_dark_where_the_browser_is_and_says_what_scrolls(written):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     from PIL import Image
 
-    screenshot = tmp_path / "page.png"
-    setting = "--blink-settings=preferredColorScheme=0"
-    browse(tmp_path, written, setting, "--window-size=900,1200", f"--screenshot={screenshot}")
-    with Image.open(screenshot) as image:
-        pixels = image.convert("L")
-        assert pixels.getpixel((2, 2)) < 50
-        # The text has contrast.
-        low, high = pixels.getextrema()
-        assert high - low > 150
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(written.as_uri())
+        for device, size in (("phone", (360, 740)), ("desktop", (1200, 900))):
+            page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+            for scheme, file in screenshots.keep(page, f"report-{device}").items():
+                with Image.open(file) as image:
+                    pixels = image.convert("L")
+                    assert (pixels.getpixel((2, 2)) < 50) == (scheme == "dark")
+                    # The text has contrast.
+                    low, high = pixels.getextrema()
+                    assert high - low > 150
+            told = page.eval_on_selector_all(
+                ".sideways",
+                "all => all.map(p => [!p.hidden, p.nextElementSibling.scrollWidth"
+                " > p.nextElementSibling.clientWidth])",
+            )
+            assert told
+            assert all(said == scrolls for said, scrolls in told), device
+        assert not page.is_visible(".sideways")
+        page.eval_on_selector(".sideways", "p => { p.nextElementSibling.style.width = '60px'; }")
+        page.wait_for_selector(".sideways:visible")
+        assert page.inner_text(".sideways") == "Scroll the table sideways for all 2 layers."
+        browser.close()

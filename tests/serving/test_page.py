@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import layerbridge.serving
+import screenshots
 from layerbridge.serving.engine import Load
 from layerbridge.serving.keys import Keys
 
@@ -333,7 +334,8 @@ def test_the_first_button_is_what_the_bridge_was_trained_for(visit, server, brid
 def test_the_examples_are_those_of_the_bridge(visit, server):
     page = visit()
     examples = page.locator("#examples button")
-    assert examples.count() == 14
+    # A device without Chinese does not show that one.
+    assert examples.count() in (13, 14)
     page.select_option("#bridge", "global-softmax")
     text = "Fiji " * 99 + "Fiji"
     assert examples.all_inner_texts() == [f"{text}\nlabeled “country”"]
@@ -643,6 +645,42 @@ def test_the_address_keeps_bridge_text_and_options(visit, server):
     assert again.input_value("#bridge") == "global-softmax"
 
 
+def test_before_a_question_the_examples_come_first(visit):
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True)
+    examples, intro = (page.locator(name).bounding_box()["y"] for name in ("#examples", "#intro"))
+    assert examples < intro
+
+
+def test_a_map_that_fits_does_not_say_that_it_scrolls(visit):
+    page = visit(f"#text={SINHALA}")
+    page.click("#choose")
+    page.wait_for_selector("#layers-panel:visible")
+    settle(page)
+    assert page.locator("#map .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert not page.is_visible("#map .sideways")
+    # On a wide page the examples are below the form, beside the answer.
+    form, examples = (page.locator(name).bounding_box() for name in ("#ask", "#examples"))
+    assert form["y"] + form["height"] < examples["y"]
+    assert page.locator("#results").bounding_box()["x"] > examples["x"] + examples["width"]
+    screenshots.keep(page, "page-desktop")
+
+
+def test_examples_without_a_font_are_left_out(visit):
+    """Chinese has no font of the page's own; whether the system has one is seen by its pixels."""
+    page = visit()
+    listed = page.eval_on_selector_all("#examples [lang]", "all => all.map(e => e.lang)")
+    note = page.inner_text("#examples-note")
+    can = "async () => (await import('./page/glyphs.js')).canBeShown"
+    shown = page.evaluate(f"async () => (await ({can})())('中')")
+    assert any(code.startswith("zh") for code in listed) == shown
+    assert note == (
+        "" if shown else "Not shown, for want of a font on this device: Simplified Chinese."
+    )
+    # Nobody has a font for a letter that does not exist; everybody has one for these.
+    for text, expected in (("\u0378", False), ("a", True), (SINHALA, True), ("Ж, é?", True)):
+        assert page.evaluate(f"async text => (await ({can})())(text)", text) is expected, text
+
+
 @pytest.mark.parametrize("width", [320, 360])
 def test_on_a_telephone_nothing_scrolls_sideways(visit, width):
     page = visit(f"#text={SINHALA}", viewport={"width": width, "height": 740}, has_touch=True)
@@ -663,9 +701,15 @@ def test_on_a_telephone_nothing_scrolls_sideways(visit, width):
     assert (
         page.evaluate("document.getElementById('results').getBoundingClientRect().top") < 0.6 * 740
     )
-    # What does not fit there scrolls in its own box.
+    # The answer stands before the examples.
+    tops = {name: page.locator(name).bounding_box()["y"] for name in ("#results", "#examples")}
+    assert tops["#results"] < tops["#examples"]
+    if width == 360:
+        screenshots.keep(page, "page-phone")
+    # What does not fit there scrolls in its own box, and says so.
     box = page.locator("#map .scroll")
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+    assert page.inner_text("#map .sideways") == "Scroll the map sideways for all 12 layers."
     page.locator("#map .cell").first.focus()
     page.keyboard.press("End")
     assert box.evaluate("box => box.scrollLeft") > 0

@@ -20,7 +20,9 @@ from layerbridge.cli import (
     compare,
     compare_recipes,
     demo,
+    env,
     evaluate,
+    import_checkpoint,
     plot,
     report,
     reproduce,
@@ -63,6 +65,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+# What Python does not let a function be called.
+_NAMES = {"import_checkpoint": "import"}
 # Further flags of train are training arguments.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 for verb in (
@@ -74,6 +78,7 @@ for verb in (
     ask.ask,
     center.center,
     average.average,
+    import_checkpoint.import_checkpoint,
     chat.chat,
     serve.serve,
     table.table,
@@ -81,11 +86,13 @@ for verb in (
     compare_recipes.compare_recipes,
     report.report,
     reproduce.reproduce,
+    env.env,
 ):
     # A line break within a paragraph would be one on the screen.
     paragraphs = [" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n")]
     settings = _PASS_THROUGH if verb is train.train else None
-    app.command(help="\n\n".join(paragraphs), context_settings=settings)(verb)
+    name = _NAMES.get(verb.__name__, verb.__name__)
+    app.command(name, help="\n\n".join(paragraphs), context_settings=settings)(verb)
 app.add_typer(plot.app, name="plot")
 app.add_typer(zoo.app, name="zoo")
 app.add_typer(bench.app, name="bench")

@@ -94,6 +94,10 @@ def evaluate(
     folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
     path = output or folder / f"{test_task.name}-{protocol}.json"
     write_result(context, result, path, as_json=as_json)
+    if path.parent == Path(run) / "results":
+        from layerbridge.report.card import update_card
+
+        update_card(Path(run))
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

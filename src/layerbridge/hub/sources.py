@@ -19,9 +19,14 @@ from typing import Literal
 
 from layerbridge.errors import BackboneError
 from layerbridge.hub import zoo
+from layerbridge.hub.access import HubAccess
 from layerbridge.hub.checksum import sha256
 
-_ACCEPTED = "a model folder, zoo:NAME, or a hub id such as google/mt5-small"
+_ACCEPTED = {
+    "model": "a model folder, zoo:NAME, or a hub id such as google/mt5-small",
+    "bridge": "a folder that `layerbridge train` wrote, or a hub id",
+}
+_READERS = {"model": "transformers", "bridge": "layerbridge"}
 # The hub client's own retries take 23 s to report that there is no network.
 _TIMEOUT_S = 5.0
 # A file that changed within this time may change again without a new time of change.
@@ -37,12 +42,14 @@ class Source:
         kind: where the model is.
         path: the argument of ``from_pretrained``: a folder or a hub id.
         revision: commit hash of a hub model, to be passed along with ``path``; else None.
+        cache_dir: where a hub model is kept; None for the hub client's own place.
     """
 
     given: str
     kind: Literal["folder", "zoo", "hub"]
     path: str
     revision: str | None = None
+    cache_dir: str | Path | None = None
 
     def fingerprint(self) -> str:
         """Identifies the model by its content, wherever it is stored.
@@ -69,7 +76,9 @@ class Source:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            config = try_to_load_from_cache(self.path, "config.json", revision=self.revision)
+            config = try_to_load_from_cache(
+                self.path, "config.json", cache_dir=self.cache_dir, revision=self.revision
+            )
         except HFValidationError:
             return None
         if not isinstance(config, str):
@@ -112,7 +121,13 @@ def _read_once(file: Path, *_version: int) -> str:
     return sha256(file)
 
 
-def resolve(model_id: str, *, revision: str | None = None, offline: bool = False) -> Source:
+def resolve(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    access: HubAccess | None = None,
+) -> Source:
     """Finds the model that ``model_id`` refers to.
 
     Args:
@@ -120,16 +135,19 @@ def resolve(model_id: str, *, revision: str | None = None, offline: bool = False
             that is not on this machine is downloaded.
         revision: branch, tag or commit; only for hub ids.
         offline: use only what is on this machine (like ``HF_HUB_OFFLINE=1`` for the hub).
+        access: token and cache of the hub; it may ask for ``offline``, too.
 
     Raises:
         BackboneError: the model does not exist or cannot be reached.
         ZooError: the zoo does not have the model, or it cannot be downloaded.
     """
     if not model_id.strip():
-        raise BackboneError("the model id is empty", allowed=_ACCEPTED)
+        raise BackboneError("the model id is empty", allowed=_ACCEPTED["model"])
+    access = access or HubAccess()
+    offline = offline or access.local_files_only
     source = _folder(model_id) or _zoo(model_id, offline=offline)
     if source is None:
-        return _hub(model_id, revision=revision, offline=offline)
+        return on_hub(model_id, revision=revision, offline=offline, access=access)
     if revision is not None:
         raise BackboneError(
             f"revision {revision!r} was given for the local model {model_id!r}",
@@ -160,9 +178,9 @@ def _folder(model_id: str) -> Source | None:
             )
         return Source(given=model_id, kind="folder", path=str(folder))
     if folder.exists():
-        raise BackboneError(f"{model_id!r} is a file", allowed=_ACCEPTED)
+        raise BackboneError(f"{model_id!r} is a file", allowed=_ACCEPTED["model"])
     if _is_path(model_id):
-        raise BackboneError(f"the folder {model_id!r} does not exist", allowed=_ACCEPTED)
+        raise BackboneError(f"the folder {model_id!r} does not exist", allowed=_ACCEPTED["model"])
     return None
 
 
@@ -178,29 +196,62 @@ def _zoo_names() -> list[str]:
     return [entry.name for entry in zoo.entries()]
 
 
-def _hub(model_id: str, *, revision: str | None, offline: bool) -> Source:
+def on_hub(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    access: HubAccess | None = None,
+    kind: str = "model",
+) -> Source:
+    """Finds a repository on the hub; as ``resolve``, for a repository of that kind.
+
+    Args:
+        repo_id: of the repository.
+        revision: branch, tag or commit.
+        offline: use only what is on this machine.
+        access: token and cache.
+        kind: ``"model"`` or ``"bridge"``, for messages.
+
+    Raises:
+        BackboneError: the repository or revision does not exist or cannot be read.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    access = access or HubAccess()
+    name = f"{kind} {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        config = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        config = try_to_load_from_cache(
+            repo_id, "config.json", cache_dir=access.cache_dir, revision=revision
+        )
         commit = Path(config).parent.name if isinstance(config, str) else None
-        if offline or constants.HF_HUB_OFFLINE:
+        if offline or access.local_files_only or constants.HF_HUB_OFFLINE:
             if commit is None:
                 option = f" --revision {revision}" if revision else ""
                 raise BackboneError(
-                    f"{_name(model_id, revision)} is not on this machine, and offline mode is on",
-                    allowed=_ACCEPTED,
-                    hint=f"hf download {model_id}{option} while online",
+                    f"{name} is not on this machine, and offline mode is on",
+                    allowed=_ACCEPTED[kind],
+                    hint=f"hf download {repo_id}{option} while online",
                 )
         elif commit is None or commit != revision:  # a branch may have moved on
-            commit = _current_commit(model_id, revision, fallback=commit)
+            commit = _current_commit(name, kind, repo_id, revision, access, fallback=commit)
     except HFValidationError:
-        raise BackboneError(f"{model_id!r} is not a valid model id", allowed=_ACCEPTED) from None
-    return Source(given=model_id, kind="hub", path=model_id, revision=commit)
+        raise BackboneError(
+            f"{repo_id!r} is not a valid {kind} id", allowed=_ACCEPTED[kind]
+        ) from None
+    return Source(repo_id, "hub", repo_id, commit, access.cache_dir)
 
 
-def _current_commit(model_id: str, revision: str | None, *, fallback: str | None) -> str:
+def _current_commit(
+    name: str,
+    kind: str,
+    repo_id: str,
+    revision: str | None,
+    access: HubAccess,
+    *,
+    fallback: str | None,
+) -> str:
     """Asks the hub for the commit of a revision; ``fallback`` serves if it cannot be reached."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import (
@@ -214,27 +265,26 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
 
     # The hub client moved from httpx to httpx2; the base of its own error is the one in use.
     unreachable: type[Exception] = HfHubHTTPError.__bases__[0]
-    name = _name(model_id, revision)
     try:
         # First without a download, which would retry for long if there is no network.
-        HfApi().model_info(model_id, revision=revision, timeout=_TIMEOUT_S)
+        HfApi(token=access.token).model_info(repo_id, revision=revision, timeout=_TIMEOUT_S)
         # Needed by a later offline run to find the commit in the cache.
-        config = hf_hub_download(model_id, "config.json", revision=revision)
+        config = hf_hub_download(repo_id, "config.json", revision=revision, **access.arguments())
         return Path(config).parent.name
     except GatedRepoError:
         raise BackboneError(
             f"{name} is gated: its terms must be accepted first",
-            hint=f"accept them on the page of {model_id}, then run: hf auth login",
+            hint=f"accept them on the page of {repo_id}, then run: hf auth login",
         ) from None
     except RepositoryNotFoundError:
         raise BackboneError(
-            f"the hub has no model {model_id!r}, or it is private",
-            allowed=_ACCEPTED,
-            hint="check the spelling; for a private model run: hf auth login",
+            f"the hub has no {kind} {repo_id!r}, or it is private",
+            allowed=_ACCEPTED[kind],
+            hint=f"check the spelling; for a private {kind} run: hf auth login",
         ) from None
     except RevisionNotFoundError:
         raise BackboneError(
-            f"model {model_id!r} has no revision {revision!r}",
+            f"{kind} {repo_id!r} has no revision {revision!r}",
             allowed="one of its branches, tags or commits",
             hint="omit the revision to get the latest",
         ) from None
@@ -242,8 +292,8 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
         reason = "it cannot be reached"
     except EntryNotFoundError:
         raise BackboneError(
-            f"{name} has no config.json on the hub, so transformers cannot load it",
-            allowed=_ACCEPTED,
+            f"{name} has no config.json on the hub, so {_READERS[kind]} cannot load it",
+            allowed=_ACCEPTED[kind],
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code
@@ -255,14 +305,10 @@ def _current_commit(model_id: str, revision: str | None, *, fallback: str | None
     except (unreachable, OSError):
         reason = "it cannot be reached"
     if fallback is None:
+        zoo_names = ", or use a model of the zoo: " + ", ".join(_zoo_names())
         raise BackboneError(
             f"{name} is not on this machine and cannot be downloaded from the hub: {reason}",
-            allowed=_ACCEPTED,
-            hint="check the name and the connection, or use a model of the zoo: "
-            + ", ".join(_zoo_names()),
+            allowed=_ACCEPTED[kind],
+            hint="check the name and the connection" + (zoo_names if kind == "model" else ""),
         )
     return fallback
-
-
-def _name(model_id: str, revision: str | None) -> str:
-    return f"model {model_id!r}" + (f" at revision {revision!r}" if revision else "")

@@ -1,5 +1,5 @@
 from .backbone import LoadOptions as LoadOptions
-from .bridge import BridgeOutput as BridgeOutput
+from .bridge_output import BridgeOutput as BridgeOutput
 from .bridge import LayerBridge as LayerBridge
 from .config import BridgeConfig as BridgeConfig
 from .encoder import Encoder as Encoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from layerbridge.errors import BackboneError, ConfigError
+from layerbridge.hub.access import HubAccess
 from layerbridge.hub.quiet import quiet_transformers
 from layerbridge.hub.sources import Source
 from layerbridge.models.cpu_speed import bfloat16_is_faster
@@ -29,19 +31,30 @@ class LoadOptions:
     """How backbones are loaded.
 
     Args:
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
-            device is faster with it, else float32.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` (or torch's), or ``"auto"``: bfloat16
+            where the device is faster with it, else float32.
         attn_implementation: as in transformers; None takes its default.
         trust_remote_code: run code that comes with a model.
         allow_pickle: also read ``pytorch_model.bin``.
         device: where the model is put; None is the CPU.
+        token: of the hub, as ``HubAccess`` has it.
+        cache_dir: of the hub's downloads.
+        local_files_only: ask no network.
     """
 
-    dtype: str = "auto"
+    dtype: str | torch.dtype = "auto"
     attn_implementation: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     device: str | torch.device | None = None
+    token: str | bool | None = None
+    cache_dir: str | Path | None = None
+    local_files_only: bool = False
+
+    @property
+    def access(self) -> HubAccess:
+        """Returns how the hub is asked."""
+        return HubAccess(self.token, self.cache_dir, self.local_files_only)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -66,10 +79,13 @@ class LoadOptions:
         return {
             "revision": source.revision or "main",
             "trust_remote_code": self.trust_remote_code,
+            **self.access.arguments(),
         }
 
 
-def resolve_dtype(dtype: str, device: str | torch.device | None = None) -> torch.dtype:
+def resolve_dtype(
+    dtype: str | torch.dtype, device: str | torch.device | None = None
+) -> torch.dtype:
     """Returns the dtype of that name.
 
     Args:
@@ -79,6 +95,8 @@ def resolve_dtype(dtype: str, device: str | torch.device | None = None) -> torch
     Raises:
         ConfigError: the name is unknown.
     """
+    if isinstance(dtype, torch.dtype):
+        dtype = dtype_name(dtype)
     if dtype == "auto":
         return torch.bfloat16 if prefers_bfloat16(device) else torch.float32
     if dtype not in DTYPES:

@@ -12,9 +12,13 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 
 
-def backbone_source(config: BridgeConfig, backbone: str) -> Source:
+def backbone_source(
+    config: BridgeConfig, backbone: str, options: LoadOptions | None = None
+) -> Source:
     """Returns where ``"encoder"`` or ``"language_model"`` is, at the revision the config names."""
-    return resolve(getattr(config, backbone), revision=getattr(config, f"{backbone}_revision"))
+    access = (options or LoadOptions()).access
+    revision = getattr(config, f"{backbone}_revision")
+    return resolve(getattr(config, backbone), revision=revision, access=access)
 
 
 def identified_source(config: BridgeConfig, backbone: str) -> Source:
@@ -50,7 +54,7 @@ def load_backbones(
     sources = {}
     for name, given in (("encoder", encoder), ("language_model", language_model)):
         assert getattr(config, name) is not None, f"a bridge needs the {name}"
-        source = backbone_source(config, name) if given is None else given.source
+        source = backbone_source(config, name, options) if given is None else given.source
         if source is not None:
             if trained:
                 _check_weights(config, name, source)

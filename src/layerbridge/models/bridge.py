@@ -10,7 +10,6 @@ Legend: L layers, B batch, S encoder and T LM tokens, E and D their widths, V vo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from layerbridge.models import fusion, projection
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
+from layerbridge.models.bridge_output import BridgeOutput
 from layerbridge.models.centering import Centering, centered
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
@@ -38,20 +37,6 @@ from layerbridge.models.packing import Segment
 from layerbridge.models.prompt_room import text_limit
 from layerbridge.models.saving import Saving
 from layerbridge.models.state_noise import StateNoise, encoder_dropout
-
-
-@dataclass
-class BridgeOutput(ModelOutput):
-    """Output of ``LayerBridge.forward``.
-
-    Attributes:
-        loss: mean cross-entropy (nats) over the target and EOS tokens; None without labels.
-        logits: [n, V], one row per label, in label order; without labels [B, V], of the first
-            token of the answer.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
@@ -121,7 +106,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         *,
         encoder_revision: str | None = None,
         language_model_revision: str | None = None,
-        dtype: str = "auto",
+        dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
@@ -191,13 +176,17 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         path: str | Path,
         *,
         revision: str | None = None,
-        dtype: str = "auto",
+        dtype: str | torch.dtype = "auto",
         device: str | torch.device | None = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
+        config: BridgeConfig | None = None,
     ) -> LayerBridge:
         """Loads a trained bridge, in eval mode.
 
@@ -209,21 +198,29 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             attn_implementation: as in transformers.
             trust_remote_code: run code that comes with a model.
             allow_pickle: also read backbone weights that are not safetensors.
+            token: of the hub, for a private bridge or backbone; None takes that of
+                ``hf auth login``.
+            cache_dir: of downloads; None takes the hub client's own.
+            local_files_only: ask no network.
             encoder: one that is loaded already, to share it among bridges. With both given, no
                 network is used.
             language_model: one that is loaded already.
+            config: instead of the saved one.
 
         Raises:
             CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
                 not the one it was trained with.
             BackboneError: a backbone cannot be found.
         """
-        config, folder = read_config(str(path), revision=revision)
+        how = (dtype, attn_implementation, trust_remote_code, allow_pickle, device)
+        options = LoadOptions(*how, token, cache_dir, local_files_only)
+        saved, folder = read_config(str(path), revision=revision, access=options.access)
+        config = saved if config is None else config
         tensors = read_checkpoint(folder)
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         backbones = load_backbones(config, options, encoder, language_model, trained=True)
         bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
+        bridge.saved_in = folder
         bridge.centering = Centering.load(
             folder,
             bridge.fusion.required_layers,

@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from layerbridge.errors import CheckpointError, LayerBridgeError
+from layerbridge.errors import BackboneError, CheckpointError, LayerBridgeError
+from layerbridge.hub.access import HubAccess
+from layerbridge.hub.sources import is_local, on_hub
 from layerbridge.models import tensor_file
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.model_card import plain_card
@@ -25,6 +27,8 @@ CONFIG = "config.json"
 CARD = "README.md"
 # Not always there; ``layerbridge.models.language_means`` reads it.
 LANGUAGE_MEANS = "language-means.safetensors"
+# Not always there: results as the hub reads them, one file for each task.
+EVAL_RESULTS = ".eval_results"
 
 # Tensor names before 0.2 → today's.
 _FORMER_NAMES = {"projection.deviation": "projection.std"}
@@ -62,15 +66,31 @@ def write_checkpoint(
             file.replace(folder / file.name)
 
 
-def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig, Path]:
+def read_config(
+    path: str,
+    *,
+    revision: str | None = None,
+    access: HubAccess | None = None,
+) -> tuple[BridgeConfig, Path]:
     """Reads the settings of the bridge at ``path``; also returns the folder it is in.
+
+    Args:
+        path: a folder, or a hub id.
+        revision: branch, tag or commit on the hub.
+        access: token and cache of the hub.
 
     Raises:
         CheckpointError: there is no bridge at ``path``.
     """
     folder = Path(path)
     if not folder.is_dir():
-        folder = _download(path, revision)
+        folder = _download(path, revision, access)
+    elif revision is not None:
+        raise CheckpointError(
+            f"revision {revision!r} was given for the local bridge {path!r}",
+            allowed="revisions of hub ids only",
+            hint="omit the revision",
+        )
     file = folder / CONFIG
     if not file.is_file():
         raise CheckpointError(
@@ -90,6 +110,9 @@ def read_config(path: str, *, revision: str | None = None) -> tuple[BridgeConfig
     for backbone in ("encoder", "language_model"):
         if not settings.get(backbone):
             raise CheckpointError(f"{str(file)!r} has no {backbone}", allowed="a model id")
+        # A backbone that a run brings along, as an imported one may.
+        if str(settings[backbone]).startswith("./") and (folder / settings[backbone]).is_dir():
+            settings[backbone] = str(folder / settings[backbone])
     try:
         return BridgeConfig.from_dict(settings), folder
     except LayerBridgeError:
@@ -142,12 +165,28 @@ def check_tensors(
             )
 
 
-def _download(path: str, revision: str | None) -> Path:
+def _download(path: str, revision: str | None, access: HubAccess | None) -> Path:
+    if is_local(path):
+        raise CheckpointError(
+            f"there is no folder {path!r}",
+            allowed="a folder that `layerbridge train` wrote, or a hub id",
+        )
+    try:
+        source = on_hub(path, revision=revision, access=access, kind="bridge")
+    except BackboneError as error:
+        problem = f"there is no folder {path!r}, and {error.problem}"
+        raise CheckpointError(problem, allowed=error.allowed, hint=error.hint) from None
     files = [WEIGHTS, CONFIG, CARD, LANGUAGE_MEANS]
     try:
-        return Path(snapshot_download(path, revision=revision, allow_patterns=files))
-    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
+        folder = snapshot_download(
+            path,
+            revision=source.revision,
+            allow_patterns=files,
+            **(access or HubAccess()).arguments(),
+        )
+    except (HfHubHTTPError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"no bridge at {path!r}: neither a folder nor a reachable hub id",
-            allowed="a folder that `layerbridge train` wrote, or a hub id",
+            f"bridge {path!r} cannot be downloaded: {' '.join(str(error).split())[:200]}",
+            hint="check the connection and the space on the disk",
         ) from None
+    return Path(folder)

@@ -6,18 +6,13 @@ Legend: L layers, B batch, S encoder tokens, E encoder width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, takewhile
-from typing import TypeVar
+from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    BatchEncoding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerbridge.errors import BackboneError, LengthError
 from layerbridge.hub.sources import Source
@@ -29,6 +24,7 @@ from layerbridge.models.backbone import (
 )
 from layerbridge.models.encoder_language import speaking
 from layerbridge.models.encoder_loading import load_text_encoder
+from layerbridge.models.encoder_text import TextInput
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.positions import check_ids, known_ids, position_limit
@@ -36,19 +32,15 @@ from layerbridge.models.probes.encoder_traits import TEXTS, EncoderTraits, encod
 from layerbridge.models.state_cache import MappedStateCache, StateCache
 from layerbridge.models.truncation import truncated
 from layerbridge.tasks.task import template_end
-from layerbridge.tasks.text import check_unicode
 
-# Texts per batch when a cache is filled, and when texts are counted.
+# Texts per batch when a cache is filled.
 CACHE_BATCH = 64
-COUNTED_BATCH = 1024
 
 # For a model without a limit; tokenizers without one have a larger number.
 _NO_LIMIT = 10**9
 
-Item = TypeVar("Item")
 
-
-class Encoder(nn.Module):
+class Encoder(TextInput, nn.Module):
     """A frozen multilingual encoder and its tokenizer.
 
     Args:
@@ -154,7 +146,7 @@ class Encoder(nn.Module):
         None keeps a setting; of ``template`` only the end counts. With the same settings, returns
         this encoder.
         """
-        old = {
+        old: dict[str, Any] = {
             "max_text_tokens": self.max_text_tokens,
             "embedding_layer": self.embedding_layer,
             "template_end": self.template_end,
@@ -179,80 +171,6 @@ class Encoder(nn.Module):
     def first_layer(self) -> int:
         """Number of the lowest layer: 1, or 0 with ``embedding_layer``."""
         return 0 if self.embedding_layer else 1
-
-    def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """Returns ``input_ids`` and ``attention_mask`` [B, S], padded on the right, on the CPU.
-
-        A text without any tokens (an empty one, from some tokenizers) becomes one end token, so
-        that no row is all padding.
-
-        Raises:
-            BackboneError: the model has no embedding for a token.
-        """
-        tokenizer = self.tokenizer
-        # A token that was added to the tokenizer alone has no embedding.
-        roles = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
-        specials = [token for token in roles if token is not None and token < self.known_ids]
-        end = specials[0]
-        # Not padded by the tokenizer, which may have no pad token.
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id in specials else end
-        rows = [self._cut(row, row) for row in self._ids(texts)]
-        check_ids(chain.from_iterable(rows), self.known_ids, tokenizer, "encoder")
-        ids = [torch.tensor(row or [end]) for row in rows]
-        masks = [torch.ones_like(row) for row in ids]
-        return BatchEncoding(
-            {
-                "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),
-                "attention_mask": pad_sequence(masks, batch_first=True),
-            }
-        )
-
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Returns the number of tokens of each text, before any is cut."""
-        return [
-            len(ids)
-            for start in range(0, len(texts), COUNTED_BATCH)
-            for ids in self._ids(texts[start : start + COUNTED_BATCH])
-        ]
-
-    def count_cut(self, texts: Sequence[str]) -> int:
-        """Returns how many texts are longer than ``max_text_tokens``."""
-        return sum(length > self.max_text_tokens for length in self.lengths(texts))
-
-    def spans(self, text: str) -> list[tuple[int, int]]:
-        """Returns the characters of each token that is read, [first, last).
-
-        Tokens of ``text_prefix`` have none. The tokenizer must be a fast one.
-        """
-        before = len(self.text_prefix)
-        tokens = self.tokenizer(self.text_prefix + text, return_offsets_mapping=True, verbose=False)
-        spans = [
-            (max(first - before, 0), max(last - before, 0))
-            for first, last in tokens["offset_mapping"]
-        ]
-        return self._cut(spans, tokens["input_ids"])
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns all token ids of texts.
-
-        Raises:
-            DataError: a text has half of a surrogate pair, which no tokenizer accepts.
-        """
-        for text in texts:
-            check_unicode(text, "a text")
-        # The tokenizer would warn about long texts, which are cut later.
-        given = [self.text_prefix + text for text in texts]
-        return self.tokenizer(given, verbose=False)["input_ids"] if given else []
-
-    def _cut(self, items: list[Item], ids: Sequence[int]) -> list[Item]:
-        """Cuts what there is for each of a text's token ids: before the end of the template."""
-        limit = self.max_text_tokens
-        if len(ids) <= limit:
-            return items
-        end = self.tokenizer(self.template_end)["input_ids"]
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[::-1], end[::-1], strict=False))
-        kept = min(len(list(same)), limit // 2)
-        return items[: limit - kept] + items[len(items) - kept :]
 
     def encode(self, texts: Sequence[str], *, layers: Sequence[int] | None = None) -> HiddenStates:
         """Returns the hidden states of B texts, from ``cache`` if there is one.

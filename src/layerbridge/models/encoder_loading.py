@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_weights
+from layerbridge.models.config import BridgeConfig
 
 SUPPORTED = (
     "models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) and "
@@ -44,7 +45,8 @@ def load_text_encoder(
     """
     arguments = options.for_transformers(source)
     has_class = type(config) in MODEL_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
-    if not has_class and not options.trust_remote_code:
+    is_bridge = isinstance(config, BridgeConfig)
+    if is_bridge or not (has_class or options.trust_remote_code):
         raise _no_encoder(source, config)
     if config.is_encoder_decoder and has_class:
         loader, config, arguments["key_mapping"] = _half(source, config)

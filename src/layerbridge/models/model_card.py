@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from layerbridge.hub.facts import hub_name, license_of
 from layerbridge.models.config import BridgeConfig
 from layerbridge.version import __version__
 
 TAGS = ("layerbridge", "multilingual", "cross-lingual-transfer", "soft-prompt")
+# What a card says where it is not known yet where the bridge will be.
+_SOMEWHERE = "THIS FOLDER OR ID"
+_HERE = re.compile(r'(LayerBridge\.from_pretrained\(|, model=)"[^"\n]*"')
+_RESULTS = re.compile(r"\n## Results\n.*?(?=\n## |\Z)", re.DOTALL)
+_BACKBONES = ("encoder", "language_model")
 
 
 def model_card(
@@ -21,7 +28,7 @@ def model_card(
     settings: Mapping[str, Any],
     steps: int,
     seconds: float,
-    results: str | None = None,
+    dataset: str | None = None,
 ) -> str:
     """Returns the card of a trained bridge.
 
@@ -32,7 +39,7 @@ def model_card(
         settings: training settings that differ from the defaults.
         steps: optimizer steps.
         seconds: of training.
-        results: a Markdown table.
+        dataset: id on the hub of the training data.
     """
     table = {
         "encoder": f"`{config.encoder}` {_version(config, 'encoder')}",
@@ -48,21 +55,15 @@ def model_card(
         "layerbridge": __version__,
     }
     rows_of_table = "\n".join(f"| {name} | {value} |" for name, value in table.items())
-    backbones = (
-        (config.encoder, config.encoder_revision),
-        (config.language_model, config.language_model_revision),
-    )
     sections = [
         "Only the bridge is stored here; both models it joins stay as published.",
         f"| | |\n|---|---|\n{rows_of_table}",
         f"It answers with one of: {', '.join(config.options)}." if config.options else None,
         f"Its encoder texts follow the template `{config.template}`." if config.template else None,
-        _example("classify" if config.options else "generate_text"),
-        f"## Results\n\n{results}" if results else None,
+        _example(config),
+        _licenses(config),
     ]
-    # The hub knows only backbones with a revision.
-    base_models = [name for name, revision in backbones if name and revision]
-    return _card(sections, tags=TAGS, base_model=base_models)
+    return _card(config, sections, tags=TAGS, datasets=[dataset] if dataset else None)
 
 
 def plain_card(config: BridgeConfig) -> str:
@@ -70,24 +71,86 @@ def plain_card(config: BridgeConfig) -> str:
     sections = [
         f"It lets `{config.language_model}` read what `{config.encoder}` understands, through "
         f"`{config.fusion}` fusion of the encoder's layers. Only the bridge is stored here.",
-        _example("generate_text"),
+        _example(config),
+        _licenses(config),
     ]
-    return _card(sections, tags=("layerbridge", "multilingual", "soft-prompt"))
+    return _card(config, sections, tags=("layerbridge", "multilingual", "soft-prompt"))
+
+
+def card_at(card: str, place: str) -> str:
+    """Returns a card whose examples load the bridge from this folder or hub id."""
+    return _HERE.sub(lambda found: f'{found[1]}"{place}"', card)
+
+
+def card_with_results(card: str, results: Sequence[EvalResult], table: str, name: str) -> str:
+    """Returns a card with these results in place of earlier ones.
+
+    Args:
+        card: with the hub's metadata; any other is returned as it is.
+        results: for the metadata (``model-index``).
+        table: in Markdown, for the section "Results".
+        name: of the bridge, in the metadata.
+    """
+    if not card.startswith("---\n"):
+        return card
+    parsed = ModelCard(card, ignore_metadata_errors=True)
+    data: ModelCardData = parsed.data  # type: ignore[assignment]
+    data.model_name, data.eval_results = name, list(results)
+    parsed.text = _RESULTS.sub("", parsed.text).rstrip() + f"\n\n## Results\n\n{table.strip()}\n"
+    return str(parsed)
 
 
 def _card(
-    sections: Sequence[str | None], *, tags: Sequence[str], base_model: list[str] | None = None
+    config: BridgeConfig,
+    sections: Sequence[str | None],
+    *,
+    tags: Sequence[str],
+    datasets: list[str] | None = None,
 ) -> str:
-    data = ModelCardData(library_name="layerbridge", tags=list(tags), base_model=base_model)
-    front = data.to_yaml(original_order=["library_name", "tags", "base_model"])
+    # A folder is no link on the hub.
+    names = [name for each in _BACKBONES if (name := hub_name(getattr(config, each)))]
+    data = ModelCardData(
+        library_name="layerbridge",
+        pipeline_tag=_task(config),
+        # Trained on the first, for all the encoder's.
+        language=["en", "multilingual"],
+        tags=list(tags),
+        datasets=datasets,
+        base_model=names or None,
+        base_model_relation="adapter" if names else None,
+    )
+    order = ["library_name", "pipeline_tag", "language", "tags", "datasets", "base_model"]
+    front = data.to_yaml(original_order=order)
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{front}\n---\n\n# A layerbridge bridge\n\n{body}\n"
 
 
-def _example(call: str) -> str:
+def _task(config: BridgeConfig) -> str:
+    return "text-classification" if config.options else "text-generation"
+
+
+def _example(config: BridgeConfig) -> str:
+    call = "classify" if config.options else "generate_text"
     return (
+        "```bash\npip install layerbridge\n```\n\n"
         "```python\nfrom layerbridge import LayerBridge\n\n"
-        f'bridge = LayerBridge.from_pretrained("THIS FOLDER OR ID")\nbridge.{call}(["…"])\n```'
+        f'bridge = LayerBridge.from_pretrained("{_SOMEWHERE}")\nbridge.{call}(["…"])\n```\n\n'
+        "Or as a pipeline of transformers:\n\n"
+        "```python\nimport layerbridge\nfrom transformers import pipeline\n\n"
+        f'pipe = pipeline("{_task(config)}", model="{_SOMEWHERE}")\npipe("…")\n```'
+    )
+
+
+def _licenses(config: BridgeConfig) -> str:
+    stated = []
+    for backbone in _BACKBONES:
+        found = license_of(getattr(config, backbone), getattr(config, f"{backbone}_revision"))
+        name = f"`{found}`" if found else "not stated in its card"
+        stated.append(f"the {backbone.replace('_', ' ')}'s is {name}")
+    return (
+        "## License\n\nThe licenses of both models hold for their use through this bridge: "
+        + ", and ".join(stated)
+        + ". That of the bridge itself is for its author to choose."
     )
 
 

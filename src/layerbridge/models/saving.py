@@ -5,6 +5,7 @@ A mixin of ``LayerBridge``.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +14,14 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from layerbridge.hub.sources import is_local
-from layerbridge.models.checkpoint import LANGUAGE_MEANS, check_tensors, write_checkpoint
+from layerbridge.models.checkpoint import (
+    CARD,
+    EVAL_RESULTS,
+    LANGUAGE_MEANS,
+    check_tensors,
+    write_checkpoint,
+)
+from layerbridge.models.model_card import card_at
 from layerbridge.progress import say
 
 if TYPE_CHECKING:
@@ -36,6 +44,8 @@ class Saving:
 
     # The model card that save_pretrained writes; set by training.
     card: str | None = None
+    # Where a trained bridge was loaded from: its card and results go where the bridge goes.
+    saved_in: Path | None = None
 
     def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, **arguments: Any
@@ -55,7 +65,11 @@ class Saving:
             tensors = {name: state[name] for name in trained}
         for unused in ("is_main_process", "max_shard_size", "save_peft_format"):
             arguments.pop(unused, None)
-        write_checkpoint(Path(save_directory), self.config, tensors, card=self.card)
+        folder = Path(save_directory)
+        card = self.card
+        if card is None and not (folder / CARD).exists():
+            card = self._saved_card()
+        write_checkpoint(folder, self.config, tensors, card=card)
         if self.centering is not None:
             self.centering.means.write(Path(save_directory))
         else:  # those of another bridge
@@ -67,7 +81,8 @@ class Saving:
     def push_to_hub(self, repo_id: str, **arguments: Any) -> Any:
         """Uploads what ``save_pretrained`` writes; transformers' own would replace the card.
 
-        Warns about backbones that are folders of this machine.
+        The card's examples name the repository, and the results of ``layerbridge evaluate`` come
+        along. Warns about backbones that are folders of this machine.
 
         Args:
             repo_id: created if missing.
@@ -86,7 +101,16 @@ class Saving:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
+            card = Path(folder) / CARD
+            card.write_text(card_at(card.read_text(encoding="utf-8"), repo_id), encoding="utf-8")
+            results = None if self.saved_in is None else self.saved_in / EVAL_RESULTS
+            if self.card is None and results is not None and results.is_dir():
+                shutil.copytree(results, Path(folder) / EVAL_RESULTS)
             return api.upload_folder(repo_id=repo_id, folder_path=folder, **arguments)
+
+    def _saved_card(self) -> str | None:
+        file = None if self.saved_in is None else self.saved_in / CARD
+        return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
 
     def trained_state_dict(self) -> dict[str, Tensor]:
         """Returns the tensors of the bridge itself, without the backbones'."""

@@ -14,6 +14,7 @@ from layerbridge.report import drawings
 from layerbridge.report.layer_weights import by_method
 from layerbridge.report.plots.accuracy import accuracy_by_language, chance_level
 from layerbridge.report.plots.gains import encoder_of
+from layerbridge.report.plots.palette import palette_of
 from layerbridge.report.plots.training import layer_weights_in_training
 from layerbridge.report.run_folders import RunFolder
 from layerbridge.report.tables.accuracies import accuracy_table
@@ -53,7 +54,7 @@ def gather(
     results = sorted(distinguish(results), key=lambda result: _rank(result, against))
     methods = by_method(results)
     comparisons = compare(results, against) if against in methods and len(methods) > 1 else []
-    palette = drawings.palette_of(results)
+    palette = palette_of(results)
     table = accuracy_table(results, comparisons=comparisons)
     weights = drawings.draw_weights(results, palette)
     return {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from layerbridge.evaluation.comparison import Comparison
-from layerbridge.evaluation.results import CLASSIFIER, Result
+from layerbridge.evaluation.results import Result
 from layerbridge.report.layer_weights import (
     by_method,
     column_means,
@@ -40,15 +40,6 @@ def draw(id_: str, plot: Plot, data: Any, **options: Any) -> Drawing:
         for kind, width in (("wide", style.WIDE), ("narrow", style.NARROW))
     )
     return Drawing(id_, wide, narrow)
-
-
-def palette_of(results: Sequence[Result]) -> dict[str, int]:
-    """Returns the index of each method's color and marker, the same in all figures.
-
-    Bridges have the first ones, baselines the last.
-    """
-    order = sorted(results, key=lambda r: (r.protocol == CLASSIFIER, "bridge" not in r.settings))
-    return {method: index for index, method in enumerate(by_method(order))}
 
 
 def draw_gains(

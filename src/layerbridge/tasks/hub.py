@@ -29,6 +29,21 @@ def is_id(source: str) -> bool:
     return _ID.fullmatch(source) is not None
 
 
+def dataset_of(source: str | None) -> tuple[str, str | None] | None:
+    """Returns the id and the config of the data set on the hub that has the rows; None if none has.
+
+    Args:
+        source: a file, or a name of either kind; None for no rows.
+    """
+    if source is None or Path(source).exists():
+        return None
+    match = _FILE.fullmatch(source)
+    if match is not None:
+        return match["repo_id"], None
+    name, config, _ = _id_parts(source)
+    return (name, config or None) if is_id(source) and "/" in name else None
+
+
 def fetch(source: str) -> Path:
     """Returns the file that ``hf://…`` names, from the cache or the network.
 

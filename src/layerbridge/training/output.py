@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers.trainer_utils import get_last_checkpoint
 
 from layerbridge.errors import OutputError
-from layerbridge.models.checkpoint import LANGUAGE_MEANS, WEIGHTS
+from layerbridge.models.checkpoint import EVAL_RESULTS, LANGUAGE_MEANS, WEIGHTS
 from layerbridge.training.atomic_write import atomic_write
 from layerbridge.training.examples import FILE as EXAMPLES
 from layerbridge.training.weight_log import FILE as WEIGHT_LOG
@@ -69,7 +69,8 @@ def prepare_output(folder: str | Path, *, overwrite: bool = False, resume: bool 
                 shutil.rmtree(stale)
             (folder / WEIGHT_LOG).unlink(missing_ok=True)
         left = (folder / name for name in (WEIGHTS, LANGUAGE_MEANS, LOG, EXAMPLES))
-        for stale in (*left, *folder.glob("results/*.json")):
+        shown = folder.glob(f"{EVAL_RESULTS}/*.yaml")
+        for stale in (*left, *folder.glob("results/*.json"), *shown):
             stale.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(

@@ -269,6 +269,7 @@ def train_bridge(
                 settings=recipe.training,
                 steps=trainer.state.global_step,
                 seconds=time.monotonic() - started,
+                dataset=data.dataset,
             )
             bridge.save_pretrained(folder)
             examples.write(examples.chosen(data.validation), folder)

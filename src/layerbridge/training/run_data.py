@@ -11,7 +11,8 @@ from layerbridge import tasks
 from layerbridge.progress import say
 from layerbridge.tasks import Row
 from layerbridge.tasks.files import read_rows
-from layerbridge.tasks.sourced import HELD_OUT, held_out
+from layerbridge.tasks.hub import dataset_of
+from layerbridge.tasks.sourced import HELD_OUT, SourcedTask, held_out
 from layerbridge.training.recipe import Recipe
 
 # The option of a task that takes the first rows of each label in the order of its file.
@@ -40,6 +41,7 @@ class RunData:
         inferred: whether the options are the targets that the rows have.
         held_out: how many of the training rows became validation rows; 0 if there were too few
             to divide, None if that was not asked for.
+        dataset: id on the hub of the data set with the training rows, or None.
     """
 
     train: list[Row]
@@ -52,6 +54,7 @@ class RunData:
     columns: str | None = None
     inferred: bool = False
     held_out: int | None = None
+    dataset: str | None = None
 
     @classmethod
     def of(cls, task: tasks.Task, max_rows: int | None = None) -> RunData:
@@ -70,6 +73,7 @@ class RunData:
             task.dropped(),
             limit,
             task.file_template,
+            dataset=_dataset(task.source("train") if isinstance(task, SourcedTask) else None),
         )
 
     def report(self) -> None:
@@ -132,7 +136,13 @@ def read_data(recipe: Recipe) -> RunData:
         columns=recipe.template or f"{{{recipe.text or 'text'}}}",
         inferred=inferred,
         held_out=held,
+        dataset=_dataset(recipe.data),
     )
+
+
+def _dataset(source: str | None) -> str | None:
+    found = dataset_of(source)
+    return None if found is None else found[0]
 
 
 def inferred_options(rows: Sequence[Row]) -> list[str] | None:

@@ -10,6 +10,7 @@ from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
 from layerbridge.report.plots.output import Plot
+from layerbridge.report.plots.palette import palette_of
 from layerbridge.report.tables.accuracies import Cell, Table, TableRow, accuracy_table
 from layerbridge.tasks.languages import names
 
@@ -33,12 +34,13 @@ def accuracy_by_language(
     Args:
         results: of one task, split and protocol, on the same rows.
         width: in inches.
-        palette: index of each method's color and marker; None counts the methods drawn.
+        palette: index of each method's color and marker; None takes ``palette_of``.
 
     Raises:
         ResultError: there are no results, or they cannot be compared.
     """
     results = distinguish(results)
+    palette = palette or palette_of(results)
     table = accuracy_table(results)
     baselines = {result.method for result in results if result.protocol == CLASSIFIER}
     drawn = [row for row in table.rows if row.labels[0] not in baselines]
@@ -76,7 +78,7 @@ def accuracy_by_language(
             (positions[code] + offset, 100 * cell.accuracy, 100 * cell.low, 100 * cell.high)
             for code, cell in _cells(row, table).items()
         ]
-        color = palette[row.labels[0]] if palette and unique else index
+        color = palette[row.labels[0]] if unique else index
         style.error_bars(axes, points, index=color, label=_label(row, table))
     style.legend(axes, last=[*(_label(row, table) for row in ticks), "chance"])
     return figure

@@ -11,6 +11,7 @@ from layerbridge.evaluation.method_names import distinguish
 from layerbridge.evaluation.results import CLASSIFIER, Result
 from layerbridge.report.plots import style
 from layerbridge.report.plots.output import Plot
+from layerbridge.report.plots.palette import palette_of
 from layerbridge.tasks.languages import Corpus, corpus_of, names, script
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def gain_by_language(
         by: how languages are grouped: ``"script"``, or ``"share"`` of the encoder's pretraining
             data, where that is known.
         width: in inches.
-        palette: index of each method's color and marker; None counts the methods drawn.
+        palette: index of each method's color and marker; None takes ``palette_of``.
         comparisons: of these results; None computes them.
 
     Raises:
@@ -58,6 +59,7 @@ def gain_by_language(
     if by not in GROUPINGS:
         raise ConfigError(f"unknown grouping {by!r}", allowed=GROUPINGS)
     results = distinguish(results)
+    palette = palette or palette_of(results)
     gains = same_kind(comparisons or compare(results, against), results)
     if not gains:
         raise ResultError(
@@ -72,9 +74,9 @@ def gain_by_language(
     _set_axes(axes, positions, titles, end)
     style.rows(axes, positions, _labels(groups, by, corpus))
     axes.set_xlabel(style.label(f"gain over {against}, points"))
-    for index, (gain, offset) in enumerate(zip(gains, style.offsets(len(gains)), strict=True)):
+    for gain, offset in zip(gains, style.offsets(len(gains)), strict=True):
         shifted = {code: y + offset for code, y in positions.items()}
-        _draw_points(axes, gain, shifted, palette[gain.method] if palette else index)
+        _draw_points(axes, gain, shifted, palette[gain.method])
     style.legend(axes)
     return figure
 

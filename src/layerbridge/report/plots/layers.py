@@ -16,6 +16,7 @@ from layerbridge.report.layer_weights import (
 from layerbridge.report.plots import style
 from layerbridge.report.plots.languages import layer_weights_by_language
 from layerbridge.report.plots.output import Plot
+from layerbridge.report.plots.palette import palette_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,17 +54,18 @@ def layer_weights_by_layer(
     Args:
         results: those without layer weights are ignored.
         width: in inches.
-        palette: index of each method's color and marker; None counts the methods drawn.
+        palette: index of each method's color and marker; None takes ``palette_of``.
 
     Raises:
         ResultError: no result has layer weights, or their layers differ.
     """
+    palette = palette or palette_of(results)
     weighted = [result for result in results if weights_of(result)]
     layers = layers_of(weighted)
     figure, axes = style.figure(width, 3.9)
     axes.axhline(1 / len(layers), color=style.GREY, lw=1.2, ls=":", label=_UNIFORM)
-    for count, (method, runs) in enumerate(by_method(weighted).items()):
-        index = palette[method] if palette else count
+    for method, runs in by_method(weighted).items():
+        index = palette[method]
         label = style.label(method)
         lines = [mean_weights(result) for result in runs]
         if len(lines) > 1:

@@ -20,6 +20,14 @@
   dark.addEventListener("change", update);
   update();
 
+  // Says that a heat map scrolls, where it does.
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth;
+    }
+  });
+  for (const hint of document.querySelectorAll(".sideways")) watch.observe(hint.nextElementSibling);
+
   // Browsers do not print closed details.
   let opened = [];
   addEventListener("beforeprint", () => {

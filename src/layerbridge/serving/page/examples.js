@@ -1,9 +1,15 @@
 // The examples of a bridge: buttons that fill in the text.
 
+import { canBeShown } from "./glyphs.js";
+
 /** Fills the list; `pick(example)` is called with the example whose button is pressed. */
 export function showExamples(list, examples, pick) {
-  list.replaceChildren(...examples.map((example) => entry(example, pick)));
-  list.parentElement.hidden = examples.length === 0;
+  const shown = examples.filter((example) => canBeShown(example.text));
+  list.replaceChildren(...shown.map((example) => entry(example, pick)));
+  list.parentElement.hidden = shown.length === 0;
+  const left = new Set(examples.filter((each) => !shown.includes(each)).map((each) => nameOf(each.language)));
+  document.getElementById("examples-note").textContent =
+    left.size ? `Not shown, for want of a font on this device: ${[...left].join(", ")}.` : "";
 }
 
 function entry(example, pick) {

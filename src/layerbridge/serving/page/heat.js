@@ -33,9 +33,20 @@ export function showMap(place, { tokens, layers, weights }) {
       `Uniform weights would be ${percent(1 / layers.length)} per layer. ` +
       "The outlined cell is the row's maximum; gaps separate words.",
   });
-  place.replaceChildren(legend(highest), readout, scroll, note);
+  const sideways = element("p", {
+    className: "note sideways",
+    textContent: `Scroll the map sideways for all ${layers.length} layers.`,
+  });
+  place.replaceChildren(legend(highest), readout, sideways, scroll, note);
   moving(grid, readout);
+  watch.disconnect();
+  watch.observe(scroll);
 }
+
+/** Says that a map scrolls, where it does. */
+const watch = new ResizeObserver(([{ target }]) => {
+  target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth;
+});
 
 function head(layers) {
   const thead = element("thead");
