@@ -149,6 +149,10 @@ UNSUPPORTED: dict[str, tuple[str, str | None]] = {
         ("accelerator_config", "parallelism_config", "fsdp", "fsdp_config", "deepspeed"),
         (_SHARDS, "torchrun --nproc-per-node N -m layerbridge train … uses N GPUs"),
     ),
+    "average_tokens_across_devices": (
+        "the loss of a step is the mean over the labels of all processes",
+        None,
+    ),
     "local_rank": ("torchrun sets it", None),
     "restore_callback_states_from_checkpoint": ("there are none to restore", None),
     "enable_jit_checkpoint": (
@@ -219,7 +223,6 @@ _NEEDS: dict[str, tuple[str, _Condition]] = {
     ),
     **dict.fromkeys(
         (
-            "average_tokens_across_devices",
             "log_on_each_node",
             "log_level_replica",
             "save_on_each_node",

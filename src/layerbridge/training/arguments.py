@@ -129,6 +129,16 @@ class BridgeTrainingArguments(TrainingArguments):
         if _OPTIMIZATION.intersection(given):
             self._try_optimization()
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows per step of the optimizer, of all processes; not for batches by tokens."""
+        return self.train_batch_size * self.batches_per_step
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches per step of the optimizer, of all processes."""
+        return self.gradient_accumulation_steps * self.world_size
+
     def _check_values(self) -> dict[str, Any]:
         """Checks each value, and returns those that are not the default, as they were given."""
         given = {}
@@ -186,17 +196,12 @@ class BridgeTrainingArguments(TrainingArguments):
             conflict = "cannot be combined with auto_find_batch_size"
         if conflict:
             raise TrainingError(f"{setting} {conflict}", hint="leave one of them out")
-        if self.world_size > 1:
-            raise TrainingError(
-                f"{setting} supports only one process, but there are {self.world_size}",
-                hint="leave it out, or train in one process",
-            )
 
     def check_cached(self) -> None:
         """Checks that training can use cached hidden states.
 
         Raises:
-            TrainingError: there are loader workers or several devices.
+            TrainingError: there are loader workers, or what needs token ids.
         """
         if self.dataloader_num_workers:
             # A forked worker can neither use CUDA tensors nor fill the main process's cache.
@@ -215,11 +220,6 @@ class BridgeTrainingArguments(TrainingArguments):
             raise TrainingError(
                 "encoder_dropout cannot be combined with cached states, which are read without it",
                 hint="leave the cache out, or use --state-noise 0.25 instead",
-            )
-        if self.world_size > 1:
-            raise TrainingError(
-                f"cached states support only one process, but there are {self.world_size}",
-                hint="train in one process, or leave the cache out",
             )
 
 

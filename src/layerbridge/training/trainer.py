@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
+from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
@@ -26,10 +29,11 @@ from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
-from layerbridge.training.batching import GroupedSampler, TokenBatches
+from layerbridge.training.batching import GroupedSampler, ProcessBatches, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
+from layerbridge.training.validation import Part, joined, losses, right_answers
 
 
 class BridgeTrainer(Trainer):
@@ -87,6 +91,10 @@ class BridgeTrainer(Trainer):
                 eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
                 **arguments,
             )
+        if args.world_size > 1:
+            # It would broadcast the backbones, which are the same in every process.
+            frozen = [name for name, tensor in _tensors(model) if not tensor.requires_grad]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         model.config.training_seed = args.seed
         self.label_names = ["labels"]
         # The bridge's forward divides by the number of labels of all accumulated batches.
@@ -135,16 +143,27 @@ class BridgeTrainer(Trainer):
         steps = math.ceil(batches / self.args.gradient_accumulation_steps)
         return math.ceil(self.args.num_train_epochs * steps)
 
-    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
-        """Adds the accuracy of a bridge with options."""
-        output = super().evaluation_loop(*arguments, **keywords)
-        if self.model.config.options and self.eval_dataset is not None:
-            rows = self.eval_dataset.rows
-            size = self.args.per_device_eval_batch_size
-            answers = self.model.classify([row.text for row in rows], batch_size=size)
-            right = sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
-            output.metrics["eval_accuracy"] = right / len(rows)
-        return output
+    def evaluation_loop(self, dataloader: DataLoader, *_: Any, **__: Any) -> EvalLoopOutput:
+        """Computes the loss, and the accuracy of a bridge with options.
+
+        The Trainer's own would let rows count twice if processes have them in batches of unequal
+        size.
+        """
+        bridge, args = self.model, self.args
+        if not self.accelerator._models:  # outside a training: in the precision of one
+            self.accelerator.prepare_model(bridge, evaluation_mode=True)
+        bridge.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        loss, count = losses(bridge, map(self._prepare_inputs, dataloader))
+        rows, right = dataloader.dataset.rows, 0
+        if bridge.config.options:
+            own = rows[args.process_index :: args.world_size]
+            right = right_answers(bridge, own, args.per_device_eval_batch_size)
+        whole = joined(Part(loss, count, right))
+        metrics = {"eval_loss": whole.loss / whole.rows}
+        if bridge.config.options:
+            metrics["eval_accuracy"] = whole.right / len(rows)
+        return EvalLoopOutput(None, None, metrics, len(rows))
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         """Computes loss and accuracy of the validation rows; has no effect on later steps.
@@ -208,6 +227,17 @@ class BridgeTrainer(Trainer):
                 self._save_checkpoint(model, trial)
             raise self.interruption.error(self.state, self._checkpoint)
 
+    def _finalize_training(self, *arguments: Any) -> TrainOutput:
+        # What was not logged yet is the loss of this process's rows.
+        self._tr_loss = self.accelerator.reduce(self._tr_loss, reduction="mean")
+        return super()._finalize_training(*arguments)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Each process writes its own; none is missing once the rest is written and an older
+        # checkpoint is removed.
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
@@ -233,14 +263,35 @@ class BridgeTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns batches of a fixed number of rows, or of tokens."""
+        args, dataset = self.args, self.train_dataset
+        if args.tokens_per_batch is not None:
+            tokens = TokenBatches(dataset.lengths, args.tokens_per_batch, seed=self._order_seed())
+            return self._loader(dataset, tokens)
+        sampler = self._get_train_sampler(dataset)
+        batches = BatchSampler(sampler, self._train_batch_size, args.dataloader_drop_last)
+        return self._loader(dataset, batches, drop_last=args.dataloader_drop_last)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Returns batches of all validation rows, also with ``dataloader_drop_last``."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        sampler = SequentialSampler(dataset)
+        return self._loader(dataset, BatchSampler(sampler, self.args.eval_batch_size, False))
+
+    def _loader(
+        self, dataset: RowDataset, batches: BatchSampler | TokenBatches, *, drop_last: bool = False
+    ) -> DataLoader:
+        """Returns this process's share of batches, on its device."""
         args = self.args
-        if args.tokens_per_batch is None:
-            return super().get_train_dataloader()
+        if args.world_size > 1:
+            batches = ProcessBatches(
+                batches,
+                processes=args.world_size,
+                process=args.process_index,
+                drop_last=drop_last,
+            )
         loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=TokenBatches(
-                self.train_dataset.lengths, args.tokens_per_batch, seed=self._order_seed()
-            ),
+            dataset,
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -249,29 +300,30 @@ class BridgeTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             in_order=args.dataloader_in_order,
         )
-        return self.accelerator.prepare(loader)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns batches of all validation rows, also with ``dataloader_drop_last``."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.args.dataloader_drop_last = drop_last
+        # The batches are shared among the processes already.
+        return prepare_data_loader(
+            loader,
+            device=self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=True,
+            data_seed=self._order_seed(),
+        )
 
     def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
         """Returns the rows per step: of batches by tokens the mean, for the logged speeds."""
         if args.tokens_per_batch is None:
             return super().get_total_train_batch_size(args)
         batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
-        rows = len(self.train_dataset) * args.gradient_accumulation_steps
+        rows = len(self.train_dataset) * args.gradient_accumulation_steps * args.world_size
         return max(1, round(rows / batches))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy == "group_by_length":
             # The Trainer would read lengths from a column.
             return GroupedSampler(
-                self.args.train_batch_size * self.args.gradient_accumulation_steps,
+                self.args.rows_per_step,
                 lengths=self.train_dataset.lengths,
                 seed=self._order_seed(),
             )
@@ -279,10 +331,6 @@ class BridgeTrainer(Trainer):
 
     def _order_seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
-        # The Trainer would group these by a column, too.
-        return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Every process gets here. Without the Trainer's pickled copy of the arguments.
@@ -301,7 +349,12 @@ class _Completion(TrainerCallback):
             control.should_evaluate = True
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Applies the current settings; the checkpoint's state has those of the first run."""
+        """Applies the current settings; the checkpoint's state has those of the first run.
+
+        Each of several processes draws its own noise, and not that of another one's rows.
+        """
+        if args.process_index:
+            set_seed(args.seed + args.process_index)
         state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(
@@ -319,6 +372,14 @@ class _Completion(TrainerCallback):
             inner = getattr(part, "batch_sampler", None)
             inner = getattr(part, "sampler", None) if inner is None else inner
             part = None if inner is part else inner
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields parameters and buffers by all names they have: tied ones have several."""
+    for prefix, module in model.named_modules():
+        own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, tensor in own:
+            yield f"{prefix}.{name}" if prefix else name, tensor
 
 
 def _check_rows(rows: int, args: BridgeTrainingArguments) -> None:
