@@ -18,6 +18,7 @@ from layerbridge.training.resume import (
     rows_sha256,
 )
 from layerbridge.training.run import train
+from layerbridge.training.step_size import StepSize
 
 TEXTS = {"the market": "Sports", "the players": "Science", "a star": "Sports", "teams": "Science"}
 
@@ -307,7 +308,9 @@ def test_the_hash_is_of_texts_and_targets_in_order():
     assert rows_sha256(rows) != rows_sha256(rows[::-1])
     shifted = [Row("1", "a", "bc", "en")], [Row("1", "ab", "c", "en")]
     assert rows_sha256(shifted[0]) != rows_sha256(shifted[1])
-    assert RowsRecord(rows).entry == {"step": 0, "rows": 4, "rows_sha256": rows_sha256(rows)}
+    assert RowsRecord(rows, StepSize(8)).entry == {
+        "step": 0, "rows": 4, "rows_sha256": rows_sha256(rows), "rows_per_step": 8,
+    }  # fmt: skip
 
 
 def test_another_fusion_in_the_checkpoint_itself(recipe, output):

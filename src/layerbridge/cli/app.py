@@ -32,7 +32,7 @@ from layerbridge.cli import (
 from layerbridge.cli.old_names import with_new_names
 from layerbridge.cli.text_input import check_words
 from layerbridge.errors import ConfigError, LayerBridgeError, missing_extra
-from layerbridge.progress import say
+from layerbridge.progress import say, speaks_for_all
 from layerbridge.version import __version__
 
 USER_ERROR = 2
@@ -144,5 +144,6 @@ def main() -> NoReturn:
 
 
 def _fail(problem: object) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
+    if speaks_for_all():
+        print(f"error: {problem}", file=sys.stderr)
     sys.exit(USER_ERROR)

@@ -28,6 +28,7 @@ from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
+from layerbridge.training.lost_process import others_needed
 from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
@@ -40,9 +41,11 @@ from layerbridge.training.resume import (
     check_same_run,
     own_recipe,
     resume_command,
+    with_same_steps,
 )
 from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.shared_start import record_start
+from layerbridge.training.step_size import StepSize
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.transfer import check_transfer, transfer
@@ -170,9 +173,11 @@ def train(
             hint="--validation-data FILE, or leave it out",
         )
     recipe = complete(recipe, data)
+    if resume:
+        recipe = with_same_steps(recipe, folder, arguments.world_size)
     arguments = training_arguments(recipe.training, folder, device=device)
     if resume:
-        check_same_run(recipe, data.train, folder)
+        check_same_run(recipe, data.train, folder, processes=arguments.world_size)
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
@@ -235,13 +240,15 @@ def train_bridge(
     trainer.accelerator.wait_for_everyone()
     record_start(bridge, folder, resume=resume)
     with ExitStack() as stack:
+        stack.enter_context(others_needed(then))
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
         options = stack.enter_context(transfer(trainer, recipe, data, folder))
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
-        trainer.add_callback(RowsRecord(data.train))
+        size = StepSize.of(recipe.training, arguments.world_size)
+        trainer.add_callback(RowsRecord(data.train, size))
         texts = [row.text for row in data.validation or data.train]
         weights = WeightWatch(bridge, texts, folder)
         trainer.add_callback(weights)
@@ -253,8 +260,9 @@ def train_bridge(
         kept = None if arguments.eval_strategy == IntervalStrategy.NO else _kept(trainer)
         if trainer.is_world_process_zero():
             _report(trainer, kept, weights.weights, data)
+        # Also in every process: they may hold parts of the language model.
+        bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
         if arguments.should_save:
-            bridge.config.usual_any_option = examples.usual_any_option(bridge, data.validation)
             options.keep_means()
             bridge.card = model_card(
                 bridge.config,
@@ -267,7 +275,7 @@ def train_bridge(
             bridge.save_pretrained(folder)
             examples.write(examples.chosen(data.validation), folder)
             write_log([log_entry(counts), *trainer.state.log_history], folder)
-    trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.wait_for_everyone()
     return bridge.eval()
 
 
