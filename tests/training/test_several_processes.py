@@ -9,14 +9,17 @@ from functools import cache
 
 import pytest
 import torch
-import two_processes
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerCallback
 
+import two_processes
+from backbones import FLOAT32
 from layerbridge.cli.app import main
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
+from layerbridge.models.language_model import LanguageModel
 from layerbridge.tasks import Row
 from layerbridge.training import precompute
 from layerbridge.training.arguments import BridgeTrainingArguments
@@ -56,6 +59,10 @@ CASES = {
     ),
     "tokens": (BY_TOKENS, {**BY_TOKENS, "gradient_accumulation_steps": 2}),
     "cached": ({"per_device_train_batch_size": 4}, {"per_device_train_batch_size": 8}),
+    "sharded": (
+        {"per_device_train_batch_size": 4, "fsdp": True, **VALIDATED},
+        {"per_device_train_batch_size": 8, **VALIDATED},
+    ),
     "whole": (
         {"per_device_train_batch_size": 4, "dataloader_drop_last": True},
         {"per_device_train_batch_size": 8, "dataloader_drop_last": True},
@@ -67,7 +74,7 @@ CASES = {
 def new(load_encoder, load_lm, folder):
     """A bridge that starts the same each time."""
 
-    def make():
+    def make(lm=None):
         torch.manual_seed(0)
         config = BridgeConfig(
             encoder=str(folder("xlm-r")),
@@ -77,7 +84,7 @@ def new(load_encoder, load_lm, folder):
             projection_start="scaled",
             options=list(TARGETS),
         )
-        return LayerBridge.from_parts(config, load_encoder("xlm-r"), load_lm("llama"))
+        return LayerBridge.from_parts(config, load_encoder("xlm-r"), lm or load_lm("llama"))
 
     return make
 
@@ -104,11 +111,17 @@ def make_recipe(folder, tmp_path):
 
 def trained(new, folder, name, settings, resume=None, broken=False):
     """Trains, and writes tensors, log, and how many texts were read; ``broken`` ends it early."""
-    bridge = new()
     settings = {"save_strategy": "no", **COMMON, **settings}
     if broken or resume:
         settings |= {"save_strategy": "steps", "save_steps": 2}
     arguments = BridgeTrainingArguments(output_dir=str(folder / name), **settings)
+    bridge = new()
+    if arguments.shards_language_model:
+        source = bridge.language_model.source
+        bridge = new(LanguageModel.load(source, FLOAT32, shard=True))
+        weights = list(bridge.language_model.parameters())
+        held = sum(w.to_local().numel() for w in weights if isinstance(w, DTensor))
+        (folder / f"held-{arguments.process_index}").write_text(str(held))
     trainer = BridgeTrainer(bridge, arguments, ROWS, VALIDATION)
     with ExitStack() as stack:
         if name == "cached":
@@ -202,6 +215,12 @@ def test_a_run_goes_on_in_another_number_of_processes(new, one, two):
         assert_same(read(two, name), one("rows"))
 
 
+def test_each_process_holds_half_of_the_layers(two, load_lm):
+    layers = sum(w.numel() for w in load_lm("llama").model.model.layers.parameters())
+    held = [int((two / f"held-{rank}").read_text()) for rank in (0, 1)]
+    assert held == [layers // 2, layers // 2]
+
+
 def test_each_process_reads_its_part_of_the_texts(two):
     read = [int((two / f"read-{rank}").read_text()) for rank in (0, 1)]
     assert sum(read) == len({row.text for row in ROWS})
@@ -235,8 +254,9 @@ def test_a_blank_row_adds_nothing(make_bridge, fusion):
     assert dataset[BLANK]["text"] == min((row.text for row in ROWS), key=len)
 
 
-def test_a_killed_process_ends_the_run_in_one_line(make_recipe, tmp_path, monkeypatch):
-    recipe = make_recipe(training={"save_strategy": "steps", "save_steps": 2, "max_steps": 6})
+def test_a_killed_process_ends_the_run_in_one_line(make_recipe, tmp_path, monkeypatch, capsys):
+    settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "fsdp": True}
+    recipe = make_recipe(training=settings)
     recipe.write(tmp_path)
     runs = tmp_path / "runs"
     runs.mkdir()
@@ -261,4 +281,11 @@ def test_a_killed_process_ends_the_run_in_one_line(make_recipe, tmp_path, monkey
     assert (tmp_path / "err-1").read_text() == ""
     assert [path.name for path in (runs / "run").glob("check*")] == ["checkpoint-2"]
     assert not (runs / "run" / "model.safetensors").exists()
-    train(None, runs / "run", resume=True, device="cpu")  # what is left is whole
+    bridge = train(None, runs / "run", resume=True, device="cpu")  # what is left is whole
+    said = capsys.readouterr().err
+    assert "fsdp has no effect: there is one process\n" in said
+    assert (
+        "resuming in 1 process, with the run's steps of 4 rows: per_device_train_batch_size=2, "
+        "gradient_accumulation_steps=2\n"
+    ) in said
+    assert not bridge.language_model.is_sharded

@@ -106,7 +106,8 @@ def _options(
     # every fork unless this is set.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # vLLM may be started by torchrun, too.
-    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in ("train", "serve"):
+    several = ("train", "evaluate", "serve")
+    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in several:
         raise ConfigError(
             f"{context.invoked_subcommand} runs in one process, not under torchrun",
             hint=f"layerbridge {context.invoked_subcommand} …",

@@ -41,12 +41,16 @@ def evaluate(
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
+    resume: bool = o.output(
+        False, "Go on with an evaluation that was interrupted or killed.", "--resume"
+    ),
     output: o.ResultFile = None,
     as_json: o.Json = False,
 ) -> None:
     """Evaluate a bridge and write a result file.
 
-    Without --task, on the task the bridge was trained on.
+    Without --task, on the task the bridge was trained on. On N GPUs:
+    torchrun --nproc-per-node N -m layerbridge evaluate …
     """
     from layerbridge.errors import ConfigError
 
@@ -56,11 +60,13 @@ def evaluate(
     codes = language_codes(test_task, languages)
 
     import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
+    from accelerate import PartialState
 
     from layerbridge.evaluation import evaluator
     from layerbridge.evaluation.centering import CENTERS
+    from layerbridge.evaluation.parts import Parts, going_on
     from layerbridge.models.inference import NORMALIZATIONS
-    from layerbridge.progress import meter, say
+    from layerbridge.progress import is_first_process, is_one_of_several, meter, say
 
     # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
@@ -72,12 +78,18 @@ def evaluate(
             raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
     for code in codes:
         test_task.test(code)
+    shared = is_one_of_several()
+    if shared:
+        PartialState(cpu=device == "cpu")  # chooses this process's GPU
     bridge = load_bridge(run, context.params)
     if training_seed is None:
         training_seed = evaluator.training_seed(bridge, run)
         if training_seed is None:
             say(f"training seed of {run} unknown, recorded as 0; --training-seed N for another")
-    with meter(f"{test_task.name}, {protocol}") as bar:
+    folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
+    path = output or folder / f"{test_task.name}-{protocol}.json"
+    parts = Parts(path, resume=resume, shared=shared)
+    with going_on(), meter(f"{test_task.name}, {protocol}") as bar:
         result = evaluator.evaluate(
             bridge,
             test_task,
@@ -90,10 +102,12 @@ def evaluate(
             run=run,
             settings={"task_options": options} if options else None,
             progress=bar.by_language,
+            parts=parts,
         )
-    folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    path = output or folder / f"{test_task.name}-{protocol}.json"
-    write_result(context, result, path, as_json=as_json)
+    if is_first_process():
+        write_result(context, result, path, as_json=as_json)
+    with going_on():
+        parts.remove()
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

@@ -89,6 +89,7 @@ _CHOICES = {
     # batch_rebalance reads lengths from a column.
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+    "fsdp": ("True", "False"),
     "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
 }
 
@@ -146,8 +147,8 @@ UNSUPPORTED: dict[str, tuple[str, str | None]] = {
         (_FOLDER, "upload it afterwards: hf upload NAME FOLDER"),
     ),
     **dict.fromkeys(
-        ("accelerator_config", "parallelism_config", "fsdp", "fsdp_config", "deepspeed"),
-        (_SHARDS, "torchrun --nproc-per-node N -m layerbridge train … uses N GPUs"),
+        ("accelerator_config", "parallelism_config", "fsdp_config", "deepspeed"),
+        (_SHARDS, "--fsdp true divides the language model's layers among torchrun's processes"),
     ),
     "average_tokens_across_devices": (
         "the loss of a step is the mean over the labels of all processes",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from layerbridge.errors import ConfigError, LayerBridgeError, TrainingError
+from layerbridge.progress import say, say_once
 from layerbridge.training.argument_checks import (
     checked,
     hints,
@@ -61,6 +64,8 @@ class BridgeTrainingArguments(TrainingArguments):
             between languages; needs ``language_texts``.
         state_mixup: a of Beta(a, a), from which the weights are drawn with which the states of two
             texts are mixed, and their losses; a step takes twice as long.
+        fsdp: divide the layers of the frozen language model, and not the bridge, among the
+            processes (FSDP2); so does the switch of accelerate's launcher.
         average_last: the bridge at the end is the average over this share of the steps.
         start_seed: of the bridge before training; None takes ``seed``.
 
@@ -106,6 +111,8 @@ class BridgeTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         given = self._check_values()
+        asks_for_shards = self.fsdp == "True" or _asked_by_accelerate()
+        self.fsdp = None  # the Trainer would divide the bridge, too
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
         with one_line("invalid training arguments"):
@@ -113,6 +120,9 @@ class BridgeTrainingArguments(TrainingArguments):
             get_reporting_integration_callbacks(self.report_to)
         for name, value in given.items():
             reject_idle(name, value, self)
+        self.shards_language_model = asks_for_shards and self.world_size > 1
+        if asks_for_shards and not self.shards_language_model:
+            say_once("fsdp has no effect: there is one process")
         if self.n_gpu > 1:
             raise TrainingError(
                 f"{self.n_gpu} GPUs need one process each",
@@ -221,6 +231,19 @@ class BridgeTrainingArguments(TrainingArguments):
                 "encoder_dropout cannot be combined with cached states, which are read without it",
                 hint="leave the cache out, or use --state-noise 0.25 instead",
             )
+
+
+@cache
+def _asked_by_accelerate() -> bool:
+    """Whether accelerate's launcher asks for FSDP; removes that from the environment.
+
+    transformers would leave most processes without weights, and the Trainer would divide the
+    bridge.
+    """
+    asks = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if asks:
+        say("accelerate's FSDP settings are not read: the language model's layers are divided")
+    return asks
 
 
 _TYPES = hints(BridgeTrainingArguments)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -121,3 +122,28 @@ class Interruption:
         what = "writing the bridge" if self._is_complete else "saving a checkpoint after this step"
         with suppress(RuntimeError):  # the signal came while something was printed
             say(f"interrupted: {what}; Ctrl-C again ends at once")
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[Callable[[], int]]:
+    """Within the context SIGTERM raises ``KeyboardInterrupt``, as Ctrl-C does.
+
+    Yields:
+        A function that returns the number of the signal that came.
+    """
+    came = signal.SIGINT
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before: Any = None
+    with suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield lambda: came
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

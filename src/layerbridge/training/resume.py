@@ -41,7 +41,7 @@ _MAY_CHANGE = {
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("dataloader_multiprocessing_context", "dataloader_pin_memory"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
-    *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
+    *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu", "fsdp"),
     # Of the recipe itself.
     *("validation_data", "validation_share", "cache_states"),
     *("attn_implementation", "trust_remote_code", "allow_pickle"),

@@ -44,6 +44,7 @@ from layerbridge.training.resume import (
     with_same_steps,
 )
 from layerbridge.training.run_data import RunData, read_data
+from layerbridge.training.sharded import sharded_backbones
 from layerbridge.training.shared_start import record_start
 from layerbridge.training.step_size import StepSize
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
@@ -82,6 +83,7 @@ def new_bridge(
     *,
     backbones: tuple[Encoder, LanguageModel] | None = None,
     resume: bool = False,
+    shard: bool = False,
 ) -> LayerBridge:
     """Returns the recipe's bridge, untrained.
 
@@ -91,6 +93,7 @@ def new_bridge(
         device: of the backbones that are loaded here.
         backbones: already loaded ones.
         resume: leave the start to the checkpoint that is loaded next.
+        shard: divide the layers of a language model that is loaded here among the processes.
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
@@ -103,6 +106,8 @@ def new_bridge(
         "options": data.options,
         "template": data.template,
     }
+    if shard and backbones is None:
+        backbones = sharded_backbones(settings, recipe.backbones, device)
     if backbones is not None:
         bridge = LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
         limit = backbones[0].max_text_tokens
@@ -189,7 +194,13 @@ def train(
     say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
-    bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
+    bridge = new_bridge(
+        recipe,
+        data,
+        device or str(arguments.device),
+        resume=resume,
+        shard=arguments.shards_language_model,
+    )
     if resume:
         check_resumable(bridge, folder)
     then = resume_command(folder, arguments.world_size)

@@ -33,7 +33,8 @@ from layerbridge.training.batching import GroupedSampler, ProcessBatches, TokenB
 from layerbridge.training.collation import Collator, RowDataset
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
-from layerbridge.training.validation import Part, joined, losses, right_answers
+from layerbridge.training.sharded import check_sharded
+from layerbridge.training.validation import accuracy, mean_loss
 
 
 class BridgeTrainer(Trainer):
@@ -68,6 +69,8 @@ class BridgeTrainer(Trainer):
         _check_rows(len(train_rows), args)
         if model.encoder.cache is not None:
             args.check_cached()
+        if model.language_model.is_sharded:
+            check_sharded(model.language_model, args)
         # accelerate would leave a bridge that was trained before as it is: in that run's precision.
         for left in ("_is_accelerate_prepared", "_original_forward", "forward"):
             model.__dict__.pop(left, None)
@@ -149,20 +152,16 @@ class BridgeTrainer(Trainer):
         The Trainer's own would let rows count twice if processes have them in batches of unequal
         size.
         """
-        bridge, args = self.model, self.args
+        bridge = self.model
         if not self.accelerator._models:  # outside a training: in the precision of one
             self.accelerator.prepare_model(bridge, evaluation_mode=True)
         bridge.eval()
         self.callback_handler.eval_dataloader = dataloader
-        loss, count = losses(bridge, map(self._prepare_inputs, dataloader))
-        rows, right = dataloader.dataset.rows, 0
+        rows = dataloader.dataset.rows
+        metrics = {"eval_loss": mean_loss(bridge, map(self._prepare_inputs, dataloader))}
         if bridge.config.options:
-            own = rows[args.process_index :: args.world_size]
-            right = right_answers(bridge, own, args.per_device_eval_batch_size)
-        whole = joined(Part(loss, count, right))
-        metrics = {"eval_loss": whole.loss / whole.rows}
-        if bridge.config.options:
-            metrics["eval_accuracy"] = whole.right / len(rows)
+            size = self.args.per_device_eval_batch_size
+            metrics["eval_accuracy"] = accuracy(bridge, rows, size)
         return EvalLoopOutput(None, None, metrics, len(rows))
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:

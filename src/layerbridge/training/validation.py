@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.language_model import IGNORED
 from layerbridge.tasks.task import Row
 
 
-class Part(NamedTuple):
-    """What one process has found out.
-
-    Attributes:
-        loss: sum over its rows, each with the mean loss of its batch.
-        rows: of its batches.
-        right: rows that are classified right.
-    """
-
-    loss: float
-    rows: int
-    right: int
-
-
 @torch.no_grad()
-def losses(bridge: LayerBridge, batches: Iterable[dict[str, Any]]) -> tuple[float, int]:
-    """Returns the summed loss of rows, each with the mean loss of its batch, and their number."""
+def mean_loss(bridge: LayerBridge, batches: Iterable[dict[str, Any]]) -> float:
+    """Returns the mean over all processes' rows, each with the mean loss of its batch.
+
+    Args:
+        bridge: in eval mode.
+        batches: of this process; every process has as many.
+    """
     total, rows = 0.0, 0
     for batch in batches:
         loss = bridge(**batch).loss
-        labels: Tensor = batch["labels"]
-        count = int((labels != IGNORED).any(1).sum())
+        count = int((batch["labels"] != IGNORED).any(1).sum())
         if count:  # a process that is left without a batch has a row without labels
             total, rows = total + float(loss) * count, rows + count
-    return total, rows
+    parts = gather_object([(total, rows)])
+    return sum(part for part, _ in parts) / sum(count for _, count in parts)
 
 
-def right_answers(bridge: LayerBridge, rows: Sequence[Row], batch_size: int) -> int:
-    """Returns how many rows are classified right."""
-    answers = bridge.classify([row.text for row in rows], batch_size=batch_size)
-    return sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
+def accuracy(bridge: LayerBridge, rows: Sequence[Row], batch_size: int) -> float:
+    """Returns the share of rows that are classified right; processes share the work.
 
-
-def joined(part: Part) -> Part:
-    """Returns the sums over the parts of all processes."""
-    parts = gather_object([part])
-    return Part(
-        sum(each.loss for each in parts),
-        sum(each.rows for each in parts),
-        sum(each.right for each in parts),
-    )
+    They do not if each has a part of the language model: all must run it equally often, and the
+    scores decide how often that is.
+    """
+    state = PartialState()
+    shared = not bridge.language_model.is_sharded
+    own = rows[state.process_index :: state.num_processes] if shared else rows
+    answers = bridge.classify([row.text for row in own], batch_size=batch_size)
+    right = sum(a.choice == row.target for a, row in zip(answers, own, strict=True))
+    return (sum(gather_object([right])) if shared else right) / len(rows)
