@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
 from layerbridge.training.sharded import check_sharded
 from layerbridge.training.validation import accuracy, mean_loss
+
+_BACKBONES = ("encoder.", "language_model.")
 
 
 class BridgeTrainer(Trainer):
@@ -96,7 +98,11 @@ class BridgeTrainer(Trainer):
             )
         if args.world_size > 1:
             # It would broadcast the backbones, which are the same in every process.
-            frozen = [name for name, tensor in _tensors(model) if not tensor.requires_grad]
+            tensors = chain(
+                model.named_parameters(remove_duplicate=False),
+                model.named_buffers(remove_duplicate=False),
+            )
+            frozen = [name for name, _ in tensors if name.startswith(_BACKBONES)]
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         model.config.training_seed = args.seed
         self.label_names = ["labels"]
@@ -371,14 +377,6 @@ class _Completion(TrainerCallback):
             inner = getattr(part, "batch_sampler", None)
             inner = getattr(part, "sampler", None) if inner is None else inner
             part = None if inner is part else inner
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields parameters and buffers by all names they have: tied ones have several."""
-    for prefix, module in model.named_modules():
-        own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
-        for name, tensor in own:
-            yield f"{prefix}.{name}" if prefix else name, tensor
 
 
 def _check_rows(rows: int, args: BridgeTrainingArguments) -> None:
