@@ -129,6 +129,12 @@ class BridgeTrainingArguments(TrainingArguments):
                 hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
                 "one with CUDA_VISIBLE_DEVICES=0",
             )
+        if self.auto_find_batch_size and self.world_size > 1:
+            raise TrainingError(
+                f"auto_find_batch_size supports only one process, but there are {self.world_size}: "
+                "each would find its own",
+                hint="a smaller --per-device-train-batch-size",
+            )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
         if self.average_last and self.load_best_model_at_end:
