@@ -181,7 +181,7 @@ def going_on() -> Iterator[None]:
     from layerbridge.training.interrupt import Interrupted, sigterm_interrupts
     from layerbridge.training.lost_process import others_needed
 
-    with others_needed(AGAIN), sigterm_interrupts() as number:
+    with others_needed(lambda: AGAIN), sigterm_interrupts() as number:
         try:
             yield
         except KeyboardInterrupt:

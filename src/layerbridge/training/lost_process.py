@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from accelerate import PartialState
 
 from layerbridge.errors import TrainingError
+from layerbridge.progress import is_one_of_several
 
 
 @contextmanager
-def others_needed(then: str | None = None) -> Iterator[None]:
+def others_needed(then: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     """Within the context the other processes of the run are waited for.
 
     Args:
-        then: the next step if one of them has ended.
+        then: returns the next step if one of them has ended.
 
     Raises:
         TrainingError: one has ended.
@@ -24,9 +24,9 @@ def others_needed(then: str | None = None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if PartialState().num_processes == 1 or not _is_of_a_connection(error):
+        if not is_one_of_several() or not _is_of_a_connection(error):
             raise
-        raise TrainingError("another process of the run has ended", hint=then) from error
+        raise TrainingError("another process of the run has ended", hint=then()) from error
 
 
 def _is_of_a_connection(error: RuntimeError) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
@@ -152,6 +152,18 @@ def train(
             written.
         Interrupted: a ``KeyboardInterrupt`` that says how to continue.
     """
+    with others_needed():
+        return _train(recipe, output_dir, overwrite=overwrite, resume=resume, device=device)
+
+
+def _train(
+    recipe: Recipe | str | Path | None,
+    output_dir: str | Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    device: str | None,
+) -> LayerBridge:
     if recipe is None:
         recipe = own_recipe(Path(output_dir), resume=resume)
     elif not isinstance(recipe, Recipe):
@@ -251,7 +263,9 @@ def train_bridge(
     trainer.accelerator.wait_for_everyone()
     record_start(bridge, folder, resume=resume)
     with ExitStack() as stack:
-        stack.enter_context(others_needed(then))
+        stack.enter_context(
+            others_needed(lambda: then if get_last_checkpoint(str(folder)) else None)
+        )
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
         options = stack.enter_context(transfer(trainer, recipe, data, folder))
