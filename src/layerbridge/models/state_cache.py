@@ -152,8 +152,9 @@ class MappedStateCache:
             other.close()
 
     def _row(self, text: str) -> Float[Tensor, "K S E"]:
-        if text not in self._index:
-            return next(other for other in self._others if text in other)._row(text)
+        for other in self._others:
+            if text in other:
+                return other._row(text)
         start, tokens = self._index[text]
         if self._elements is None or len(self._elements) < self._end:
             self._file.flush()

@@ -11,6 +11,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.training.arguments import BridgeTrainingArguments
 
 SETTINGS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+_ONE = {"rows": "row", "batches": "batch"}
 _SUFFIX = "_per_step"
 MOST_NAMED = 64  # processes
 
@@ -28,7 +29,7 @@ class StepSize:
     unit: str = "rows"
 
     def __str__(self) -> str:
-        return f"{self.count} {self.unit}"
+        return f"{self.count} {_ONE[self.unit] if self.count == 1 else self.unit}"
 
     @classmethod
     def of(cls, training: Mapping[str, Any], processes: int) -> StepSize:
@@ -61,10 +62,11 @@ class StepSize:
         """
         share, rest = divmod(self.count, processes)
         if rest:
-            counts = range(1, min(self.count, MOST_NAMED) + 1)
+            most = min(self.count, MOST_NAMED)
+            counts = [str(n) for n in range(1, most + 1) if self.count % n == 0]
             raise ConfigError(
                 f"{processes} processes cannot share a step of {self}, which the run began with",
-                allowed=", ".join(str(n) for n in counts if self.count % n == 0) + " processes",
+                allowed=f"{', '.join(counts)} process{'es' * (self.count > 1)}",
                 hint="resume in so many, or train in another folder",
             )
         size = int(_value(training, SETTINGS[0]))
