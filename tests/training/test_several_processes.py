@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 from torch.utils.data import BatchSampler, SequentialSampler
@@ -17,6 +18,7 @@ from transformers import TrainerCallback
 import two_processes
 from backbones import FLOAT32
 from layerbridge.cli.app import main
+from layerbridge.models import backbone
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.language_model import LanguageModel
@@ -25,6 +27,7 @@ from layerbridge.training import precompute
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.batching import BLANK, ProcessBatches
 from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.node import agreed_dtype
 from layerbridge.training.precompute import StatePrecomputer
 from layerbridge.training.recipe import Recipe
 from layerbridge.training.resume import RowsRecord
@@ -158,6 +161,11 @@ def two(new, tmp_path_factory):
     trained(new, folder, "from one", alone, broken=True)
 
     def work():
+        PartialState(cpu=True)
+        # Measured, so that processes may find different ones.
+        backbone.bfloat16_is_faster = lambda: PartialState().process_index == 0
+        dtypes = agreed_dtype("auto", "cpu"), agreed_dtype("float16", "cpu")
+        (folder / f"dtypes-{PartialState().process_index}").write_text(" ".join(dtypes))
         precompute.TOKENS_PER_BATCH = 64
         for name, (settings, _) in CASES.items():
             trained(new, folder, name, settings)
@@ -219,6 +227,12 @@ def test_each_process_holds_half_of_the_layers(two, load_lm):
     layers = sum(w.numel() for w in load_lm("llama").model.model.layers.parameters())
     held = [int((two / f"held-{rank}").read_text()) for rank in (0, 1)]
     assert held == [layers // 2, layers // 2]
+
+
+def test_the_processes_agree_on_a_dtype(two):
+    for rank in (0, 1):
+        assert (two / f"dtypes-{rank}").read_text() == "bfloat16 float16"
+    assert agreed_dtype("auto", "cpu") == "auto"
 
 
 def test_each_process_reads_its_part_of_the_texts(two):

@@ -65,8 +65,10 @@ def evaluate(
     from layerbridge.evaluation import evaluator
     from layerbridge.evaluation.centering import CENTERS
     from layerbridge.evaluation.parts import Parts, going_on
+    from layerbridge.models.backbone import choose_device
     from layerbridge.models.inference import NORMALIZATIONS
     from layerbridge.progress import is_first_process, is_one_of_several, meter, say
+    from layerbridge.training.node import agreed_dtype
 
     # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
@@ -81,7 +83,9 @@ def evaluate(
     shared = is_one_of_several()
     if shared:
         PartialState(cpu=device == "cpu")  # chooses this process's GPU
-    bridge = load_bridge(run, context.params)
+        with going_on():
+            dtype = agreed_dtype(dtype, choose_device(device))
+    bridge = load_bridge(run, {**context.params, "dtype": dtype})
     if training_seed is None:
         training_seed = evaluator.training_seed(bridge, run)
         if training_seed is None:

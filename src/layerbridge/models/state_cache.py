@@ -10,7 +10,7 @@ import mmap
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -74,7 +74,7 @@ class MappedStateCache:
     """
 
     def __init__(
-        self, folder: Path, *, layers: Sequence[int], file: IO[bytes] | None = None
+        self, folder: Path, *, layers: Sequence[int], file: BinaryIO | None = None
     ) -> None:
         self.layers = list(layers)
         self._file = tempfile.TemporaryFile(dir=folder) if file is None else file  # noqa: SIM115
@@ -101,7 +101,7 @@ class MappedStateCache:
         self._file.flush()
         return Layout([self._index[text] for text in texts], self._shape, self._dtype, self._end)
 
-    def join(self, file: IO[bytes], texts: Sequence[str], layout: Layout) -> None:
+    def join(self, file: BinaryIO, texts: Sequence[str], layout: Layout) -> None:
         """Adds states that another process has written to its own file.
 
         Args:

@@ -97,6 +97,7 @@ class BridgeTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=10)
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=1)
+    fsdp: str | None = field(default=None)
     report_to: str | list[str] | None = field(default="none")
     remove_unused_columns: bool = field(default=False)
     # A batch is a few token ids; or cached states, which may be on a GPU and cannot be pinned.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, Sampler
@@ -114,7 +115,7 @@ class ProcessBatches(BatchSampler):
         drop_last: bool = False,
     ) -> None:
         self.batch_sampler = batches
-        self.sampler = batches.sampler  # where accelerate sets the epoch
+        self.sampler: Any = batches.sampler  # where accelerate sets the epoch
         self.processes = processes
         self.process = process
         self.drop_last = drop_last

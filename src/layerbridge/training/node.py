@@ -1,4 +1,4 @@
-"""The processes of a run on one machine, which share its disk."""
+"""The processes of a run: those on one machine, which share its disk, and what all agree on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+
+from layerbridge.models.backbone import dtype_name, resolve_dtype
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,13 @@ class Node:
         # torchrun numbers the processes machine by machine.
         first = PartialState().process_index - self.index
         return values[first : first + self.size]
+
+
+def agreed_dtype(dtype: str, device: str | None) -> str:
+    """Returns the dtype that all processes take: of ``"auto"``, what the first one finds.
+
+    On a CPU that is measured, and each might find another.
+    """
+    if dtype != "auto" or PartialState().num_processes == 1:
+        return dtype
+    return gather_object([dtype_name(resolve_dtype(dtype, device))])[0]

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from accelerate import PartialState
 from rich.filesize import decimal
@@ -118,7 +118,7 @@ class StatePrecomputer:
                 bar.update(done, total)
 
 
-def _files(folder: Path, node: Node) -> tuple[IO[bytes] | None, dict[int, IO[bytes]]]:
+def _files(folder: Path, node: Node) -> tuple[BinaryIO | None, dict[int, BinaryIO]]:
     """Returns an empty file for this process, and those of the machine's others by their index.
 
     No file has a name by then, so that all disappear with their processes. None for a process that
@@ -129,7 +129,7 @@ def _files(folder: Path, node: Node) -> tuple[IO[bytes] | None, dict[int, IO[byt
     folder.mkdir(parents=True, exist_ok=True)
     handle, own = tempfile.mkstemp(dir=folder)
     names = node.gather(own)
-    others: dict[int, IO[bytes]] = {
+    others: dict[int, BinaryIO] = {
         index: Path(name).open("r+b")  # noqa: SIM115
         for index, name in enumerate(names)
         if index != node.index

@@ -29,6 +29,7 @@ from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.lost_process import others_needed
+from layerbridge.training.node import agreed_dtype
 from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
@@ -206,10 +207,12 @@ def _train(
     say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
+    device = device or str(arguments.device)
+    dtype = agreed_dtype(recipe.backbones.get("dtype", "auto"), device)
     bridge = new_bridge(
-        recipe,
+        replace(recipe, backbones={**recipe.backbones, "dtype": dtype}),
         data,
-        device or str(arguments.device),
+        device,
         resume=resume,
         shard=arguments.shards_language_model,
     )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -59,6 +59,7 @@ class BridgeTrainer(Trainer):
     # Once it has noted a signal, the run ends after the current step.
     interruption: Interruption | None = None
     _saved_step: int | None = None
+    _tr_loss: Tensor
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class BridgeTrainer(Trainer):
             self.accelerator.prepare_model(bridge, evaluation_mode=True)
         bridge.eval()
         self.callback_handler.eval_dataloader = dataloader
-        rows = dataloader.dataset.rows
+        rows = cast(RowDataset, dataloader.dataset).rows
         metrics = {"eval_loss": mean_loss(bridge, map(self._prepare_inputs, dataloader))}
         if bridge.config.options:
             size = self.args.per_device_eval_batch_size
@@ -273,6 +274,7 @@ class BridgeTrainer(Trainer):
             tokens = TokenBatches(dataset.lengths, args.tokens_per_batch, seed=self._order_seed())
             return self._loader(dataset, tokens)
         sampler = self._get_train_sampler(dataset)
+        assert sampler is not None  # the rows are no stream
         batches = BatchSampler(sampler, self._train_batch_size, args.dataloader_drop_last)
         return self._loader(dataset, batches, drop_last=args.dataloader_drop_last)
 
