@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def evaluate(
     from layerbridge.models.backbone import choose_device
     from layerbridge.models.inference import NORMALIZATIONS
     from layerbridge.progress import is_first_process, is_one_of_several, meter, say
-    from layerbridge.training.node import agreed_dtype
+    from layerbridge.training.node import agreed_dtype, check_device
 
     # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
@@ -81,8 +82,10 @@ def evaluate(
     for code in codes:
         test_task.test(code)
     shared = is_one_of_several()
+    check_device(device)
     if shared:
-        PartialState(cpu=device == "cpu")  # chooses this process's GPU
+        # It chooses this process's GPU. The slowest process may be waited for, for long.
+        PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
         with going_on():
             dtype = agreed_dtype(dtype, choose_device(device))
     bridge = load_bridge(run, {**context.params, "dtype": dtype})

@@ -9,7 +9,9 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from layerbridge.errors import ConfigError
 from layerbridge.models.backbone import dtype_name, resolve_dtype
+from layerbridge.progress import is_one_of_several
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,20 @@ class Node:
         # torchrun numbers the processes machine by machine.
         first = PartialState().process_index - self.index
         return values[first : first + self.size]
+
+
+def check_device(device: str | None) -> None:
+    """Checks that several processes do not all get one GPU.
+
+    Raises:
+        ConfigError: the device has a number, and there are several processes.
+    """
+    if device is not None and ":" in device and is_one_of_several():
+        raise ConfigError(
+            f"device {device!r} would be that of every process",
+            allowed="cpu, cuda (each process takes its own)",
+            hint="leave --device out",
+        )
 
 
 def agreed_dtype(dtype: str, device: str | None) -> str:

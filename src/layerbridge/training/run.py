@@ -29,7 +29,7 @@ from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.lost_process import others_needed
-from layerbridge.training.node import agreed_dtype
+from layerbridge.training.node import agreed_dtype, check_device
 from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
@@ -174,6 +174,7 @@ def _train(
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
+    check_device(device)
     if device is not None:
         choose_device(device)
     folder = Path(output_dir)
