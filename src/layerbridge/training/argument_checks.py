@@ -89,7 +89,7 @@ _CHOICES = {
     # batch_rebalance reads lengths from a column.
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
-    "fsdp": ("True", "False"),
+    "fsdp": ("true", "false"),
     "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
 }
 

@@ -111,8 +111,10 @@ class BridgeTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.fsdp, bool):
+            self.fsdp = str(self.fsdp).lower()  # for transformers it is text or true
         given = self._check_values()
-        asks_for_shards = self.fsdp == "True" or _asked_by_accelerate()
+        asks_for_shards = self.fsdp == "true" or _asked_by_accelerate()
         self.fsdp = None  # the Trainer would divide the bridge, too
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
