@@ -1,10 +1,12 @@
 import io
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from layerbridge import progress
-from layerbridge.progress import is_first_process, meter, say
+from layerbridge.progress import is_first_process, meter, say, speaks_for_all
 
 
 def test_say_is_one_line_on_stderr(capsys):
@@ -82,3 +84,55 @@ def test_an_error_ends_the_bar_and_goes_on(monkeypatch):
     monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
     with pytest.raises(ValueError, match="broken"), meter("work"):
         raise ValueError("broken")
+
+
+class Store:
+    """Counts, as torch's does; or its process has ended."""
+
+    def __init__(self, ended=False):
+        self.value, self.ended = 0, ended
+
+    def add(self, key, amount):
+        if self.ended:
+            raise RuntimeError("Connection reset by peer")
+        self.value += amount
+        return self.value
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """Makes this one of two processes that have found each other in a store."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def make(store):
+        distributed = SimpleNamespace(
+            is_available=lambda: True,
+            is_initialized=lambda: store is not None,
+            distributed_c10d=SimpleNamespace(_get_default_store=lambda: store),
+        )
+        monkeypatch.setitem(sys.modules, "torch.distributed", distributed)
+
+    return make
+
+
+def test_the_first_process_that_ends_says_why(joined):
+    joined(Store())
+    assert [speaks_for_all() for _ in range(3)] == [True, False, False]
+    joined(Store(ended=True))
+    assert speaks_for_all()
+
+
+def test_before_processes_have_met_the_first_of_them_speaks_first(joined, monkeypatch):
+    joined(None)
+    slept = []
+    monkeypatch.setattr(progress.time, "sleep", slept.append)
+    assert speaks_for_all()
+    assert slept == [progress.SPEAKS_FIRST]
+    monkeypatch.setenv("RANK", "0")
+    assert speaks_for_all()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "1")
+    assert speaks_for_all()
+    assert len(slept) == 1

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,8 @@ from rich.progress import (
 
 # Seconds between lines if stderr is not a terminal.
 QUIET_INTERVAL = 20.0
+# Seconds that other processes leave the first one to report an error of all.
+SPEAKS_FIRST = 10.0
 
 
 class Meter:
@@ -102,3 +104,26 @@ def say(text: str) -> None:
 def is_first_process() -> bool:
     """Whether this is the only process of a run, or the first of those that torchrun started."""
     return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def is_one_of_several() -> bool:
+    """Whether this is one of several processes that torchrun started."""
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def speaks_for_all() -> bool:
+    """Whether this process is to say what has ended it: of several, the first that ends does.
+
+    The error of one ends all others, whose errors are then about that, and many errors are the same
+    in all. Returns after a while, or never, in a process that waits for the first to speak.
+    """
+    if not is_one_of_several():
+        return True
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        with suppress(Exception):  # the store has ended with the process that it was in
+            store = distributed.distributed_c10d._get_default_store()
+            return int(store.add("layerbridge/ended", 1)) == 1
+    elif not is_first_process():
+        time.sleep(SPEAKS_FIRST)  # torchrun ends this process meanwhile, if the first has ended
+    return True

@@ -1,12 +1,19 @@
 import json
+import os
 import shutil
+import signal
+import sys
 from functools import partial
+from itertools import chain
 
 import pytest
 
+import two_processes
 from layerbridge import tasks
+from layerbridge.cli.app import main
 from layerbridge.evaluation import results
 from layerbridge.evaluation.evaluator import evaluate
+from layerbridge.evaluation.parts import Parts
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.report.tables import accuracy_table, macro_f1_table
 
@@ -243,3 +250,69 @@ def test_what_is_unknown_is_one_line(command, run, words, message):
     outcome = command("evaluate", run, *words)
     assert (outcome.code, outcome.out, outcome.err) == (2, "", f"error: {message}\n")
     assert not (run / "results").exists()
+
+
+# Several processes, and evaluations that end early
+
+
+def without_time(path):
+    """What a result file says, but for when and with which words it was made."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    del document["created"], document["settings"]["command"]
+    return document
+
+
+def test_two_processes_write_what_one_does_and_a_killed_one_goes_on(
+    command, trained, few_names, tmp_path, monkeypatch
+):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    run = shutil.copytree(trained, tmp_path / "run")
+    words = ["evaluate", str(run), "--task", "names", "--languages", "en,si,sw"]
+    words += ["--device", "cpu", "--batch-size", "4", "--center", "batch"]
+
+    def by_two(name, *more):
+        argv = ["layerbridge", *words, "-o", str(runs / name), *more]
+        monkeypatch.setattr(sys, "argv", argv)
+        main()
+
+    def killed(self, batch):
+        add(self, batch)
+        if os.environ["RANK"] == "1" and batch.batch > 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    add = Parts.add
+
+    def work():
+        for protocol in ("score", "generate"):
+            with pytest.raises(SystemExit, match=r"^0$"):
+                by_two(f"{protocol}.json", "--protocol", protocol)
+        monkeypatch.setattr(Parts, "add", killed)
+        by_two("killed.json")
+
+    two_processes.run(work, runs, exits=(2, -signal.SIGKILL))
+    errors = (tmp_path / "err-0").read_text().splitlines()
+    ended = "error: another process of the run has ended; next: the same command with --resume"
+    assert ended in errors
+    assert (tmp_path / "err-1").read_text() == (tmp_path / "out-1").read_text() == ""
+    parts = sorted(runs.glob("killed.json.part-*"))
+    kept = [[json.loads(line)["batch"] for line in list(file.open())[1:]] for file in parts]
+    assert len(kept) == 2
+    assert sorted(path.name for path in runs.iterdir() if "killed" not in path.name) == [
+        "generate.json", "score.json",
+    ]  # fmt: skip
+    for name, more in (("score", ()), ("generate", ("--protocol", "generate"))):
+        assert command(*words, *more, "-o", tmp_path / "one.json").code == 0
+        assert without_time(runs / f"{name}.json") == without_time(tmp_path / "one.json")
+
+    done = []
+    monkeypatch.setattr(
+        Parts, "add", lambda self, batch: (done.append(batch.batch), add(self, batch))
+    )
+    outcome = command(*words, "-o", runs / "killed.json", "--resume")
+    assert outcome.code == 0, outcome.err
+    assert without_time(runs / "killed.json") == without_time(runs / "score.json")
+    # No batch is done again, and none is left out.
+    assert sorted([*done, *chain.from_iterable(kept)]) == list(range(15))
+    assert len(done) < 10
+    assert not list(runs.glob("*.part-*"))

@@ -105,7 +105,7 @@ ELSEWHERE |= {"language_noise", "start_seed"}
 SLOW = {"spawn", "forkserver", "all"}
 # What this machine, or one process, does not have.
 ABSENT = {
-    *("fp16", "average_tokens_across_devices", "log_on_each_node", "log_level_replica"),
+    *("fp16", "fsdp", "log_on_each_node", "log_level_replica"),
     *("save_on_each_node", "report_to", "run_name", "project", "optim_args"),
     *(name for name in FIELDS if name.startswith(("ddp_", "trackio_"))),
 }

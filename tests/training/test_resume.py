@@ -16,8 +16,10 @@ from layerbridge.training.resume import (
     begin_at,
     check_same_run,
     rows_sha256,
+    with_same_steps,
 )
 from layerbridge.training.run import train
+from layerbridge.training.step_size import SETTINGS, StepSize
 
 TEXTS = {"the market": "Sports", "the players": "Science", "a star": "Sports", "teams": "Science"}
 
@@ -307,10 +309,47 @@ def test_the_hash_is_of_texts_and_targets_in_order():
     assert rows_sha256(rows) != rows_sha256(rows[::-1])
     shifted = [Row("1", "a", "bc", "en")], [Row("1", "ab", "c", "en")]
     assert rows_sha256(shifted[0]) != rows_sha256(shifted[1])
-    assert RowsRecord(rows).entry == {"step": 0, "rows": 4, "rows_sha256": rows_sha256(rows)}
+    assert RowsRecord(rows, StepSize(8)).entry == {
+        "step": 0, "rows": 4, "rows_sha256": rows_sha256(rows), "rows_per_step": 8,
+    }  # fmt: skip
 
 
 def test_another_fusion_in_the_checkpoint_itself(recipe, output):
     (output / "recipe.yaml").unlink()
     with pytest.raises(CheckpointError, match="has the fusion 'global-softmax'; allowed: last"):
         train(changed(recipe, "fusion", "last"), output, resume=True, device="cpu")
+
+
+def test_other_processes_do_the_same_steps(recipe, output, capfd):
+    training = {**recipe.training, "gradient_accumulation_steps": 1}
+    assert with_same_steps(recipe, output, 1) == recipe
+    both = with_same_steps(recipe, output, 2)
+    assert both.training == {**training, "per_device_train_batch_size": 1}
+    assert capfd.readouterr().err == (
+        "resuming in 2 processes, with the run's steps of 2 rows: per_device_train_batch_size=1, "
+        "gradient_accumulation_steps=1\n"
+    )
+    rows = [Row(str(n), text, target, "en") for n, (text, target) in enumerate(TEXTS.items())]
+    check_same_run(both, rows, output, processes=2)
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ConfigError, match=r"cannot continue with per_device_train_batch_size=1 "):
+        check_same_run(both, rows, output, processes=1)
+    with pytest.raises(ConfigError) as caught:
+        with_same_steps(recipe, output, 3)
+    assert str(caught.value) == (
+        "3 processes cannot share a step of 2 rows, which the run began with; allowed: 1, 2 "
+        "processes; next: resume in so many, or train in another folder"
+    )
+    # Batches of the user's own are compared, and not replaced.
+    other = changed(recipe, "per_device_train_batch_size", 3)
+    assert with_same_steps(other, output, 2) == other
+
+
+def test_a_run_without_its_step_size_was_that_of_its_checkpoints_processes(recipe, output):
+    state = output / "checkpoint-2" / "trainer_state.json"
+    state.write_text(state.read_text().replace("rows_per_step", "unknown"))
+    for rank in (0, 1):
+        (output / "checkpoint-2" / f"rng_state_{rank}.pth").touch()
+    alone = with_same_steps(recipe, output, 1)
+    assert [alone.training[name] for name in SETTINGS] == [2, 2]
+    assert with_same_steps(recipe, output, 2) == recipe

@@ -193,28 +193,6 @@ def test_a_budget_that_does_not_fit_is_refused(tmp_path, settings, message):
     assert str(caught.value) == message
 
 
-def test_a_budget_is_for_one_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(BridgeTrainingArguments, "world_size", 4)
-    with pytest.raises(TrainingError) as caught:
-        BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, tokens_per_batch=9)
-    assert str(caught.value) == (
-        "tokens_per_batch=9 supports only one process, but there are 4; next: "
-        "leave it out, or train in one process"
-    )
-
-
-def test_cached_states_are_for_one_process(tmp_path, monkeypatch):
-    arguments = BridgeTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    arguments.check_cached()
-    monkeypatch.setattr(BridgeTrainingArguments, "world_size", 4)
-    with pytest.raises(TrainingError) as caught:
-        arguments.check_cached()
-    assert str(caught.value) == (
-        "cached states support only one process, but there are 4; next: train in one process, or "
-        "leave the cache out"
-    )
-
-
 def test_cached_states_and_loader_workers(new, trainer, monkeypatch):
     bridge = new()
     monkeypatch.setattr(bridge.encoder, "cache", StateCache())

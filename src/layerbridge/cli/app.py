@@ -35,7 +35,7 @@ from layerbridge.cli import (
 from layerbridge.cli.old_names import with_new_names
 from layerbridge.cli.text_input import check_words
 from layerbridge.errors import ConfigError, LayerBridgeError, missing_extra
-from layerbridge.progress import say
+from layerbridge.progress import say, speaks_for_all
 from layerbridge.version import __version__
 
 USER_ERROR = 2
@@ -115,7 +115,8 @@ def _options(
     # every fork unless this is set.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # vLLM may be started by torchrun, too.
-    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in ("train", "serve"):
+    several = ("train", "evaluate", "serve")
+    if "TORCHELASTIC_RUN_ID" in os.environ and context.invoked_subcommand not in several:
         raise ConfigError(
             f"{context.invoked_subcommand} runs in one process, not under torchrun",
             hint=f"layerbridge {context.invoked_subcommand} …",
@@ -153,5 +154,6 @@ def main() -> NoReturn:
 
 
 def _fail(problem: object) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
+    if speaks_for_all():
+        print(f"error: {problem}", file=sys.stderr)
     sys.exit(USER_ERROR)

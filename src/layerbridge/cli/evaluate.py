@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,16 @@ def evaluate(
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
+    resume: bool = o.output(
+        False, "Go on with an evaluation that was interrupted or killed.", "--resume"
+    ),
     output: o.ResultFile = None,
     as_json: o.Json = False,
 ) -> None:
     """Evaluate a bridge and write a result file.
 
-    Without --task, on the task the bridge was trained on.
+    Without --task, on the task the bridge was trained on. On N GPUs:
+    torchrun --nproc-per-node N -m layerbridge evaluate …
     """
     from layerbridge.errors import ConfigError
 
@@ -56,11 +61,15 @@ def evaluate(
     codes = language_codes(test_task, languages)
 
     import scipy  # noqa: F401 # results have intervals: if it is missing, that shows here
+    from accelerate import PartialState
 
     from layerbridge.evaluation import evaluator
     from layerbridge.evaluation.centering import CENTERS
+    from layerbridge.evaluation.parts import Parts, going_on
+    from layerbridge.models.backbone import choose_device
     from layerbridge.models.inference import NORMALIZATIONS
-    from layerbridge.progress import meter, say
+    from layerbridge.progress import is_first_process, is_one_of_several, meter, say
+    from layerbridge.training.node import agreed_dtype, check_device
 
     # Settings and rows are checked before the models are loaded, which takes a while.
     for name, value, allowed in (
@@ -72,12 +81,22 @@ def evaluate(
             raise ConfigError(f"unknown {name} {value!r}", allowed=allowed)
     for code in codes:
         test_task.test(code)
-    bridge = load_bridge(run, context.params)
+    shared = is_one_of_several()
+    check_device(device)
+    if shared:
+        # It chooses this process's GPU. The slowest process may be waited for, for long.
+        PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
+        with going_on():
+            dtype = agreed_dtype(dtype, choose_device(device))
+    bridge = load_bridge(run, {**context.params, "dtype": dtype})
     if training_seed is None:
         training_seed = evaluator.training_seed(bridge, run)
         if training_seed is None:
             say(f"training seed of {run} unknown, recorded as 0; --training-seed N for another")
-    with meter(f"{test_task.name}, {protocol}") as bar:
+    folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
+    path = output or folder / f"{test_task.name}-{protocol}.json"
+    parts = Parts(path, resume=resume, shared=shared)
+    with going_on(), meter(f"{test_task.name}, {protocol}") as bar:
         result = evaluator.evaluate(
             bridge,
             test_task,
@@ -90,14 +109,16 @@ def evaluate(
             run=run,
             settings={"task_options": options} if options else None,
             progress=bar.by_language,
+            parts=parts,
         )
-    folder = Path(run) / "results" if Path(run).is_dir() else Path("results")
-    path = output or folder / f"{test_task.name}-{protocol}.json"
-    write_result(context, result, path, as_json=as_json)
-    if path.parent == Path(run) / "results":
-        from layerbridge.report.card import update_card
+    if is_first_process():
+        write_result(context, result, path, as_json=as_json)
+        if path.parent == Path(run) / "results":
+            from layerbridge.report.card import update_card
 
-        update_card(Path(run))
+            update_card(Path(run))
+    with going_on():
+        parts.remove()
 
 
 def _task(run: str, name: str | None, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:

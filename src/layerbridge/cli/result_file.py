@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from layerbridge.evaluation.results import Result
 
 
+_NOT_OF_THE_RESULT = ("output", "as_json", "resume")
+
+
 def write_result(context: typer.Context, result: Result, path: Path, *, as_json: bool) -> None:
     """Writes a result, reports the path on stderr, and prints the result.
 
@@ -52,7 +55,11 @@ def command_words(context: typer.Context) -> list[str]:
     for parameter in context.command.params:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE" or name in ("output", "as_json"):
+        if (
+            source is None
+            or source.name != "COMMANDLINE"
+            or name in ("output", "as_json", "resume")
+        ):
             continue
         value = context.params[name]
         if parameter.param_type_name == "argument":

@@ -51,6 +51,8 @@ class RowCentering:
         self.center = check_center(center, knows_means=own is not None and own.knows_others)
         self._settings: dict[str, Any] = {"center": self.center}
         self._centering: Centering | None = None
+        # Of the last rows, of which it is counted if they are; and of all that were counted.
+        self.recognized, self.seen = 0, 0
         self._recognized: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
         if self.center == "none":
@@ -88,18 +90,23 @@ class RowCentering:
     def __call__(self, states: HiddenStates, language: str) -> HiddenStates:
         """Returns the moved states of rows of one language."""
         centering = self._centering
+        self.recognized, self.seen = 0, 0
         if centering is None:
             return states
         code = centering.means.code(language)
         told = centering.nearest(states)
         if code is not None:
-            self._recognized[language] += told.count(code)
-            self._seen[language] += len(told)
+            self.recognized, self.seen = told.count(code), len(told)
         if centering.settings.method == "remove":
             return centering(states)
         if self.center == "nearest":
             return centering.shifted(states, told)
         return centering.shifted(states, [code] * len(told))
+
+    def count(self, language: str, recognized: int, seen: int) -> None:
+        """Adds texts of a language, and how many of them the nearest mean was that language's."""
+        self._recognized[language] += recognized
+        self._seen[language] += seen
 
     def recorded(self) -> dict[str, Any]:
         """Returns what a result file says; nothing if the states stayed as they are."""

@@ -18,17 +18,26 @@ from torch import Tensor
 from layerbridge.errors import ConfigError
 from layerbridge.evaluation.centering import RowCentering
 from layerbridge.evaluation.method_names import RECIPE, recorded
-from layerbridge.evaluation.predictions import Progress, predict, rows_by_language, text_counts
+from layerbridge.evaluation.parts import Batch, Parts
+from layerbridge.evaluation.predictions import (
+    Progress,
+    batches_of,
+    in_order,
+    rows_by_language,
+    text_counts,
+)
 from layerbridge.evaluation.results import LanguageResult, Result
 from layerbridge.models.backbone import dtype_name
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.centering import CenteringSettings
-from layerbridge.models.generation import cut_answers_said
+from layerbridge.models.finite import naming
+from layerbridge.models.generation import AnswerCount, answers_counted
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
 from layerbridge.tasks.task import Row, Task
 from layerbridge.training import recipe
+from layerbridge.training.shared_start import start_hash
 
 PROTOCOLS = ("score", "generate")
 
@@ -49,6 +58,7 @@ def evaluate(
     run: str | None = None,
     settings: dict | None = None,
     progress: Progress | None = None,
+    parts: Parts | None = None,
 ) -> Result:
     """Evaluates a bridge on a task's test rows, none of which it was trained on.
 
@@ -68,6 +78,8 @@ def evaluate(
         run: the checkpoint's folder.
         settings: further settings to record.
         progress: called after every batch.
+        parts: shares the batches among processes, and keeps them if one is killed; None does
+            neither.
 
     Returns:
         Accuracy, every prediction and the mean layer weights, by language. Cut and empty texts are
@@ -92,21 +104,39 @@ def evaluate(
     else:
         choose = _generating(bridge, task.options)
     moved = RowCentering(bridge, rows, center, centering)
-    weights: dict[str, Tensor] = defaultdict(lambda: torch.zeros(bridge.encoder.num_layers))
-    tokens: Counter[str] = Counter()
-
-    def answer(batch: Sequence[Row]) -> list[str]:
-        language = batch[0].language
-        texts = [row.text for row in batch]
-        states = encoder.encode(texts, layers=bridge.fusion.required_layers)
-        states = moved(states, language)
-        weights[language] += bridge.fusion.weights(states)[states.mask].sum(0).cpu()
-        tokens[language] += int(states.mask.sum())
-        return choose(states)
-
-    with cut_answers_said():
-        predictions = predict(rows, answer, batch_size=batch_size, progress=progress)
+    batches = batches_of(rows, batch_size)
+    parts = parts or Parts()
     config = bridge.config
+    decided = [start_hash(bridge), config.to_diff_dict(), dtype_name(bridge.language_model.dtype)]
+    given = [[row.id, row.text, row.target] for of_language in rows.values() for row in of_language]
+    chosen = [protocol, length_normalization, batch_size, list(task.options), moved.recorded()]
+    parts.begin(decided, list(rows), given, chosen)
+
+    own = parts.own(len(batches))
+    sizes = [len(indices) for _, indices in batches]
+    total, mine = sum(sizes), sum(sizes[number] for number in own)
+    done = 0 if parts.shared else total - mine
+    for number in own:
+        code, indices = batches[number]
+        batch_rows = [rows[code][index] for index in indices]
+        parts.add(_batch(bridge, number, batch_rows, moved, choose))
+        done += len(indices)
+        if progress is not None:
+            progress(code, done, mine if parts.shared else total)
+    answers: list[list[str]] = []
+    weights: dict[str, Tensor] = defaultdict(lambda: torch.zeros(encoder.num_layers))
+    tokens: Counter[str] = Counter()
+    generated = AnswerCount()
+    # In their order, so that sums are rounded as in one process.
+    for (code, _), batch in zip(batches, parts.joined(), strict=True):
+        answers.append(batch.answers)
+        weights[code] += torch.tensor(batch.weights)
+        tokens[code] += batch.tokens
+        moved.count(code, batch.recognized, batch.seen)
+        generated.number += batch.generated
+        generated.cut += batch.cut
+    generated.report()
+    predictions = in_order(rows, batches, answers)
     return Result(
         method=method or config.fusion,
         task=task.name,
@@ -129,6 +159,33 @@ def evaluate(
         },
         run=run,
         text_counts=counts,
+    )
+
+
+def _batch(
+    bridge: LayerBridge,
+    number: int,
+    rows: Sequence[Row],
+    moved: RowCentering,
+    choose: Callable[[HiddenStates], list[str]],
+) -> Batch:
+    """Answers a batch of rows of one language."""
+
+    texts = [row.text for row in rows]
+    with answers_counted() as counted, naming(texts):
+        states = bridge.encoder.encode(texts, layers=bridge.fusion.required_layers)
+        states = moved(states, rows[0].language)
+        weights = bridge.fusion.weights(states)[states.mask].sum(0).float()
+        answers = choose(states)
+    return Batch(
+        batch=number,
+        answers=answers,
+        weights=weights.tolist(),
+        tokens=int(states.mask.sum()),
+        recognized=moved.recognized,
+        seen=moved.seen,
+        generated=counted.number,
+        cut=counted.cut,
     )
 
 

@@ -55,6 +55,37 @@ def text_counts(
     return {code: count.changed() for code, count in counts.items() if count.changed()}
 
 
+def batches_of(rows: Mapping[str, Sequence[Row]], batch_size: int) -> list[tuple[str, list[int]]]:
+    """Returns batches of rows of one language and about one length: its code and their indices."""
+    return [
+        (code, indices)
+        for code, of_language in rows.items()
+        for indices in by_length([len(row.text) for row in of_language], batch_size)
+    ]
+
+
+def in_order(
+    rows: Mapping[str, Sequence[Row]],
+    batches: Sequence[tuple[str, list[int]]],
+    answers: Sequence[Sequence[str]],
+) -> dict[str, list[Prediction]]:
+    """Returns the answers by language in the rows' order.
+
+    Args:
+        rows: by language.
+        batches: of all rows, see ``batches_of``.
+        answers: of each batch.
+    """
+    found: dict[str, dict[int, Prediction]] = {code: {} for code in rows}
+    for (code, indices), texts in zip(batches, answers, strict=True):
+        for index, text in zip(indices, texts, strict=True):
+            row = rows[code][index]
+            item = row.item if row.item is not None else f"{row.language}/{row.id}"
+            correct = text == row.target
+            found[code][index] = Prediction(row.id, row.target, text, correct, item)
+    return {code: [found[code][index] for index in range(len(rows[code]))] for code in rows}
+
+
 def predict(
     rows: Mapping[str, Sequence[Row]],
     answer: Callable[[Sequence[Row]], Sequence[str]],
@@ -74,21 +105,14 @@ def predict(
         NotFiniteError: names a text whose answer is made of NaN or infinities.
     """
     total, done = sum(map(len, rows.values())), 0
-    predictions: dict[str, list[Prediction]] = {}
-    for code, of_language in rows.items():
-        by_index: dict[int, Prediction] = {}
-        for indices in by_length([len(row.text) for row in of_language], batch_size):
-            batch = [of_language[index] for index in indices]
-            try:
-                answers = answer(batch)
-            except NotFiniteError as error:
-                raise error.of([row.text for row in batch]) from None
-            for index, row, text in zip(indices, batch, answers, strict=True):
-                item = row.item if row.item is not None else f"{row.language}/{row.id}"
-                correct = text == row.target
-                by_index[index] = Prediction(row.id, row.target, text, correct, item)
-            done += len(batch)
-            if progress is not None:
-                progress(code, done, total)
-        predictions[code] = [by_index[index] for index in range(len(of_language))]
-    return predictions
+    batches, answers = batches_of(rows, batch_size), []
+    for code, indices in batches:
+        batch = [rows[code][index] for index in indices]
+        try:
+            answers.append(answer(batch))
+        except NotFiniteError as error:
+            raise error.of([row.text for row in batch]) from None
+        done += len(indices)
+        if progress is not None:
+            progress(code, done, total)
+    return in_order(rows, batches, answers)

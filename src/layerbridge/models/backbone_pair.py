@@ -36,6 +36,7 @@ def load_backbones(
     language_model: LanguageModel | None = None,
     *,
     trained: bool = False,
+    shard: bool = False,
 ) -> tuple[Encoder, LanguageModel]:
     """Loads the backbones that are not given; those that are need no network.
 
@@ -45,6 +46,7 @@ def load_backbones(
         encoder: one that is loaded already.
         language_model: one that is loaded already.
         trained: accept only the weights whose fingerprints the config has.
+        shard: divide the layers of a language model that is loaded here among the processes.
 
     Raises:
         CheckpointError: a backbone has other weights.
@@ -68,7 +70,7 @@ def load_backbones(
             embedding_layer=config.embedding_layer,
         )
     if language_model is None:
-        language_model = LanguageModel.load(sources["language_model"], options)
+        language_model = LanguageModel.load(sources["language_model"], options, shard=shard)
     # Only now are the files of a hub model on this machine.
     for name, source in sources.items():
         if not were_given[name]:

@@ -19,28 +19,41 @@ from layerbridge.progress import say
 
 
 @dataclass
-class _Answers:
+class AnswerCount:
+    """How many answers were generated, and how many of them are cut at the positions' end."""
+
     number: int = 0
     cut: int = 0
 
+    def report(self) -> None:
+        """Says how many are cut, if any is."""
+        if self.cut:
+            say(
+                f"{self.cut} of {self.number} answers are cut where the language model's "
+                "positions end"
+            )
 
-_counted: ContextVar[_Answers | None] = ContextVar("_counted", default=None)
+
+_counted: ContextVar[AnswerCount | None] = ContextVar("_counted", default=None)
+
+
+@contextmanager
+def answers_counted() -> Iterator[AnswerCount]:
+    """Counts the answers of the block, which are not reported otherwise."""
+    answers = AnswerCount()
+    token = _counted.set(answers)
+    try:
+        yield answers
+    finally:
+        _counted.reset(token)
 
 
 @contextmanager
 def cut_answers_said() -> Iterator[None]:
     """Says once, at the end of the block, how many of its answers are cut at the positions' end."""
-    answers = _Answers()
-    token = _counted.set(answers)
-    try:
+    with answers_counted() as answers:
         yield
-    finally:
-        _counted.reset(token)
-    if answers.cut:
-        say(
-            f"{answers.cut} of {answers.number} answers are cut where the language model's "
-            "positions end"
-        )
+    answers.report()
 
 
 def generate_within(

@@ -46,6 +46,7 @@ from layerbridge.models.probes.language_model_traits import (
     TOKENS,
     LanguageModelProbe,
 )
+from layerbridge.models.sharding import is_sharded, shard_layers
 from layerbridge.progress import say
 
 IGNORED = -100  # the label that adds no loss, as everywhere in transformers
@@ -69,6 +70,7 @@ class LanguageModel(Passes):
 
     Attributes:
         traits: what probes found out about the model.
+        is_sharded: whether each of several processes has a part of every layer.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class LanguageModel(Passes):
                 hint="set tokenizer.eos_token",
             )
         self.eos_id: int = tokenizer.eos_token_id
+        self.is_sharded = is_sharded(model)
         self.known_ids = known_ids(model)
         ends = [self.eos_id] if self.bos_id is None else [self.bos_id, self.eos_id]
         check_ids(ends, self.known_ids, tokenizer, "language model")
@@ -102,8 +105,15 @@ class LanguageModel(Passes):
                 say(f"{self._named} {' and '.join(self.traits.slow_ways)}: slower, and right")
 
     @classmethod
-    def load(cls, source: Source, options: LoadOptions | None = None) -> LanguageModel:
+    def load(
+        cls, source: Source, options: LoadOptions | None = None, *, shard: bool = False
+    ) -> LanguageModel:
         """Loads the language model at ``source``.
+
+        Args:
+            source: where it is.
+            options: dtype and the like.
+            shard: leave each of torchrun's processes a part of every layer.
 
         Raises:
             BackboneError: it cannot be loaded, or is not a causal language model.
@@ -113,6 +123,8 @@ class LanguageModel(Passes):
         arguments = options.for_transformers(source)
         model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
         tokenizer = load_tokenizer("language model", source, options)
+        if shard:
+            shard_layers(freeze(model), options.device or "cpu")
         language_model = cls(model.to(options.device or "cpu"), tokenizer, source=source)
         warn_of_overflow("language model", source, model.dtype, language_model.is_finite)
         return language_model

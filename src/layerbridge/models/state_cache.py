@@ -10,6 +10,7 @@ import mmap
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,6 +45,22 @@ class StateCache:
         return HiddenStates(*_padded([self._rows[text] for text in texts]))
 
 
+class Layout(NamedTuple):
+    """Where the states of texts are in a file.
+
+    Attributes:
+        places: of each text, its first element and S.
+        shape: L and E.
+        dtype: of the elements.
+        end: elements in the file.
+    """
+
+    places: list[tuple[int, int]]
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    end: int
+
+
 class MappedStateCache:
     """The same in a memory-mapped file, which may be larger than memory.
 
@@ -53,11 +70,15 @@ class MappedStateCache:
     Args:
         folder: with enough disk space.
         layers: indices of the K layers to store; the others of a batch are on the meta device.
+        file: open for reading and writing, instead of one in ``folder``.
     """
 
-    def __init__(self, folder: Path, *, layers: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, *, layers: Sequence[int], file: BinaryIO | None = None
+    ) -> None:
         self.layers = list(layers)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(dir=folder) if file is None else file  # noqa: SIM115
+        self._others: list[MappedStateCache] = []
         self._index: dict[str, tuple[int, int]] = {}  # text → (first element, S)
         self._shape = (0, 0)  # L and E
         self._dtype = torch.float32
@@ -65,7 +86,7 @@ class MappedStateCache:
         self._elements: Tensor | None = None  # the mapped part of the file
 
     def __contains__(self, text: str) -> bool:
-        return text in self._index
+        return text in self._index or any(text in other for other in self._others)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -74,6 +95,26 @@ class MappedStateCache:
     def bytes(self) -> int:
         """Size of the stored states, in bytes."""
         return self._end * self._dtype.itemsize
+
+    def layout(self, texts: Sequence[str]) -> Layout:
+        """Returns where the states of stored texts are in the file, whose states are all there."""
+        self._file.flush()
+        return Layout([self._index[text] for text in texts], self._shape, self._dtype, self._end)
+
+    def join(self, file: BinaryIO, texts: Sequence[str], layout: Layout) -> None:
+        """Adds states that another process has written to its own file.
+
+        Args:
+            file: of the other process, open for reading and writing.
+            texts: whose states are there.
+            layout: of these texts in it.
+        """
+        other = MappedStateCache(Path(), layers=self.layers, file=file)
+        other._index = dict(zip(texts, layout.places, strict=True))
+        other._shape, other._dtype, other._end = layout.shape, layout.dtype, layout.end
+        self._others.append(other)
+        if not self._index:
+            self._shape, self._dtype = layout.shape, layout.dtype
 
     def put(self, text: str, states: Float[Tensor, "L S E"]) -> None:
         """Stores the states of one text, without padding.
@@ -107,8 +148,13 @@ class MappedStateCache:
         self._index.clear()
         self._elements = None
         self._file.close()
+        for other in self._others:
+            other.close()
 
     def _row(self, text: str) -> Float[Tensor, "K S E"]:
+        for other in self._others:
+            if text in other:
+                return other._row(text)
         start, tokens = self._index[text]
         if self._elements is None or len(self._elements) < self._end:
             self._file.flush()

@@ -89,6 +89,7 @@ _CHOICES = {
     # batch_rebalance reads lengths from a column.
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
+    "fsdp": ("true", "false"),
     "ddp_backend": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl"),
 }
 
@@ -146,8 +147,12 @@ UNSUPPORTED: dict[str, tuple[str, str | None]] = {
         (_FOLDER, "upload it afterwards: hf upload NAME FOLDER"),
     ),
     **dict.fromkeys(
-        ("accelerator_config", "parallelism_config", "fsdp", "fsdp_config", "deepspeed"),
-        (_SHARDS, "torchrun --nproc-per-node N -m layerbridge train … uses N GPUs"),
+        ("accelerator_config", "parallelism_config", "fsdp_config", "deepspeed"),
+        (_SHARDS, "--fsdp true divides the language model's layers among torchrun's processes"),
+    ),
+    "average_tokens_across_devices": (
+        "the loss of a step is the mean over the labels of all processes",
+        None,
     ),
     "local_rank": ("torchrun sets it", None),
     "restore_callback_states_from_checkpoint": ("there are none to restore", None),
@@ -219,7 +224,6 @@ _NEEDS: dict[str, tuple[str, _Condition]] = {
     ),
     **dict.fromkeys(
         (
-            "average_tokens_across_devices",
             "log_on_each_node",
             "log_level_replica",
             "save_on_each_node",

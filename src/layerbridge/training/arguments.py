@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from layerbridge.errors import ConfigError, LayerBridgeError, TrainingError
+from layerbridge.progress import say, say_once
 from layerbridge.training.argument_checks import (
     checked,
     hints,
@@ -61,6 +64,8 @@ class BridgeTrainingArguments(TrainingArguments):
             between languages; needs ``language_texts``.
         state_mixup: a of Beta(a, a), from which the weights are drawn with which the states of two
             texts are mixed, and their losses; a step takes twice as long.
+        fsdp: divide the layers of the frozen language model, and not the bridge, among the
+            processes (FSDP2); so does the switch of accelerate's launcher.
         average_last: the bridge at the end is the average over this share of the steps.
         start_seed: of the bridge before training; None takes ``seed``.
 
@@ -92,6 +97,7 @@ class BridgeTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=10)
     save_strategy: str = field(default="epoch")
     save_total_limit: int | None = field(default=1)
+    fsdp: str | None = field(default=None)
     report_to: str | list[str] | None = field(default="none")
     remove_unused_columns: bool = field(default=False)
     # A batch is a few token ids; or cached states, which may be on a GPU and cannot be pinned.
@@ -105,7 +111,11 @@ class BridgeTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.fsdp, bool):
+            self.fsdp = str(self.fsdp).lower()  # for transformers it is text or true
         given = self._check_values()
+        asks_for_shards = self.fsdp == "true" or _asked_by_accelerate()
+        self.fsdp = None  # the Trainer would divide the bridge, too
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
         with one_line("invalid training arguments"):
@@ -113,11 +123,20 @@ class BridgeTrainingArguments(TrainingArguments):
             get_reporting_integration_callbacks(self.report_to)
         for name, value in given.items():
             reject_idle(name, value, self)
+        self.shards_language_model = asks_for_shards and self.world_size > 1
+        if asks_for_shards and not self.shards_language_model:
+            say_once("fsdp has no effect: there is one process")
         if self.n_gpu > 1:
             raise TrainingError(
                 f"{self.n_gpu} GPUs need one process each",
                 hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
                 "one with CUDA_VISIBLE_DEVICES=0",
+            )
+        if self.auto_find_batch_size and self.world_size > 1:
+            raise TrainingError(
+                f"auto_find_batch_size supports only one process, but there are {self.world_size}: "
+                "each would find its own",
+                hint="a smaller --per-device-train-batch-size",
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
@@ -128,6 +147,16 @@ class BridgeTrainingArguments(TrainingArguments):
             )
         if _OPTIMIZATION.intersection(given):
             self._try_optimization()
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows per step of the optimizer, of all processes; not for batches by tokens."""
+        return self.train_batch_size * self.batches_per_step
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches per step of the optimizer, of all processes."""
+        return self.gradient_accumulation_steps * self.world_size
 
     def _check_values(self) -> dict[str, Any]:
         """Checks each value, and returns those that are not the default, as they were given."""
@@ -186,17 +215,12 @@ class BridgeTrainingArguments(TrainingArguments):
             conflict = "cannot be combined with auto_find_batch_size"
         if conflict:
             raise TrainingError(f"{setting} {conflict}", hint="leave one of them out")
-        if self.world_size > 1:
-            raise TrainingError(
-                f"{setting} supports only one process, but there are {self.world_size}",
-                hint="leave it out, or train in one process",
-            )
 
     def check_cached(self) -> None:
         """Checks that training can use cached hidden states.
 
         Raises:
-            TrainingError: there are loader workers or several devices.
+            TrainingError: there are loader workers, or what needs token ids.
         """
         if self.dataloader_num_workers:
             # A forked worker can neither use CUDA tensors nor fill the main process's cache.
@@ -216,11 +240,19 @@ class BridgeTrainingArguments(TrainingArguments):
                 "encoder_dropout cannot be combined with cached states, which are read without it",
                 hint="leave the cache out, or use --state-noise 0.25 instead",
             )
-        if self.world_size > 1:
-            raise TrainingError(
-                f"cached states support only one process, but there are {self.world_size}",
-                hint="train in one process, or leave the cache out",
-            )
+
+
+@cache
+def _asked_by_accelerate() -> bool:
+    """Whether accelerate's launcher asks for FSDP; removes that from the environment.
+
+    transformers would leave most processes without weights, and the Trainer would divide the
+    bridge.
+    """
+    asks = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if asks:
+        say("accelerate's FSDP settings are not read: the language model's layers are divided")
+    return asks
 
 
 _TYPES = hints(BridgeTrainingArguments)

@@ -7,12 +7,17 @@ continues with the rest of the same epoch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from layerbridge.models.length_grouping import cut
+
+# The number of a row that adds nothing to the loss.
+BLANK = -1
 
 
 class GroupedSampler(LengthGroupedSampler):
@@ -84,6 +89,46 @@ class TokenBatches(Sampler[list[int]]):
     def _batches(self, indices: Iterable[int]) -> list[list[int]]:
         longest_first = sorted(indices, key=lambda index: -self.lengths[index])  # stable
         return cut(longest_first, self.lengths, self.tokens)
+
+
+class ProcessBatches(BatchSampler):
+    """The batches of one of several processes.
+
+    In each step the processes read consecutive batches of what one process would read, so that
+    their step is that of one process that accumulates as many batches. accelerate's own way would
+    repeat rows until the last batches are full; here a process that is left without a batch reads
+    a row that adds nothing.
+
+    Args:
+        batches: of all processes.
+        processes: how many there are.
+        process: which one this is, from 0.
+        drop_last: leave out batches that are too few for all processes.
+    """
+
+    def __init__(
+        self,
+        batches: BatchSampler | TokenBatches,
+        *,
+        processes: int,
+        process: int,
+        drop_last: bool = False,
+    ) -> None:
+        self.batch_sampler = batches
+        self.sampler: Any = batches.sampler  # where accelerate sets the epoch
+        self.processes = processes
+        self.process = process
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        count = len(self.batch_sampler)
+        return count // self.processes if self.drop_last else -(-count // self.processes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = iter(self.batch_sampler)
+        while step := list(islice(batches, self.processes)):
+            if len(step) == self.processes or not self.drop_last:
+                yield step[self.process] if self.process < len(step) else [BLANK]
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -19,10 +19,13 @@ from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
 from layerbridge.models.prompt_room import check_rows, prompt_lengths
 from layerbridge.tasks.task import Row
+from layerbridge.training.batching import BLANK
 
 
 class RowDataset(Dataset):
     """Rows as the collator takes them, with their lengths in tokens.
+
+    The item ``BLANK`` is the shortest row without its target: it adds nothing to the loss.
 
     Args:
         rows: training or validation rows.
@@ -55,6 +58,9 @@ class RowDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index == BLANK:
+            shortest = self.lengths.index(min(self.lengths))
+            return {"text": self.rows[shortest].text, "target": [IGNORED]}
         return {"text": self.rows[index].text, "target": self.targets[index]}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from layerbridge.progress import say
+from layerbridge.progress import is_one_of_several, say
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -51,6 +52,7 @@ class Interruption:
         self._first = 0.0
         self._step = -1
         self._is_complete = False
+        self._is_said = False
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -77,14 +79,16 @@ class Interruption:
         Call it after every step in every process, and once more at the end of an epoch.
         """
         is_again, self._step = self._step == state.global_step, state.global_step
+        self._is_complete = state.global_step >= state.max_steps
         if accelerator.num_processes > 1:
             import torch
 
             noted = torch.tensor(self.number, device=accelerator.device)
             first = int(accelerator.gather(noted.reshape(1)).max())
+            if first and not self._is_said:
+                self._say()
             if first and not self.number:
                 self.number, self._first = first, time.monotonic()
-        self._is_complete = state.global_step >= state.max_steps
         if not self.number or self._is_complete:
             return False
         # What is done at the end of an epoch would not be made up for by the resumed run.
@@ -106,10 +110,40 @@ class Interruption:
             return
         if not self.number:
             self.number, self._first = number, time.monotonic()
-            what = (
-                "writing the bridge" if self._is_complete else "saving a checkpoint after this step"
-            )
-            with suppress(RuntimeError):  # the signal came while something was printed
-                say(f"interrupted: {what}; Ctrl-C again ends at once")
+            # torchrun sends SIGTERM when another process has ended, and then nothing can be saved:
+            # of several processes each waits until all are known to be there.
+            if not is_one_of_several():
+                self._say()
         elif time.monotonic() - self._first > _SAME:
             raise KeyboardInterrupt
+
+    def _say(self) -> None:
+        self._is_said = True
+        what = "writing the bridge" if self._is_complete else "saving a checkpoint after this step"
+        with suppress(RuntimeError):  # the signal came while something was printed
+            say(f"interrupted: {what}; Ctrl-C again ends at once")
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[Callable[[], int]]:
+    """Within the context SIGTERM raises ``KeyboardInterrupt``, as Ctrl-C does.
+
+    Yields:
+        A function that returns the number of the signal that came.
+    """
+    came = signal.SIGINT
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before: Any = None
+    with suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield lambda: came
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

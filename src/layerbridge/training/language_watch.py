@@ -23,7 +23,9 @@ ROWS = 60
 
 
 class LanguageWatch(TrainerCallback):
-    """Logs ``eval_accuracy_CODE`` after each validation, by the first process.
+    """Logs ``eval_accuracy_CODE`` after each validation.
+
+    The first process answers; all do if each has a part of the language model.
 
     Args:
         trainer: whose ``log`` is used.
@@ -37,9 +39,9 @@ class LanguageWatch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Answers the rows and logs the share of right answers, by language."""
-        if not state.is_world_process_zero:
-            return
         bridge = self.trainer.model
+        if not state.is_world_process_zero and not bridge.language_model.is_sharded:
+            return
         # A cache has the training texts, and may be a file of fixed size.
         cache, bridge.encoder.cache = bridge.encoder.cache, None
         try:

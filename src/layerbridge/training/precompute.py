@@ -1,12 +1,20 @@
-"""Precomputed hidden states: the encoder reads all texts of a run once, into a file."""
+"""Precomputed hidden states: the encoder reads all texts of a run once, into a file.
+
+Processes on one machine share the work: each reads its part of the texts into a file of its own,
+and all take states from all files.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from accelerate import PartialState
 from rich.filesize import decimal
 
 from layerbridge.errors import OutputError
@@ -14,6 +22,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.state_cache import MappedStateCache
 from layerbridge.progress import meter, say
+from layerbridge.training.node import Node
 from layerbridge.training.output import nearest_existing
 
 # Encoder tokens in one batch, pads included.
@@ -67,13 +76,22 @@ class StatePrecomputer:
         Raises:
             OutputError: the file cannot be written.
         """
+        node = Node.here()
         say(f"states of {len(self.texts)} texts: {decimal(self.bytes)} in {self.folder}")
         with ExitStack() as stack:
             stack.callback(setattr, self.encoder, "cache", self.encoder.cache)
             try:
-                self.encoder.cache = cache = MappedStateCache(self.folder, layers=self.layers)
+                own, others = _files(self.folder, node)
+                cache = MappedStateCache(self.folder, layers=self.layers, file=own)
+                self.encoder.cache = cache
                 stack.callback(cache.close)
-                self._read()
+                shares = self._shares(node.size)
+                self._read(shares[node.index])
+                if others:
+                    texts = [[text for batch in share for text in batch] for share in shares]
+                    layouts = node.gather(cache.layout(texts[node.index]))
+                    for index, file in others.items():
+                        cache.join(file, texts[index], layouts[index])
             except OSError as error:
                 raise OutputError(
                     f"the states of {len(self.texts)} texts cannot be written to "
@@ -82,11 +100,40 @@ class StatePrecomputer:
                 ) from None
             yield cache
 
-    def _read(self) -> None:
+    def _shares(self, processes: int) -> list[list[list[str]]]:
+        """Returns the batches of texts that each process reads."""
         longest_first = sorted(range(len(self.texts)), key=lambda index: -self.lengths[index])
-        done = 0
+        batches = [
+            [self.texts[index] for index in batch]
+            for batch in cut(longest_first, self.lengths, TOKENS_PER_BATCH)
+        ]
+        return [batches[process::processes] for process in range(processes)]
+
+    def _read(self, batches: Sequence[Sequence[str]]) -> None:
+        done, total = 0, sum(map(len, batches))
         with meter("encoding texts") as bar:
-            for batch in cut(longest_first, self.lengths, TOKENS_PER_BATCH):
-                self.encoder.remember([self.texts[index] for index in batch])
+            for batch in batches:
+                self.encoder.remember(batch)
                 done += len(batch)
-                bar.update(done, len(self.texts))
+                bar.update(done, total)
+
+
+def _files(folder: Path, node: Node) -> tuple[BinaryIO | None, dict[int, BinaryIO]]:
+    """Returns an empty file for this process, and those of the machine's others by their index.
+
+    No file has a name by then, so that all disappear with their processes. None for a process that
+    is alone.
+    """
+    if node.size == 1:
+        return None, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, own = tempfile.mkstemp(dir=folder)
+    names = node.gather(own)
+    others: dict[int, BinaryIO] = {
+        index: Path(name).open("r+b")  # noqa: SIM115
+        for index, name in enumerate(names)
+        if index != node.index
+    }
+    PartialState().wait_for_everyone()
+    Path(own).unlink()
+    return os.fdopen(handle, "w+b"), others

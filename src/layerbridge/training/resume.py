@@ -24,6 +24,7 @@ from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import check_output
 from layerbridge.training.recipe import BACKBONES, BRIDGE, FILE, Recipe, read
+from layerbridge.training.step_size import SETTINGS, StepSize, processes_of
 
 # Training arguments that may change: what is logged, saved and watched, how long the run is, and
 # how the work is done. All others decide a step, or are restored from the checkpoint.
@@ -40,7 +41,7 @@ _MAY_CHANGE = {
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("dataloader_multiprocessing_context", "dataloader_pin_memory"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps"),
-    *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu"),
+    *("ddp_backend", "ddp_timeout", "ddp_bucket_cap_mb", "use_cpu", "fsdp"),
     # Of the recipe itself.
     *("validation_data", "validation_share", "cache_states"),
     *("attn_implementation", "trust_remote_code", "allow_pickle"),
@@ -85,10 +86,40 @@ def resume_command(folder: Path, processes: int) -> str:
     return f"{program} train --resume -o {shlex.quote(str(folder))}"
 
 
-def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
+def with_same_steps(recipe: Recipe, folder: Path, processes: int) -> Recipe:
+    """Returns the recipe with batches that make the run's steps in other processes, too.
+
+    It stays as it is if it has other batches than the run: ``check_same_run`` compares them.
+
+    Raises:
+        ConfigError: so many processes cannot share a step of the run.
+    """
+    size = _step_size(folder) if (folder / FILE).is_file() else None
+    if size is None or StepSize.of(recipe.training, processes) == size:
+        return recipe
+    before, now = _settings(as_run(read(folder / FILE))), _settings(recipe)
+    if any(before[name] != now[name] for name in (*SETTINGS, "tokens_per_batch")):
+        return recipe
+    changes = size.shared(recipe.training, processes)
+    say(
+        f"resuming in {processes} process{'es' * (processes > 1)}, with the run's steps of {size}: "
+        + ", ".join(f"{name}={value}" for name, value in changes.items())
+    )
+    return dataclasses.replace(recipe, training={**recipe.training, **changes})
+
+
+def check_same_run(
+    recipe: Recipe, rows: Sequence[Row], folder: Path, *, processes: int = 1
+) -> None:
     """Compares a recipe and its rows with the run that the folder has checkpoints of.
 
     Settings that may change are printed if they did.
+
+    Args:
+        recipe: of the run that resumes.
+        rows: of training.
+        folder: of the run.
+        processes: that it resumes in.
 
     Raises:
         ConfigError: another setting has changed, or the rows, or the run is complete.
@@ -112,7 +143,10 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
         for name in dict.fromkeys((*before, *now))
         if before.get(name) != now.get(name) and name not in _DECIDED_BY_WEIGHTS
     }
-    free = _MAY_CHANGE | (_DECIDED_BY_ROWS if recorded else set())
+    free: set[str] = _MAY_CHANGE | (_DECIDED_BY_ROWS if recorded else set())
+    size = StepSize.of(now, processes)
+    if size == _step_size(folder):
+        free |= {*SETTINGS}
     if now["load_best_model_at_end"]:
         free -= {"validation_data"}  # losses of other rows cannot be compared
     fixed = {name: values for name, values in changed.items() if name not in free}
@@ -125,6 +159,7 @@ def check_same_run(recipe: Recipe, rows: Sequence[Row], folder: Path) -> None:
     done, total = state.get("global_step", 0), state.get("max_steps", 0)
     if 0 < total <= done and (folder / WEIGHTS).is_file() and not changed.keys() & _LENGTH:
         raise _complete(folder, done, total)
+    changed = {name: values for name, values in changed.items() if name not in SETTINGS}
     if changed:
         say(f"resuming with {_listed(changed)}")
 
@@ -177,10 +212,16 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 
 class RowsRecord(TrainerCallback):
-    """Writes the hash of the training rows to the run's log, which every checkpoint holds."""
+    """Writes the hash of the training rows to the run's log, which every checkpoint holds.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    Args:
+        rows: of training.
+        size: of a step.
+    """
+
+    def __init__(self, rows: Sequence[Row], size: StepSize) -> None:
         self.entry = {"step": 0, "rows": len(rows), "rows_sha256": rows_sha256(rows)}
+        self.entry |= size.entry()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Adds the line, unless the log was continued and has one."""
@@ -255,6 +296,15 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         },
         **recipe.training,
     }
+
+
+def _step_size(folder: Path) -> StepSize | None:
+    """Returns the size of the run's steps; None if that is unknown."""
+    logged = StepSize.logged(_state(folder).get("log_history", ()))
+    if logged is not None or not (folder / FILE).is_file():
+        return logged
+    processes = processes_of(Path(get_last_checkpoint(str(folder)) or folder))
+    return StepSize.of(_settings(as_run(read(folder / FILE))), processes)
 
 
 def _listed(changed: Mapping[str, tuple[Any, Any]]) -> str:

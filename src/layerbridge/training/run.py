@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
@@ -29,6 +29,8 @@ from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.language_watch import LanguageWatch, watched_rows
+from layerbridge.training.lost_process import others_needed
+from layerbridge.training.node import agreed_dtype, check_device
 from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
@@ -41,9 +43,12 @@ from layerbridge.training.resume import (
     check_same_run,
     own_recipe,
     resume_command,
+    with_same_steps,
 )
 from layerbridge.training.run_data import RunData, read_data
+from layerbridge.training.sharded import sharded_backbones
 from layerbridge.training.shared_start import record_start
+from layerbridge.training.step_size import StepSize
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.transfer import check_transfer, transfer
@@ -80,6 +85,7 @@ def new_bridge(
     *,
     backbones: tuple[Encoder, LanguageModel] | None = None,
     resume: bool = False,
+    shard: bool = False,
 ) -> LayerBridge:
     """Returns the recipe's bridge, untrained.
 
@@ -89,6 +95,7 @@ def new_bridge(
         device: of the backbones that are loaded here.
         backbones: already loaded ones.
         resume: leave the start to the checkpoint that is loaded next.
+        shard: divide the layers of a language model that is loaded here among the processes.
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
@@ -101,6 +108,8 @@ def new_bridge(
         "options": data.options,
         "template": data.template,
     }
+    if shard and backbones is None:
+        backbones = sharded_backbones(settings, recipe.backbones, device)
     if backbones is not None:
         bridge = LayerBridge.from_parts(BridgeConfig(**settings), *backbones, texts=texts)
         limit = backbones[0].max_text_tokens
@@ -145,6 +154,18 @@ def train(
             written.
         Interrupted: a ``KeyboardInterrupt`` that says how to continue.
     """
+    with others_needed():
+        return _train(recipe, output_dir, overwrite=overwrite, resume=resume, device=device)
+
+
+def _train(
+    recipe: Recipe | str | Path | None,
+    output_dir: str | Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    device: str | None,
+) -> LayerBridge:
     if recipe is None:
         recipe = own_recipe(Path(output_dir), resume=resume)
     elif not isinstance(recipe, Recipe):
@@ -154,6 +175,7 @@ def train(
     if name not in fusion.names():
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
+    check_device(device)
     if device is not None:
         choose_device(device)
     folder = Path(output_dir)
@@ -171,9 +193,11 @@ def train(
             hint="--validation-data FILE, or leave it out",
         )
     recipe = complete(recipe, data)
+    if resume:
+        recipe = with_same_steps(recipe, folder, arguments.world_size)
     arguments = training_arguments(recipe.training, folder, device=device)
     if resume:
-        check_same_run(recipe, data.train, folder)
+        check_same_run(recipe, data.train, folder, processes=arguments.world_size)
     for backbone in ("encoder", "language_model"):
         # A misspelled id is reported before the other model is loaded.
         resolve(getattr(recipe, backbone), revision=recipe.backbones.get(f"{backbone}_revision"))
@@ -185,7 +209,15 @@ def train(
     say(f"{len(data.train)} English rows of {data.name}, {length}; loading the models …")
     # Before the bridge is built: its random start is part of the run.
     set_seed(arguments.seed if arguments.start_seed is None else arguments.start_seed)
-    bridge = new_bridge(recipe, data, device or str(arguments.device), resume=resume)
+    device = device or str(arguments.device)
+    dtype = agreed_dtype(recipe.backbones.get("dtype", "auto"), device)
+    bridge = new_bridge(
+        replace(recipe, backbones={**recipe.backbones, "dtype": dtype}),
+        data,
+        device,
+        resume=resume,
+        shard=arguments.shards_language_model,
+    )
     if resume:
         check_resumable(bridge, folder)
     then = resume_command(folder, arguments.world_size)
@@ -236,13 +268,17 @@ def train_bridge(
     trainer.accelerator.wait_for_everyone()
     record_start(bridge, folder, resume=resume)
     with ExitStack() as stack:
+        stack.enter_context(
+            others_needed(lambda: then if get_last_checkpoint(str(folder)) else None)
+        )
         if precomputer is not None:
             stack.enter_context(precomputer.cached())
         options = stack.enter_context(transfer(trainer, recipe, data, folder))
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
-        trainer.add_callback(RowsRecord(data.train))
+        size = StepSize.of(recipe.training, arguments.world_size)
+        trainer.add_callback(RowsRecord(data.train, size))
         texts = [row.text for row in data.validation or data.train]
         weights = WeightWatch(bridge, texts, folder, trainer.callback_handler.callbacks)
         trainer.add_callback(weights)
@@ -256,11 +292,11 @@ def train_bridge(
         kept = None if arguments.eval_strategy == IntervalStrategy.NO else _kept(trainer)
         if trainer.is_world_process_zero():
             _report(trainer, kept, weights.weights, data)
+        # Also in every process: they may hold parts of the language model.
+        bridge.config.usual_any_option = (kept or {}).get(
+            "eval_any_option"
+        ) or examples.usual_any_option(bridge, data.validation)
         if arguments.should_save:
-            usual = (kept or {}).get("eval_any_option")
-            if usual is None:
-                usual = examples.usual_any_option(bridge, data.validation)
-            bridge.config.usual_any_option = usual
             options.keep_means()
             bridge.card = model_card(
                 bridge.config,
@@ -274,7 +310,7 @@ def train_bridge(
             bridge.save_pretrained(folder)
             examples.write(examples.chosen(data.validation), folder)
             write_log([log_entry(counts), *trainer.state.log_history], folder)
-    trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.wait_for_everyone()
     return bridge.eval()
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
+from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
@@ -27,10 +29,14 @@ from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
-from layerbridge.training.batching import GroupedSampler, TokenBatches
+from layerbridge.training.batching import GroupedSampler, ProcessBatches, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
+from layerbridge.training.sharded import check_sharded
+from layerbridge.training.validation import label_metrics, mean_loss
+
+_BACKBONES = ("encoder.", "language_model.")
 
 
 class BridgeTrainer(Trainer):
@@ -53,6 +59,7 @@ class BridgeTrainer(Trainer):
     # Once it has noted a signal, the run ends after the current step.
     interruption: Interruption | None = None
     _saved_step: int | None = None
+    _tr_loss: Tensor
 
     def __init__(
         self,
@@ -65,6 +72,8 @@ class BridgeTrainer(Trainer):
         _check_rows(len(train_rows), args)
         if model.encoder.cache is not None:
             args.check_cached()
+        if model.language_model.is_sharded:
+            check_sharded(model.language_model, args)
         # accelerate would leave a bridge that was trained before as it is: in that run's precision.
         for left in ("_is_accelerate_prepared", "_original_forward", "forward"):
             model.__dict__.pop(left, None)
@@ -88,6 +97,14 @@ class BridgeTrainer(Trainer):
                 eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
                 **arguments,
             )
+        if args.world_size > 1:
+            # It would broadcast the backbones, which are the same in every process.
+            tensors = chain(
+                model.named_parameters(remove_duplicate=False),
+                model.named_buffers(remove_duplicate=False),
+            )
+            frozen = [name for name, _ in tensors if name.startswith(_BACKBONES)]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         model.config.training_seed = args.seed
         self.label_names = ["labels"]
         # The bridge's forward divides by the number of labels of all accumulated batches.
@@ -137,32 +154,26 @@ class BridgeTrainer(Trainer):
         return math.ceil(self.args.num_train_epochs * steps)
 
     def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        *arguments: Any,
-        metric_key_prefix: str = "eval",
-        **keywords: Any,
+        self, dataloader: DataLoader, *_: Any, metric_key_prefix: str = "eval", **__: Any
     ) -> EvalLoopOutput:
         """Computes the loss and, of a bridge with options, accuracy and median ``any_option``.
 
-        Scores of the options give all three: minus an option's score is the loss of its tokens.
+        The Trainer's own would let rows count twice if processes have them in batches of unequal
+        size.
         """
-        dataset, options = dataloader.dataset, self.model.config.options
-        rows = dataset.rows
-        if not options or not {row.target for row in rows} <= set(options):
-            keywords["metric_key_prefix"] = metric_key_prefix
-            return super().evaluation_loop(dataloader, *arguments, **keywords)
-        size = self.args.per_device_eval_batch_size
-        answers = self.model.classify([row.text for row in rows], batch_size=size)
-        pairs = list(zip(answers, rows, strict=True))
-        score = sum(answer.scores[row.target] for answer, row in pairs)
-        metrics = {
-            "loss": -score / sum(map(len, dataset.targets)),
-            "accuracy": sum(answer.choice == row.target for answer, row in pairs) / len(rows),
-            "any_option": median(answer.any_option for answer in answers),
-        }
+        bridge, dataset = self.model, cast(RowDataset, dataloader.dataset)
+        bridge.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        if {row.target for row in dataset.rows} <= set(bridge.config.options or ()):
+            lengths = [len(target) for target in dataset.targets]
+            size = self.args.per_device_eval_batch_size
+            metrics = label_metrics(bridge, dataset.rows, lengths, size)
+        else:
+            if not self.accelerator._models:  # outside a training: in the precision of one
+                self.accelerator.prepare_model(bridge, evaluation_mode=True)
+            metrics = {"loss": mean_loss(bridge, map(self._prepare_inputs, dataloader))}
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        return EvalLoopOutput(None, None, named, num_samples=len(rows))  # type: ignore[arg-type]
+        return EvalLoopOutput(None, None, named, len(dataset.rows))
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
         """Computes loss and accuracy of the validation rows; has no effect on later steps.
@@ -226,6 +237,17 @@ class BridgeTrainer(Trainer):
                 self._save_checkpoint(model, trial)
             raise self.interruption.error(self.state, self._checkpoint)
 
+    def _finalize_training(self, *arguments: Any) -> TrainOutput:
+        # What was not logged yet is the loss of this process's rows.
+        self._tr_loss = self.accelerator.reduce(self._tr_loss, reduction="mean")
+        return super()._finalize_training(*arguments)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Each process writes its own; none is missing once the rest is written and an older
+        # checkpoint is removed.
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
@@ -251,14 +273,36 @@ class BridgeTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns batches of a fixed number of rows, or of tokens."""
+        args, dataset = self.args, self.train_dataset
+        if args.tokens_per_batch is not None:
+            tokens = TokenBatches(dataset.lengths, args.tokens_per_batch, seed=self._order_seed())
+            return self._loader(dataset, tokens)
+        sampler = self._get_train_sampler(dataset)
+        assert sampler is not None  # the rows are no stream
+        batches = BatchSampler(sampler, self._train_batch_size, args.dataloader_drop_last)
+        return self._loader(dataset, batches, drop_last=args.dataloader_drop_last)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Returns batches of all validation rows, also with ``dataloader_drop_last``."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        sampler = SequentialSampler(dataset)
+        return self._loader(dataset, BatchSampler(sampler, self.args.eval_batch_size, False))
+
+    def _loader(
+        self, dataset: RowDataset, batches: BatchSampler | TokenBatches, *, drop_last: bool = False
+    ) -> DataLoader:
+        """Returns this process's share of batches, on its device."""
         args = self.args
-        if args.tokens_per_batch is None:
-            return super().get_train_dataloader()
+        if args.world_size > 1:
+            batches = ProcessBatches(
+                batches,
+                processes=args.world_size,
+                process=args.process_index,
+                drop_last=drop_last,
+            )
         loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=TokenBatches(
-                self.train_dataset.lengths, args.tokens_per_batch, seed=self._order_seed()
-            ),
+            dataset,
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -267,29 +311,30 @@ class BridgeTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             in_order=args.dataloader_in_order,
         )
-        return self.accelerator.prepare(loader)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns batches of all validation rows, also with ``dataloader_drop_last``."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.args.dataloader_drop_last = drop_last
+        # The batches are shared among the processes already.
+        return prepare_data_loader(
+            loader,
+            device=self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=True,
+            data_seed=self._order_seed(),
+        )
 
     def get_total_train_batch_size(self, args: BridgeTrainingArguments) -> int:
         """Returns the rows per step: of batches by tokens the mean, for the logged speeds."""
         if args.tokens_per_batch is None:
             return super().get_total_train_batch_size(args)
         batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
-        rows = len(self.train_dataset) * args.gradient_accumulation_steps
+        rows = len(self.train_dataset) * args.gradient_accumulation_steps * args.world_size
         return max(1, round(rows / batches))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy == "group_by_length":
             # The Trainer would read lengths from a column.
             return GroupedSampler(
-                self.args.train_batch_size * self.args.gradient_accumulation_steps,
+                self.args.rows_per_step,
                 lengths=self.train_dataset.lengths,
                 seed=self._order_seed(),
             )
@@ -297,10 +342,6 @@ class BridgeTrainer(Trainer):
 
     def _order_seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
-        # The Trainer would group these by a column, too.
-        return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Every process gets here. Without the Trainer's pickled copy of the arguments.
@@ -319,7 +360,12 @@ class _Completion(TrainerCallback):
             control.should_evaluate = True
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Applies the current settings; the checkpoint's state has those of the first run."""
+        """Applies the current settings; the checkpoint's state has those of the first run.
+
+        Each of several processes draws its own noise, and not that of another one's rows.
+        """
+        if args.process_index:
+            set_seed(args.seed + args.process_index)
         state.compute_steps(args, state.max_steps)
 
     def on_epoch_begin(

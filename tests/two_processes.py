@@ -12,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "shutil.rmtree"}
 
 
-def run(work: Callable[[], None], folder: Path) -> list[set[str]]:
+def run(
+    work: Callable[[], None], folder: Path, *, exits: tuple[int, int] = (0, 0)
+) -> list[set[str]]:
     """Returns the paths below ``folder`` that each process has made, changed or removed.
 
-    Forks, because a fresh interpreter would import torch for six seconds. What a process prints is
-    in ``out-RANK`` and ``err-RANK`` beside the folder.
+    Their exit codes must be ``exits``. Forks, because a fresh interpreter would import torch for
+    six seconds. What a process prints is in ``out-RANK`` and ``err-RANK`` beside the folder.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -32,7 +35,8 @@ def run(work: Callable[[], None], folder: Path) -> list[set[str]]:
         process.start()
     deadline = time.monotonic() + 120
     while any(process.is_alive() for process in started):
-        failed = any(process.exitcode for process in started)  # the other one would wait for it
+        codes = [process.exitcode or 0 for process in started]
+        failed = any(codes) and exits == (0, 0)  # the other one would wait for it
         if failed or time.monotonic() > deadline:
             for process in started:
                 process.kill()
@@ -41,8 +45,9 @@ def run(work: Callable[[], None], folder: Path) -> list[set[str]]:
         process.join()
     beside = folder.parent
     errors = [(beside / f"err-{rank}").read_text() for rank in (0, 1)]
-    assert [process.exitcode for process in started] == [0, 0], "\n".join(errors)
-    return [set((beside / f"changes-{rank}").read_text().splitlines()) for rank in (0, 1)]
+    assert [process.exitcode for process in started] == [*exits], "\n".join(errors)
+    written = [beside / f"changes-{rank}" for rank in (0, 1)]
+    return [set(file.read_text().splitlines()) if file.exists() else set() for file in written]
 
 
 def _child(rank: int, port: str, work: Callable[[], None], folder: Path) -> None:
@@ -57,6 +62,7 @@ def _child(rank: int, port: str, work: Callable[[], None], folder: Path) -> None
         MASTER_ADDR="127.0.0.1", MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo",
     )  # fmt: skip
     torch.set_num_threads(1)
+    PartialState._reset_state()  # of the process that was forked
     changed: set[str] = set()
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
@@ -69,6 +75,8 @@ def _child(rank: int, port: str, work: Callable[[], None], folder: Path) -> None
     code = 0
     try:
         work()
+    except SystemExit as error:
+        code = int(str(error.code))
     except BaseException:
         traceback.print_exc()
         code = 1
