@@ -23,6 +23,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
@@ -45,8 +46,8 @@ from layerbridge.training.run_data import RunData, read_data
 from layerbridge.training.shared_start import record_start
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
-from layerbridge.training.transfer import check_transfer, transfer
-from layerbridge.training.weight_watch import WeightWatch
+from layerbridge.training.transfer import SAMPLED, check_transfer, transfer
+from layerbridge.training.weight_watch import TEXTS, WeightWatch
 
 
 def training_arguments(
@@ -91,7 +92,7 @@ def new_bridge(
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
-    texts = None if resume else [row.text for row in data.train]
+    texts = None if resume else Texts(sample(data.train, SAMPLED))[:]
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
@@ -210,10 +211,12 @@ def train_bridge(
     # Before the Trainer, which creates the folder.
     precomputer = None
     if recipe.cache_states:
-        rows = [*data.train, *(data.validation if arguments.do_eval else [])]
+        texts: Sequence[str] = Texts(data.train)
+        if not isinstance(data.train, StoredRows):  # else those of validation come when first read
+            texts = [*texts, *(Texts(data.validation) if arguments.do_eval else [])]
         precomputer = StatePrecomputer(
             bridge.encoder,
-            [row.text for row in rows],
+            texts,
             folder,
             layers=bridge.fusion.required_layers,
         )
@@ -222,7 +225,7 @@ def train_bridge(
     if trainer.eval_dataset is not None:
         splits["validation"] = (data.validation, trainer.eval_dataset)
     counts = {
-        split: TextCounts.of(rows, data.columns, cut=dataset.cut)
+        split: TextCounts.of(dataset.counted, data.columns, cut=dataset.cut, all_rows=len(rows))
         for split, (rows, dataset) in splits.items()
     }
     for line in notes(counts, bridge.encoder.max_text_tokens):
@@ -242,8 +245,7 @@ def train_bridge(
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
             trainer.add_callback(_Progress(bar))
         trainer.add_callback(RowsRecord(data.train))
-        texts = [row.text for row in data.validation or data.train]
-        weights = WeightWatch(bridge, texts, folder)
+        weights = WeightWatch(bridge, Texts((data.validation or data.train)[:TEXTS]), folder)
         trainer.add_callback(weights)
         if then is not None:
             trainer.interruption = stack.enter_context(Interruption(then))

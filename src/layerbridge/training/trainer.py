@@ -24,10 +24,11 @@ from transformers.trainer_utils import (
 
 from layerbridge.errors import TrainingError
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.tasks.stored_rows import StoredRows
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
-from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.collation import PART, Collator, RowDataset
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
 
@@ -83,7 +84,9 @@ class BridgeTrainer(Trainer):
                 model=model,
                 args=args,
                 data_collator=Collator(model),
-                train_dataset=RowDataset(train_rows, model),
+                train_dataset=RowDataset(
+                    train_rows, model, exact=args.tokens_per_batch is not None
+                ),
                 eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
                 **arguments,
             )
@@ -141,8 +144,12 @@ class BridgeTrainer(Trainer):
         if self.model.config.options and self.eval_dataset is not None:
             rows = self.eval_dataset.rows
             size = self.args.per_device_eval_batch_size
-            answers = self.model.classify([row.text for row in rows], batch_size=size)
-            right = sum(a.choice == row.target for a, row in zip(answers, rows, strict=True))
+            part = PART if isinstance(rows, StoredRows) else len(rows)
+            right = 0
+            for start in range(0, len(rows), part):
+                some = rows[start : start + part]
+                answers = self.model.classify([row.text for row in some], batch_size=size)
+                right += sum(a.choice == row.target for a, row in zip(answers, some, strict=True))
             output.metrics["eval_accuracy"] = right / len(rows)
         return output
 
