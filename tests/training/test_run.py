@@ -194,16 +194,15 @@ def test_rows_on_the_disk_train_the_same_bridge(make_recipe, tmp_path, monkeypat
     data = write_jsonl(tmp_path / "rows.jsonl", many)
     saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
     cases = {
-        "rows": {},
-        "tokens": {"tokens_per_batch": 64},
+        "rows": {"eval_steps": 2},
+        "tokens": {"eval_steps": 2, "tokens_per_batch": 64},
         "cached": {"eval_strategy": "no"},
         "sampled": {"eval_strategy": "no"},
     }
     for name, settings in cases.items():
-        training = {"eval_steps": 2, "num_train_epochs": None, **saving, **settings}
         recipe = make_recipe(
             bridge={"projection_start": "aligned"},
-            training={key: value for key, value in training.items() if value is not None},
+            training={**saving, **settings},
             data=data,
             options=None,
             cache_states=name == "cached",

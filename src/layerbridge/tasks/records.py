@@ -202,13 +202,16 @@ def _of_file(source: str) -> Records:
 
         def make() -> Iterator[Located]:
             swallowed.clear()
-            with _readable(source):
-                if suffix == ".jsonl":
-                    yield from _jsonl(path, position)
-                elif suffix == ".parquet":
-                    yield from _parquet(path, position)
-                else:
-                    yield from _csv(path, position, swallowed)
+            try:
+                with _readable(source):
+                    if suffix == ".jsonl":
+                        yield from _jsonl(path, position)
+                    elif suffix == ".parquet":
+                        yield from _parquet(path, position)
+                    else:
+                        yield from _csv(path, position, swallowed)
+            finally:  # the file is closed
+                position.done = lambda: position.total
 
         stream = _Stream(make)
         is_large = _size(path) > LARGE

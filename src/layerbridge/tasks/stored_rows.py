@@ -105,21 +105,28 @@ class StoredRows(Sequence[Row]):
             os.close(handle)
             owner = _File(Path(name))
             weakref.finalize(owner, _remove, name, os.getpid())
-            with pyarrow.OSFile(name, "wb") as sink, pyarrow.ipc.new_file(sink, schema) as writer:
-                for batch in _batches(rows):
-                    for row in batch:
-                        characters.append(len(row.text) + len(row.target))
-                        all_have_ids = all_have_ids and bool(row.fields.get("id"))
-                        if all_have_ids:
-                            ids.append(hash(row.fields["id"]))
-                    values = [
-                        [int(row.id) for row in batch],
-                        [row.fields.get("id", "") for row in batch],
-                        [row.target for row in batch],
-                        *([row.fields[name] for row in batch] for name in layout.columns),
-                    ]
-                    writer.write_batch(pyarrow.record_batch(values, schema=schema))
-                    report()
+            try:
+                with (
+                    pyarrow.OSFile(name, "wb") as sink,
+                    pyarrow.ipc.new_file(sink, schema) as writer,
+                ):
+                    for batch in _batches(rows):
+                        for row in batch:
+                            characters.append(len(row.text) + len(row.target))
+                            all_have_ids = all_have_ids and bool(row.fields.get("id"))
+                            if all_have_ids:
+                                ids.append(hash(row.fields["id"]))
+                        values = [
+                            [int(row.id) for row in batch],
+                            [row.fields.get("id", "") for row in batch],
+                            [row.target for row in batch],
+                            *([row.fields[name] for row in batch] for name in layout.columns),
+                        ]
+                        writer.write_batch(pyarrow.record_batch(values, schema=schema))
+                        report()
+            except BaseException:
+                _remove(name, os.getpid())  # at once: what is raised may keep the owner
+                raise
         except OSError as error:
             raise OutputError(
                 f"the rows cannot be written to {folder} ({error.strerror or error})",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +79,13 @@ class StepMemory:
     @property
     def peak(self) -> int:
         """The most at once."""
+        return max(self.states + self.encoding, self.after)
+
+    @property
+    def after(self) -> int:
+        """The most at once after the encoder."""
         forward = self.states + self.fusion + self.activations
-        return max(self.states + self.encoding, forward + max(self.logits, self.backward))
+        return forward + max(self.logits, self.backward)
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class Skeleton:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode, no_init_weights():
             built = [model().eval().requires_grad_(False) for model in (encoder, language_model)]
+            for model in built:
+                model.tie_weights()
         first = 0 if config.embedding_layer else 1
         with mode, torch.no_grad():
             ids = torch.ones(1, 2, dtype=torch.long)
@@ -243,9 +249,7 @@ class _Allocations(TorchDispatchMode):
             each.untyped_storage()._cdata for module in modules for each in tensors(module)
         }
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         for each in tree_leaves(output):
             if isinstance(each, Tensor) and not each.is_meta:
@@ -265,13 +269,3 @@ class _Allocations(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
-
-
-@contextmanager
-def quiet_fakes() -> Iterator[None]:
-    """Keeps torch from warning about fake tensors."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -107,10 +107,20 @@ def read_data(recipe: Recipe) -> RunData:
     if recipe.task is not None:
         return _of_task(recipe.task, recipe.task_options, recipe.max_rows)
     assert recipe.data is not None
-    columns: dict[str, Any] = {
-        name: getattr(recipe, name) for name in ("text", "target", "template", "options")
-    }
-    rows = read_rows(recipe.data, **columns, on_disk=True)
+    return data_of(recipe, read_rows(recipe.data, **_columns(recipe), on_disk=True))
+
+
+def _columns(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in ("text", "target", "template", "options")}
+
+
+def data_of(recipe: Recipe, rows: Sequence[Row]) -> RunData:
+    """Returns what a run trains on, of the rows of its ``data``.
+
+    Raises:
+        DataError: its validation data cannot be read.
+    """
+    assert recipe.data is not None
     options, inferred = recipe.options, False
     if options is None and not recipe.free_text:
         options = inferred_options(rows)
@@ -119,7 +129,7 @@ def read_data(recipe: Recipe) -> RunData:
     validation: Sequence[Row] = []
     held = None
     if recipe.validation_data is not None:
-        columns["options"] = options
+        columns = {**_columns(recipe), "options": options}
         validation = read_rows(recipe.validation_data, **columns, on_disk=True)
     elif recipe.validation_share != 0:
         if len(train) >= FEWEST_TO_SPLIT:
