@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -258,7 +260,10 @@ def _undecodable(path: Path) -> tuple[str, int]:
 
 def _jsonl(path: Path, position: Position) -> Iterator[Located]:
     with path.open(encoding="utf-8-sig") as lines:
-        position.total, position.done = path.stat().st_size, lines.buffer.tell
+        position.total, position.done = (
+            path.stat().st_size,
+            partial(os.lseek, lines.fileno(), 0, os.SEEK_CUR),
+        )
         for number, line in enumerate(lines, start=1):
             where = f"{path}, line {number}"
             if not line.strip():
@@ -279,7 +284,10 @@ def _csv(
     path: Path, position: Position, swallowed: dict[str, list[dict[str, str]]]
 ) -> Iterator[Located]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        position.total, position.done = path.stat().st_size, lines.buffer.tell
+        position.total, position.done = (
+            path.stat().st_size,
+            partial(os.lseek, lines.fileno(), 0, os.SEEK_CUR),
+        )
         number = 1
         try:
             header, delimiter, reader = _header(path, lines)

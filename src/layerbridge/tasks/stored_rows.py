@@ -93,37 +93,14 @@ class StoredRows(Sequence[Row]):
         Raises:
             OutputError: the disk has no room.
         """
-        import pyarrow
-
         folder = temporary_folder()
-        names = [_NUMBER, _ID, _WORD, *(f"field {n}" for n, _ in enumerate(layout.columns))]
-        types = [pyarrow.int64(), *[pyarrow.string()] * (len(names) - 1)]
-        schema = pyarrow.schema(list(zip(names, types, strict=True)))
-        characters, ids, all_have_ids = array("i"), array("q"), True
         try:
             handle, name = tempfile.mkstemp(suffix=".arrow", prefix="layerbridge-", dir=folder)
             os.close(handle)
             owner = _File(Path(name))
             weakref.finalize(owner, _remove, name, os.getpid())
             try:
-                with (
-                    pyarrow.OSFile(name, "wb") as sink,
-                    pyarrow.ipc.new_file(sink, schema) as writer,
-                ):
-                    for batch in _batches(rows):
-                        for row in batch:
-                            characters.append(len(row.text) + len(row.target))
-                            all_have_ids = all_have_ids and bool(row.fields.get("id"))
-                            if all_have_ids:
-                                ids.append(hash(row.fields["id"]))
-                        values = [
-                            [int(row.id) for row in batch],
-                            [row.fields.get("id", "") for row in batch],
-                            [row.target for row in batch],
-                            *([row.fields[name] for row in batch] for name in layout.columns),
-                        ]
-                        writer.write_batch(pyarrow.record_batch(values, schema=schema))
-                        report()
+                characters, unique_ids = _fill(name, rows, layout, report)
             except BaseException:
                 _remove(name, os.getpid())  # at once: what is raised may keep the owner
                 raise
@@ -132,10 +109,7 @@ class StoredRows(Sequence[Row]):
                 f"the rows cannot be written to {folder} ({error.strerror or error})",
                 hint="free disk space, or name another folder in HF_DATASETS_CACHE",
             ) from None
-        unique = all_have_ids and len(np.unique(np.frombuffer(ids, np.int64))) == len(characters)
-        stored = cls(
-            Path(name), layout, np.frombuffer(characters, np.int32), unique_ids=bool(unique)
-        )
+        stored = cls(owner.path, layout, characters, unique_ids=unique_ids)
         stored._owner = owner
         return stored
 
@@ -205,6 +179,36 @@ _PROCESS = ("_file", "_owner")
 @dataclass(eq=False)
 class _File:
     path: Path
+
+
+def _fill(
+    name: str, rows: Iterable[Row], layout: Layout, report: Callable[[], None]
+) -> tuple[np.ndarray, bool]:
+    """Writes rows to a file; returns their characters, and whether all have an id of their own."""
+    import pyarrow
+    from pyarrow.ipc import new_file
+
+    names = [_NUMBER, _ID, _WORD, *(f"field {n}" for n, _ in enumerate(layout.columns))]
+    types = [pyarrow.int64(), *[pyarrow.string()] * (len(names) - 1)]
+    schema = pyarrow.schema(list(zip(names, types, strict=True)))
+    characters, ids, all_have_ids = array("i"), array("q"), True
+    with pyarrow.OSFile(name, "wb") as sink, new_file(sink, schema) as writer:
+        for batch in _batches(rows):
+            for row in batch:
+                characters.append(len(row.text) + len(row.target))
+                all_have_ids = all_have_ids and bool(row.fields.get("id"))
+                if all_have_ids:
+                    ids.append(hash(row.fields["id"]))
+            values = [
+                [int(row.id) for row in batch],
+                [row.fields.get("id", "") for row in batch],
+                [row.target for row in batch],
+                *([row.fields[column] for row in batch] for column in layout.columns),
+            ]
+            writer.write_batch(pyarrow.record_batch(values, schema=schema))
+            report()
+    different = len(np.unique(np.frombuffer(ids, np.int64)))
+    return np.frombuffer(characters, np.int32), all_have_ids and different == len(characters)
 
 
 def _remove(name: str, process: int) -> None:
