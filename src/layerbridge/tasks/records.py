@@ -49,6 +49,11 @@ class Position:
     unit: int = 2**20
     done: Callable[[], int] = field(default=lambda: 0)
 
+    def follow(self, path: Path, file: TextIO) -> None:
+        """Tells how far a file has been read, while it is open."""
+        self.total = path.stat().st_size
+        self.done = partial(os.lseek, file.fileno(), 0, os.SEEK_CUR)
+
 
 @dataclass(frozen=True)
 class Records:
@@ -260,10 +265,7 @@ def _undecodable(path: Path) -> tuple[str, int]:
 
 def _jsonl(path: Path, position: Position) -> Iterator[Located]:
     with path.open(encoding="utf-8-sig") as lines:
-        position.total, position.done = (
-            path.stat().st_size,
-            partial(os.lseek, lines.fileno(), 0, os.SEEK_CUR),
-        )
+        position.follow(path, lines)
         for number, line in enumerate(lines, start=1):
             where = f"{path}, line {number}"
             if not line.strip():
@@ -284,10 +286,7 @@ def _csv(
     path: Path, position: Position, swallowed: dict[str, list[dict[str, str]]]
 ) -> Iterator[Located]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        position.total, position.done = (
-            path.stat().st_size,
-            partial(os.lseek, lines.fileno(), 0, os.SEEK_CUR),
-        )
+        position.follow(path, lines)
         number = 1
         try:
             header, delimiter, reader = _header(path, lines)

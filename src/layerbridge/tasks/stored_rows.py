@@ -207,8 +207,8 @@ def _fill(
             ]
             writer.write_batch(pyarrow.record_batch(values, schema=schema))
             report()
-    different = len(np.unique(np.frombuffer(ids, np.int64)))
-    return np.frombuffer(characters, np.int32), all_have_ids and different == len(characters)
+    different = len(np.unique(np.array(ids)))
+    return np.array(characters), all_have_ids and different == len(characters)
 
 
 def _remove(name: str, process: int) -> None:
