@@ -29,8 +29,8 @@ from layerbridge.tasks.task import Row, render
 
 # Rows that are read at a time; a random access reads as many.
 BATCH = 64
-# Characters that are no reason to stay on the disk.
-FEW = 2**25
+# Characters of rows that are no reason to stay on the disk, and of a sample of rows.
+FEW, IN_SAMPLE = 2**25, 2**25
 _NUMBER, _ID, _WORD = "number", "id", "word"  # of the file's columns that are no field
 
 
@@ -270,9 +270,12 @@ def chosen(rows: Sequence[Row], places: np.ndarray) -> Sequence[Row]:
 def sample(rows: Sequence[Row], most: int) -> Sequence[Row]:
     """Returns the rows, or so many of them if they are stored: drawn at random, in their order.
 
-    The draw is the same every time.
+    The draw is the same every time. Of long rows there are fewer: ``IN_SAMPLE`` characters in all.
     """
-    if not isinstance(rows, StoredRows) or len(rows) <= most:
+    if not isinstance(rows, StoredRows):
+        return rows
+    most = min(most, max(1, round(IN_SAMPLE / max(1.0, rows.characters.mean()))))
+    if len(rows) <= most:
         return rows
     # Not torch's generator, whose next numbers must not depend on this.
     places = random.Random(0).sample(range(len(rows)), most)

@@ -23,10 +23,10 @@ from layerbridge.progress import meter
 from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.tasks.task import Row
 
-# Characters of rows on the disk whose tokens are all counted, which takes a minute or two.
-MOST_CHARACTERS = 2**27
+# Characters of rows on the disk whose tokens are all counted, which takes a minute.
+MOST_CHARACTERS = 2**26
 # Rows whose tokens are counted of more, and rows that are counted at a time.
-SAMPLED, PART = 10_000, 10_000
+SAMPLED, PART = 10_000, 1000
 # Different targets on the disk whose tokens are kept; others are tokenized when they are used.
 MOST_TARGETS = 10_000
 

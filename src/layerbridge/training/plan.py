@@ -17,8 +17,9 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from transformers import AutoModelForCausalLM
 
-from layerbridge.errors import BackboneError
+from layerbridge.errors import BackboneError, ConfigError
 from layerbridge.hub.sources import Source, resolve
+from layerbridge.models import fusion
 from layerbridge.models.backbone import (
     LoadOptions,
     choose_device,
@@ -98,6 +99,8 @@ def plan(recipe: Recipe, output_dir: str | Path, *, device: str | None = None) -
         LayerBridgeError: as ``train``, as far as that is known without weights.
     """
     recipe.check()
+    if recipe.bridge.get("fusion", FUSION) not in fusion.names():
+        raise ConfigError(f"unknown fusion {recipe.bridge['fusion']!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     device, folder = choose_device(device), Path(output_dir)
     arguments = training_arguments(watched(recipe.training), folder, device=device)

@@ -28,9 +28,12 @@ from layerbridge.tasks.stored_rows import StoredRows
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, TokenBatches
-from layerbridge.training.collation import PART, Collator, RowDataset
+from layerbridge.training.collation import Collator, RowDataset
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
+
+# Validation rows on the disk that are classified at a time.
+CLASSIFIED = 10_000
 
 
 class BridgeTrainer(Trainer):
@@ -144,7 +147,7 @@ class BridgeTrainer(Trainer):
         if self.model.config.options and self.eval_dataset is not None:
             rows = self.eval_dataset.rows
             size = self.args.per_device_eval_batch_size
-            part = PART if isinstance(rows, StoredRows) else len(rows)
+            part = CLASSIFIED if isinstance(rows, StoredRows) else len(rows)
             right = 0
             for start in range(0, len(rows), part):
                 some = rows[start : start + part]
