@@ -67,7 +67,7 @@ def test_numbers_and_bytes_are_those_of_the_loaded_models(
     assert (skeleton.fusion.num_layers, skeleton.fusion.width) == (real.num_layers, real.width)
     assert count(skeleton.encoder) == count(real.model)
     assert count(skeleton.language_model) == count(lm.model)
-    weights = skeleton.weight_bytes
+    weights = skeleton.weight_bytes()
     assert weights["encoder"] == pytest.approx(4 * count(real.model), rel=0.02)
     assert weights["language model"] == pytest.approx(4 * count(lm.model), rel=0.02)
     step = skeleton.step(SIZE)
@@ -96,3 +96,26 @@ def test_a_step_grows_with_rows_and_tokens_and_the_weights_do_not(make):
     soft = skeleton.step(replace(SIZE, soft_tokens=4))
     assert (soft.states, soft.activations < step.activations) == (step.states, True)
     assert step.peak == max(step.states + step.encoding, step.after)
+
+
+def test_layers_that_run_again_keep_their_inputs(make):
+    skeleton = make("xlm-r", "llama")
+    whole, less = skeleton.step(SIZE), skeleton.step(SIZE, checkpointed=True)
+    hidden = SIZE.rows * SIZE.read_tokens * skeleton.language_model.config.hidden_size * 4
+    layers = skeleton.language_model.config.num_hidden_layers
+    assert less.activations == (layers + 1) * hidden < whole.activations
+    assert less.states == whole.states
+
+
+@pytest.mark.parametrize("bits", [4.5, 8.25])
+def test_only_matrices_are_quantized(make, bits):
+    skeleton = make("xlm-r", "llama")
+    before, after = skeleton.weight_bytes(), skeleton.weight_bytes(bits)
+    lm = skeleton.language_model
+    matrices = sum(
+        part.weight.numel() for name, part in lm.named_modules() if name.endswith("_proj")
+    )
+    saved = before["language model"] - after["language model"]
+    assert saved == pytest.approx(matrices * (4 - bits / 8), abs=100)
+    assert after["bridge"] == before["bridge"]
+    assert after["encoder"] < before["encoder"]

@@ -197,7 +197,7 @@ def test_rows_on_the_disk_train_the_same_bridge(make_recipe, tmp_path, monkeypat
         "rows": {"eval_steps": 2},
         "tokens": {"eval_steps": 2, "tokens_per_batch": 64},
         "cached": {"eval_strategy": "no"},
-        "sampled": {"eval_strategy": "no"},
+        "sampled": {"eval_strategy": "no", "dataloader_num_workers": 1},
     }
     for name, settings in cases.items():
         recipe = make_recipe(

@@ -154,10 +154,14 @@ class Skeleton:
         """The number of trained parameters."""
         return sum(count(part) for part in (self.fusion, self.projection))
 
-    @property
-    def weight_bytes(self) -> dict[str, int]:
-        """Bytes of the weights, by module."""
-        return {
+    def weight_bytes(self, bits: float | None = None) -> dict[str, int]:
+        """Returns the bytes of the weights, by module.
+
+        Args:
+            bits: of a number in the matrices of the frozen models, their scales included; None for
+                those of its dtype. Embeddings and the head are never quantized.
+        """
+        weights = {
             name: sum(each.untyped_storage().nbytes() for each in tensors(module))
             for name, module in (
                 ("encoder", self.encoder),
@@ -165,9 +169,26 @@ class Skeleton:
                 ("bridge", nn.ModuleList([self.fusion, self.projection])),
             )
         }
+        if bits is not None:
+            head = self.language_model.get_output_embeddings()
+            for name, module in (
+                ("encoder", self.encoder),
+                ("language model", self.language_model),
+            ):
+                for part in module.modules():
+                    if isinstance(part, nn.Linear) and part is not head:
+                        numbers = part.weight.numel()
+                        weights[name] -= round(numbers * (part.weight.itemsize - bits / 8))
+        return weights
 
-    def step(self, size: StepSize) -> StepMemory:
-        """Runs a step, and returns what it takes."""
+    def step(self, size: StepSize, *, checkpointed: bool = False) -> StepMemory:
+        """Runs a step, and returns what it takes.
+
+        Args:
+            size: of its batch.
+            checkpointed: whether the language model's layers keep their inputs only, and run again
+                in the backward pass.
+        """
         modules = (self.encoder, self.language_model, self.fusion, self.projection)
         with self.mode, _Allocations(modules) as allocations:
             states = self._states(size)
@@ -176,6 +197,10 @@ class Skeleton:
             fused = allocations.live - kept
             hidden, activations, transient = self._body(size, soft, allocations)
             logits = self._logits(size, hidden, allocations)
+            if checkpointed:
+                layers = self._layers
+                transient += activations // layers
+                activations = min(activations, (layers + 1) * hidden.nbytes)
         return StepMemory(kept, encoding, max(fused, 0), activations, logits, transient)
 
     def _states(self, size: StepSize) -> HiddenStates:
@@ -211,8 +236,12 @@ class Skeleton:
         hidden = body(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
         kept = allocations.live - before
         # Backward, a layer's gradients are alive at once: about as much as its own tensors.
-        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
-        return hidden, kept, allocations.peak - allocations.live + kept // max(1, layers)
+        return hidden, kept, allocations.peak - allocations.live + kept // self._layers
+
+    @property
+    def _layers(self) -> int:
+        config = self.language_model.config.get_text_config()
+        return max(1, getattr(config, "num_hidden_layers", 1))
 
     def _logits(self, size: StepSize, hidden: Tensor, allocations: _Allocations) -> int:
         count = size.rows * size.target_tokens

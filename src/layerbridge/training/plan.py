@@ -35,8 +35,8 @@ from layerbridge.models.positions import position_limit
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.output import nearest_existing
-from layerbridge.training.peak_memory import TRAINING_BYTES, Skeleton, StepMemory, StepSize, count
-from layerbridge.training.plan_changes import Change, changes
+from layerbridge.training.peak_memory import TRAINING_BYTES, Skeleton, StepMemory, count
+from layerbridge.training.plan_changes import EIGHT_BITS, FOUR_BITS, Change, changes
 from layerbridge.training.plan_rows import PlannedRows, TokenLengths
 from layerbridge.training.recipe import Recipe, override
 from layerbridge.training.run import training_arguments
@@ -127,8 +127,13 @@ def plan(recipe: Recipe, output_dir: str | Path, *, device: str | None = None) -
         arguments.tokens_per_batch,
         position_limit(skeleton.encoder),
     )
-    step = skeleton.step(size)
-    memory = _memory(skeleton, step, size, config, process)
+    step = skeleton.step(size, checkpointed=bool(arguments.gradient_checkpointing))
+    weights = skeleton.weight_bytes(_bits(recipe))
+    memory = {"process": process, **_memory(weights, skeleton.trained, step)}
+    if config.projection_start != "random":
+        # It reads texts before the first step, when nothing else is there.
+        start = (step.states + step.encoding) * START_BATCH // size.rows
+        memory["start of the projection"] = max(0, start - step.peak - memory["optimizer"])
     found = Plan(
         rows={
             "training": rows.training,
@@ -165,6 +170,7 @@ def plan(recipe: Recipe, output_dir: str | Path, *, device: str | None = None) -
                 mean=lengths.mean,
                 dtype=options.torch_dtype,
                 cached=recipe.cache_states,
+                quantized=_bits(recipe) is not None,
             )
         )
     return found
@@ -223,16 +229,12 @@ def _skeleton(recipe: Recipe, config: BridgeConfig, options: LoadOptions) -> Ske
         ) from error
 
 
-def _memory(
-    skeleton: Skeleton, step: StepMemory, size: StepSize, config: BridgeConfig, process: int
-) -> dict[str, int]:
-    weights = skeleton.weight_bytes
-    memory = {
-        "process": process,
+def _memory(weights: dict[str, int], trained: int, step: StepMemory) -> dict[str, int]:
+    return {
         "encoder weights": weights["encoder"],
         "language model weights": weights["language model"],
         "bridge weights": weights["bridge"],
-        "optimizer": skeleton.trained * TRAINING_BYTES,
+        "optimizer": trained * TRAINING_BYTES,
         "encoder states": step.states,
         "fusion and projection": step.fusion,
         "language model activations": step.activations,
@@ -241,11 +243,15 @@ def _memory(
         # The encoder's own, if that is more than all that comes after it.
         "encoding": max(0, step.states + step.encoding - step.after),
     }
-    if config.projection_start != "random":
-        # It reads texts before the first step, when nothing else is there.
-        start = (step.states + step.encoding) * START_BATCH // size.rows
-        memory["start of the projection"] = max(0, start - step.peak - memory["optimizer"])
-    return memory
+
+
+def _bits(recipe: Recipe) -> float | None:
+    """Returns the bits of a quantized number; None if the recipe quantizes nothing."""
+    choice = recipe.backbones.get("quantization_config")
+    for name, bits in (("4bit", FOUR_BITS), ("8bit", EIGHT_BITS)):
+        if recipe.backbones.get(f"load_in_{name}") or choice == name:
+            return bits
+    return None
 
 
 def _parameters(skeleton: Skeleton) -> dict[str, int]:
@@ -272,7 +278,7 @@ def _disk(
     folder: Path,
     dtype: torch.dtype,
 ) -> dict[str, int]:
-    bridge = skeleton.weight_bytes["bridge"]
+    bridge = skeleton.weight_bytes()["bridge"]
     # The best checkpoint may be kept besides the last ones.
     kept = (arguments.save_total_limit or 1) + bool(arguments.load_best_model_at_end)
     kept = 0 if arguments.save_strategy == "no" else kept

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from layerbridge.errors import LayerBridgeError
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.peak_memory import Skeleton, StepMemory, StepSize
 from layerbridge.training.recipe import BACKBONES
@@ -15,8 +16,8 @@ _OF_BATCH = (
     *("encoder states", "fusion and projection", "language model activations", "logits"),
     *("backward", "encoding", "start of the projection"),
 )
-# Bits of a number in 4 bits, with its share of the scales.
-FOUR_BITS = 4.5
+# Bits of a quantized number, with its share of the scales.
+FOUR_BITS, EIGHT_BITS = 4.5, 8.25
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def changes(
     mean: float,
     dtype: torch.dtype,
     cached: bool,
+    quantized: bool,
 ) -> list[Change]:
     """Returns the changes that lower the peak, the most harmless first.
 
@@ -58,6 +60,7 @@ def changes(
         mean: tokens of a row, text and target.
         dtype: of the backbones.
         cached: whether states are cached.
+        quantized: whether the backbones are.
     """
     peak = sum(memory.values())
     of_batch = sum(memory.get(name, 0) for name in _OF_BATCH)
@@ -79,17 +82,25 @@ def changes(
         lower = of_batch * half.peak // step.peak
         found.append((f"--max-text-tokens {size.text_tokens // 2}", peak - of_batch + lower))
     weights = sum(memory[name] for name in ("encoder weights", "language model weights"))
-    if dtype == torch.float32:
+    if not arguments.gradient_checkpointing and _can_checkpoint(arguments):
+        less = skeleton.step(size, checkpointed=True)
+        found.append(("--gradient-checkpointing true", peak - step.peak + less.peak))
+    if dtype == torch.float32 and not quantized:
         halved = weights + memory["encoder states"] + memory["language model activations"]
         found.append(("--dtype bfloat16", peak - halved // 2))
     if not cached and memory["encoding"]:
         found.append(("--cache-states", peak - memory["encoding"]))
     if memory.get("start of the projection"):
         found.append(("--projection-start random", peak - memory["start of the projection"]))
-    if "load_in_4bit" in BACKBONES:
-        bits = 8 * dtype.itemsize
-        language_model = memory["language model weights"]
-        table = skeleton.language_model.get_input_embeddings().weight.numel() * dtype.itemsize
-        saved = round((language_model - table) * (1 - FOUR_BITS / bits))
-        found.append(("--load-in-4bit", peak - saved))
+    if "load_in_4bit" in BACKBONES and not quantized:
+        bits = sum(skeleton.weight_bytes(FOUR_BITS).values())
+        found.append(("--load-in-4bit", peak - sum(skeleton.weight_bytes().values()) + bits))
     return [Change(flags, lower, lower <= available) for flags, lower in found if lower < peak]
+
+
+def _can_checkpoint(arguments: BridgeTrainingArguments) -> bool:
+    try:
+        BridgeTrainingArguments(arguments.output_dir, gradient_checkpointing=True)
+    except LayerBridgeError:
+        return False
+    return True
