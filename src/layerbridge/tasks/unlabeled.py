@@ -26,9 +26,10 @@ _FORMS = f"a text file of one text a line ({TEXT}), or {', '.join(records.SUFFIX
 def read_texts(source: str | Path, template: str | None = None) -> list[str]:
     """Reads texts and renders them in a template, without empty ones.
 
-    Of a file larger than ``records.LARGE``, ``MOST`` are drawn. A text file has one text a line. Of a template with n columns, n lines fill one text, the first
+    A text file has one text a line. Of a template with n columns, n lines fill one text, the first
     lines again at the end. Rows of other files have the template's columns, or else a column
-    ``text`` for a template with one.
+    ``text`` for a template with one. Of a file larger than ``records.LARGE``, ``MOST`` texts are
+    drawn.
 
     Args:
         source: a path, or a hub id as of a task's data.
