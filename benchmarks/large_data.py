@@ -1,7 +1,8 @@
 """Peak memory of training on a file that is larger than memory may hold.
 
-Writes a JSONL file of the given size, trains a few steps on it, and does the same with a file of a
+Writes a JSONL file of the given size, trains two steps on it, and does the same with a file of a
 thousand rows: the difference of the two peaks is what the rows take, beyond libraries and models.
+The models are tiny and random, unless others are given: they are the same in both runs.
 
     python benchmarks/large_data.py -o benchmarks/results/large-data/2-gb.json
 """
@@ -17,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import tiny_run
 
 from layerbridge.benchmarking.measure import in_fresh_process, machine
 from layerbridge.training.recipe import Recipe
@@ -56,8 +59,8 @@ def main() -> None:
     """Measures both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--encoder", default="zoo:multilingual-e5-small")
-    parser.add_argument("--language-model", default="zoo:smollm2-135m-instruct")
+    parser.add_argument("--encoder")
+    parser.add_argument("--language-model")
     parser.add_argument("--max-steps", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="for the files; a temporary one if omitted")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -65,6 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
+        if given.encoder is None or given.language_model is None:
+            tiny_run.make(folder)
         found: dict[str, Any] = {}
         for kind, size in (("small", SMALL * 800), ("large", round(given.gigabytes * 1e9))):
             file = folder / f"{kind}.jsonl"
@@ -72,8 +77,8 @@ def main() -> None:
             rows = write(file, size)
             print(f"{kind}: {rows} rows written", file=sys.stderr)
             recipe = Recipe(
-                encoder=given.encoder,
-                language_model=given.language_model,
+                encoder=given.encoder or str(folder / "encoder"),
+                language_model=given.language_model or str(folder / "language-model"),
                 data=str(file),
                 target="label",
                 backbones={"dtype": "float32"},

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from layerbridge.hub.sources import resolve
+from layerbridge.models import fusion, projection
 from layerbridge.models.backbone import LoadOptions, load_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder_loading import build_text_encoder
@@ -119,3 +120,18 @@ def test_only_matrices_are_quantized(make, bits):
     assert saved == pytest.approx(matrices * (4 - bits / 8), abs=100)
     assert after["bridge"] == before["bridge"]
     assert after["encoder"] < before["encoder"]
+
+
+def test_every_fusion_and_projection_can_be_tried(make):
+    skeleton = make("xlm-r", "llama")
+    size = dict(num_layers=skeleton.fusion.num_layers, width=skeleton.fusion.width)
+    for name in fusion.names():
+        with skeleton.mode:
+            tried = replace(skeleton, fusion=fusion.build(name, **size))
+        step = tried.step(SIZE)
+        assert step.peak >= step.states + step.activations > 0, name
+    for name in projection.names():
+        with skeleton.mode:
+            width = skeleton.language_model.config.hidden_size
+            tried = replace(skeleton, projection=projection.build(name, size["width"], width))
+        assert tried.step(SIZE).fusion > 0, name
