@@ -124,7 +124,7 @@ def test_only_matrices_are_quantized(make, bits):
 
 def test_every_fusion_and_projection_can_be_tried(make):
     skeleton = make("xlm-r", "llama")
-    size = dict(num_layers=skeleton.fusion.num_layers, width=skeleton.fusion.width)
+    size = {"num_layers": skeleton.fusion.num_layers, "width": skeleton.fusion.width}
     for name in fusion.names():
         with skeleton.mode:
             tried = replace(skeleton, fusion=fusion.build(name, **size))
