@@ -24,12 +24,11 @@ def make(folder):
     def build(encoder, language_model, **settings):
         source = resolve(str(folder(encoder)))
         config = load_config("encoder", source, OPTIONS)
+        causal = AutoConfig.from_pretrained(folder(language_model))
         return Skeleton.build(
             BridgeConfig(**{"fusion": "token-softmax", **settings}),
             lambda: build_text_encoder(source, config, OPTIONS),
-            lambda: AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(folder(language_model)), dtype=torch.float32
-            ),
+            lambda: AutoModelForCausalLM.from_config(causal, dtype=torch.float32),
         )
 
     return build

@@ -57,12 +57,16 @@ def build_text_encoder(
     """
     loader, config, arguments = _loader(source, config, options)
     own = {name: arguments[name] for name in _BUILDING if arguments.get(name) is not None}
-    build = getattr(loader, "from_config", None) or loader._from_config
+    build = getattr(loader, "from_config", None)
+    if build is None:  # half of an encoder-decoder, whose class is known
+        build = loader._from_config
+    elif options.trust_remote_code:
+        own["trust_remote_code"] = True
     return _text_part(load("encoder", source, lambda: build(config, **own)))
 
 
 # Arguments of a loader that a model is built with, too.
-_BUILDING = ("dtype", "attn_implementation", "add_pooling_layer", "trust_remote_code")
+_BUILDING = ("dtype", "attn_implementation", "add_pooling_layer")
 
 
 def _loader(
