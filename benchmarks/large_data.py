@@ -100,7 +100,7 @@ def main() -> None:
             }
             print(json.dumps({kind: found[kind]}), file=sys.stderr)
         found["beyond_small_bytes"] = found["large"]["peak_bytes"] - found["small"]["peak_bytes"]
-    command = " ".join(["python", *sys.argv])
+    command = f"python {sys.argv[0]} --gigabytes {given.gigabytes} -o {given.output}"
     result = {"command": command, **found, "machine": machine("cpu")}
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
