@@ -42,6 +42,7 @@ def read_texts(source: str | Path, template: str | None = None) -> list[str]:
     template = template if template and columns else "{text}"
     columns = columns or ("text",)
     path = Path(source)
+    found: Iterator[dict[str, str]]
     if path.suffix.lower() == TEXT:
         groups = _groups(_lines(path), len(columns))
         found = (dict(zip(columns, group, strict=True)) for group in groups)
