@@ -76,7 +76,8 @@ def test_numbers_and_bytes_are_those_of_the_loaded_models(
     # The output before the final norm may be kept, too.
     assert states <= step.states <= states * (1 + 2 / real.num_layers) + 5000
     kept = saved_bytes(lm.model, SIZE)
-    assert step.activations == pytest.approx(kept, rel=0.15)
+    # The input, the output and the mask count as well; of tiny models they are no small part.
+    assert 0.85 * kept < step.activations < 1.4 * kept
 
 
 def test_a_fusion_that_needs_one_layer_keeps_one(make):
