@@ -280,7 +280,9 @@ def test_other_formats(make):
 
 def test_not_utf8(make):
     path = make("a.csv", "text,label\nné,x\n".encode("latin-1"))
-    assert problem(path) == f"{path} is not UTF-8 (byte 12); next: save the file as UTF-8"
+    assert problem(path) == (
+        f"{path}, line 2 is not UTF-8 (byte 2 of the line); next: save the file as UTF-8"
+    )
 
 
 def test_ragged_csv(make):

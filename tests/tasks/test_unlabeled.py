@@ -3,6 +3,7 @@ import json
 import pytest
 
 from layerbridge.errors import DataError
+from layerbridge.tasks import records, unlabeled
 from layerbridge.tasks.unlabeled import read_texts, text_files
 
 
@@ -57,3 +58,21 @@ def test_a_folder_of_languages(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"has no texts; allowed: files such as si.txt"):
         text_files(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["si.txt", "si.jsonl"])
+def test_of_a_large_file_some_texts_are_drawn(tmp_path, monkeypatch, capfd, name):
+    path = tmp_path / name
+    lines = [f"text {n:03}" for n in range(200)]
+    as_line = {".txt": str, ".jsonl": lambda line: json.dumps({"text": line})}[path.suffix]
+    path.write_text("\n".join(map(as_line, lines)))
+    every = read_texts(path)
+    assert every == lines
+    monkeypatch.setattr(records, "LARGE", 0)
+    monkeypatch.setattr(unlabeled, "MOST", 20)
+    some = read_texts(path)
+    assert some == read_texts(path) == sorted(set(some) & set(lines))
+    assert len(some) == 20
+    assert f"{path} is large: 20 of its 200 texts are kept" in capfd.readouterr().err
+    monkeypatch.setattr(unlabeled, "MOST", 500)
+    assert read_texts(path) == every

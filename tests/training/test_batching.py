@@ -1,11 +1,16 @@
 import random
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import skip_first_batches
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from layerbridge.models.length_grouping import cut
 from layerbridge.training.batching import GroupedSampler, TokenBatches
 
 LENGTHS = [random.Random(n).randint(1, 40) for n in range(200)]
@@ -88,3 +93,27 @@ def test_the_grouped_order_is_of_the_seed_and_the_epoch():
         assert sorted(orders[-1]) == list(range(200))
     assert orders[0] == orders[2] != orders[1]
     assert list(GroupedSampler(8, lengths=LENGTHS, seed=4)) != orders[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=300), st.integers(1, 5))
+def test_groups_are_those_of_transformers(lengths, size):
+    sampler = GroupedSampler(size, lengths=np.array(lengths, np.int32), seed=3)
+    sampler.set_epoch(2)
+    generator = torch.Generator().manual_seed((3 << 20) + 2)
+    expected = get_length_grouped_indices(lengths, size, generator=generator)
+    assert list(sampler) == expected
+    sampler.lengths = lengths
+    assert list(sampler) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=100), st.integers(1, 40))
+def test_token_batches_are_cut_from_the_sorted_rows(lengths, tokens):
+    generator = torch.Generator().manual_seed(5 << 20)
+    shuffled = torch.randperm(len(lengths), generator=generator).tolist()
+    batches = cut(sorted(shuffled, key=lambda row: -lengths[row]), lengths, tokens)
+    rest = torch.randperm(len(batches) - 1, generator=generator).tolist()
+    found = TokenBatches(lengths, tokens, seed=5)
+    assert list(found) == [batches[0], *(batches[1 + n] for n in rest)]
+    assert len(found) == len(batches)

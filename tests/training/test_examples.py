@@ -1,6 +1,9 @@
 import json
+from itertools import zip_longest
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from layerbridge.errors import CheckpointError, DataError
 from layerbridge.tasks.task import Row
@@ -86,3 +89,14 @@ def test_rows_that_cannot_be_classified_do_not_cost_the_run(make_bridge, monkeyp
     assert capsys.readouterr().err == (
         "note: the validation rows cannot be classified: a mistake\n"
     )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["", "a", "x" * 1001]))))
+def test_few_rows_are_kept_to_choose_from(pairs):
+    rows = [Row(str(n), text, target, "en") for n, (target, text) in enumerate(pairs)]
+    fine = [row for row in rows if 0 < len(row.text) <= examples.MOST_CHARS]
+    targets = dict.fromkeys(row.target for row in fine)
+    turns = [[row for row in fine if row.target == target] for target in targets]
+    by_turn = [row for turn in zip_longest(*turns) for row in turn if row is not None]
+    assert [e.target for e in examples.chosen(rows)] == [row.target for row in by_turn[:6]]

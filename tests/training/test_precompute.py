@@ -12,6 +12,8 @@ from layerbridge.hub.sources import resolve
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.state_cache import MappedStateCache, StateCache
+from layerbridge.tasks import Row
+from layerbridge.tasks.stored_rows import Layout, StoredRows, Texts
 from layerbridge.training.precompute import StatePrecomputer
 
 TEXTS = ["the market", "", "a crowd of players sang", "the market", "猫 🙂", "x " * 40]
@@ -176,3 +178,50 @@ def test_a_folder_that_is_gone(encoder, tmp_path):
     plan = ahead(encoder, tmp_path / "gone")
     with pytest.raises(OutputError, match=r"cannot be written to .*No such"), plan.cached():
         pass
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Texts of rows on the disk."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+    def write(texts):
+        rows = [
+            Row(str(n), text, "x", "en", {"text": text, "label": "x"})
+            for n, text in enumerate(texts)
+        ]
+        return Texts(StoredRows.write(rows, Layout(("text", "label"), None, "en")))
+
+    return write
+
+
+def test_texts_on_the_disk_have_the_same_states(encoder, tmp_path, stored):
+    with ahead(encoder, tmp_path).cached() as cache:
+        expected = [state.clone() for state in cache.batch(TEXTS).layers]
+    with ahead(encoder, tmp_path, texts=stored(TEXTS)).cached() as cache:
+        assert len(cache) == 5
+        for state, other in zip(cache.batch(TEXTS).layers, expected, strict=True):
+            assert torch.equal(state, other)
+
+
+def test_what_is_too_large_is_refused_before_all_tokens_are_counted(
+    encoder, tmp_path, stored, disk, monkeypatch
+):
+    counted = []
+    lengths = encoder.lengths
+    monkeypatch.setattr(
+        encoder, "lengths", lambda texts: counted.append(len(texts)) or lengths(texts)
+    )
+    monkeypatch.setattr("layerbridge.training.precompute.SAMPLED", 2)
+    texts = stored(TEXTS)
+    disk(1000)
+    with pytest.raises(OutputError, match=r"states of 5 texts take .*, and .* has 1\.0 kB free"):
+        ahead(encoder, tmp_path, texts=texts)
+    assert counted == [2]
+    monkeypatch.setattr("layerbridge.training.precompute.MOST_TEXTS", 4)
+    with pytest.raises(OutputError) as error:
+        ahead(encoder, tmp_path, texts=texts)
+    assert str(error.value) == (
+        "--cache-states keeps the places of 5 texts in memory; allowed: 4 texts; next: leave "
+        "--cache-states out, or fewer rows (--max-rows)"
+    )

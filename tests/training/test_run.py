@@ -10,9 +10,9 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
-import two_processes
 from safetensors.torch import load_file
 
+import two_processes
 from layerbridge.cli.app import main
 from layerbridge.errors import (
     BackboneError,
@@ -184,6 +184,49 @@ def test_a_resumed_run_does_not_fit_its_start_again(make_recipe, tmp_path, monke
     resumed = tensors(train(recipe, tmp_path / "run", resume=True, device="cpu"))
     for name, tensor in straight.items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+def test_rows_on_the_disk_train_the_same_bridge(make_recipe, tmp_path, monkeypatch, capfd):
+    """To the digit, also if the run is broken off, as long as all tokens are counted."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("layerbridge.tasks.stored_rows.FEW", 0)
+    many = {f"{text} {n}": label for n in range(6) for text, label in EXAMPLES.items()}
+    data = write_jsonl(tmp_path / "rows.jsonl", many)
+    saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    cases = {
+        "rows": {"eval_steps": 2},
+        "tokens": {"eval_steps": 2, "tokens_per_batch": 64},
+        "cached": {"eval_strategy": "no"},
+        "sampled": {"eval_strategy": "no", "dataloader_num_workers": 1},
+    }
+    for name, settings in cases.items():
+        recipe = make_recipe(
+            bridge={"projection_start": "aligned"},
+            training={**saving, **settings},
+            data=data,
+            options=None,
+            cache_states=name == "cached",
+        )
+        before = []
+        if name != "sampled":
+            before = [tensors(train(recipe, tmp_path / name, device="cpu"))]
+        with monkeypatch.context() as patched:
+            patched.setattr("layerbridge.tasks.records.LARGE", 0)
+            if name == "sampled":
+                patched.setattr("layerbridge.training.collation.MOST_CHARACTERS", 0)
+                patched.setattr("layerbridge.training.collation.SAMPLED", 5)
+            folder = tmp_path / f"{name}-on-disk"
+            capfd.readouterr()
+            before.append(tensors(train(recipe, folder, device="cpu")))
+            assert "rows are read from the disk" in capfd.readouterr().err
+            shutil.rmtree(folder / "checkpoint-4")
+            resumed = tensors(train(recipe, folder, resume=True, device="cpu"))
+        for other in before:
+            for key, tensor in resumed.items():
+                assert torch.equal(tensor, other[key]), (name, key)
+        log = json.loads((folder / "training.json").read_text())
+        assert log[0]["training_rows"] + log[0].get("validation_rows", 0) in (len(many), 44)
+        assert log[0].get("training_rows_sampled") == (5 if name == "sampled" else None)
 
 
 def test_resume_without_a_checkpoint(make_recipe, tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from layerbridge.errors import ConfigError, DataError
 from layerbridge.tasks import Row
+from layerbridge.tasks.stored_rows import StoredRows
 from layerbridge.training.recipe import Recipe, read
 from layerbridge.training.run_data import RunData, limited, read_data
 
@@ -236,3 +237,32 @@ def test_the_share_is_checked():
         dataclasses.replace(recipe, free_text=True, options=["a"]).check()
     with pytest.raises(ConfigError, match="--validation-share works only with --data"):
         dataclasses.replace(recipe, data=None, task="names", validation_share=0.1).check()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"max_rows": 12},
+        {"max_rows": 3, "free_text": True},
+        {"validation_share": 0.3},
+        {"options": [*"01234"], "validation_share": 0},
+        {"target": "text2"},
+    ],
+)
+def test_rows_on_the_disk_are_divided_the_same(sorted_file, monkeypatch, tmp_path, changes):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    lines = [json.loads(line) for line in sorted_file.read_text().splitlines()]
+    lines = [{**line, "text2": f"answer {n}"} for n, line in enumerate(lines)]
+    sorted_file.write_text("\n".join(map(json.dumps, lines)))
+    recipe = Recipe(encoder="e", language_model="l", data=str(sorted_file), **changes)
+    found = [read_data(recipe)]
+    monkeypatch.setattr("layerbridge.tasks.records.LARGE", 0)
+    monkeypatch.setattr("layerbridge.tasks.stored_rows.FEW", 0)
+    found.append(read_data(recipe))
+    assert isinstance(found[1].train, StoredRows)
+    for name in ("train", "validation"):
+        texts = [[(r.id, r.text, r.target) for r in getattr(data, name)] for data in found]
+        assert texts[0] == texts[1]
+    same = [dataclasses.replace(data, train=[], validation=[]) for data in found]
+    assert same[0] == same[1]

@@ -53,3 +53,20 @@ def test_typed_texts(load_encoder):
         "texts cut at 8 tokens: 1 of 4 in the input",
         "empty texts: 2 of 4 in the input",
     ]
+
+
+def test_counts_of_a_sample():
+    rows = [Row(str(n), text, "x", "en") for n, text in enumerate(["a", "", "b"])]
+    counts = {"training": TextCounts.of(rows, None, cut=2, all_rows=900)}
+    assert counts["training"] == TextCounts(900, 2, 1, 3)
+    assert notes(counts, 5) == [
+        "texts cut at 5 tokens: 2 of a sample of 3 in training",
+        "empty texts: 1 of a sample of 3 in training",
+    ]
+    assert log_entry(counts) == {
+        "training_rows": 900,
+        "training_texts_cut": 2,
+        "training_texts_empty": 1,
+        "training_rows_sampled": 3,
+    }
+    assert TextCounts.of(rows, None, cut=0, all_rows=3).sampled is None

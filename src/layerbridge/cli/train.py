@@ -73,6 +73,12 @@ def train(
     ),
     output_dir: o.OutputFolder,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
+    dry_run: bool = o.output(
+        False,
+        "Say what the run would take: rows, steps, memory, disk.",
+        "--dry-run",
+    ),
+    as_json: bool = o.output(False, "Print JSON; only with --dry-run.", "--json"),
 ) -> None:
     """Train a bridge on English rows.
 
@@ -86,6 +92,8 @@ def train(
     """
     from layerbridge.training.recipe import FILE, Recipe, override, read
 
+    if as_json and not dry_run:
+        raise ConfigError("--json works only with --dry-run")
     # Options that are not the recipe's; the recipe's keep its names.
     others = (
         "recipe",
@@ -96,6 +104,8 @@ def train(
         "device",
         "resume",
         "output_dir",
+        "dry_run",
+        "as_json",
     )
     settings: dict[str, Any] = {
         name: None if value is False else value
@@ -120,6 +130,13 @@ def train(
         base = read(recipe) if recipe is not None else Recipe()
     merged = override(base, settings)
     merged.check()
+
+    if dry_run:
+        from layerbridge.cli.plan_table import show
+        from layerbridge.training.plan import plan
+
+        show(plan(merged, output_dir, device=device), as_json=as_json)
+        return
 
     from layerbridge.progress import is_first_process
     from layerbridge.training import run

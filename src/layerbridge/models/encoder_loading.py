@@ -6,6 +6,7 @@ Decoders, poolers and vision towers are left out, since nobody reads them.
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from transformers import (
@@ -43,7 +44,38 @@ def load_text_encoder(
     Raises:
         BackboneError: it cannot be loaded, or reads no text.
     """
+    loader, config, arguments = _loader(source, config, options)
+    model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
+    return _text_part(model)
+
+
+def build_text_encoder(
+    source: Source, config: PreTrainedConfig, options: LoadOptions
+) -> PreTrainedModel:
+    """Builds what ``load_text_encoder`` loads, without its weights; arguments and errors as there.
+
+    On the default device, such as ``"meta"``, or as fake tensors.
+    """
+    loader, config, arguments = _loader(source, config, options)
+    own = {name: arguments[name] for name in _BUILDING if arguments.get(name) is not None}
+    build = getattr(loader, "from_config", None)
+    if build is None:  # half of an encoder-decoder, whose class is known
+        build = loader._from_config
+    elif options.trust_remote_code:
+        own["trust_remote_code"] = True
+    return _text_part(load("encoder", source, lambda: build(config, **own)))
+
+
+# Arguments of a loader that a model is built with, too.
+_BUILDING = ("dtype", "attn_implementation", "add_pooling_layer")
+
+
+def _loader(
+    source: Source, config: PreTrainedConfig, options: LoadOptions
+) -> tuple[Any, PreTrainedConfig, dict[str, Any]]:
+    """Returns the class that loads a text encoder, its config, and its other arguments."""
     arguments = options.for_transformers(source)
+    loader: Any
     has_class = type(config) in MODEL_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     is_bridge = isinstance(config, BridgeConfig)
     if is_bridge or not (has_class or options.trust_remote_code):
@@ -63,8 +95,7 @@ def load_text_encoder(
                 arguments["key_mapping"] = {rf"^(model\.)?({parts})\.(model\.)?": ""}
             if "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
                 arguments["add_pooling_layer"] = False
-    model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
-    return _text_part(model)
+    return loader, config, arguments
 
 
 def _classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from layerbridge.errors import LengthError
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
@@ -77,7 +79,7 @@ def prompt_lengths(config: BridgeConfig, lengths: Sequence[int]) -> list[int]:
 def check_rows(
     config: BridgeConfig,
     language_model: LanguageModel,
-    lengths: list[int],
+    lengths: Sequence[int] | np.ndarray,
 ) -> None:
     """Checks that training rows fit the language model's positions.
 
@@ -94,9 +96,10 @@ def check_rows(
         return
     # The last token of a target predicts nothing and is not read.
     fixed = fixed_tokens(config, language_model) - 1
-    long = sum(length + fixed > most for length in lengths)
+    totals = np.asarray(lengths) + fixed
+    long = int((totals > most).sum())
     if long:
-        excess = max(lengths) + fixed - most
+        excess = int(totals.max()) - most
         raise LengthError(
             f"{long} of {len(lengths)} rows do not fit the language model: text, instruction and "
             f"target take up to {most + excess} tokens",

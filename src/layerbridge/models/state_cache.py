@@ -6,6 +6,7 @@ Legend: L layers, K of them stored, B batch, S encoder tokens, E encoder width.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import tempfile
 from collections.abc import Sequence
@@ -79,14 +80,15 @@ class MappedStateCache:
         self.layers = list(layers)
         self._file = tempfile.TemporaryFile(dir=folder) if file is None else file  # noqa: SIM115
         self._others: list[MappedStateCache] = []
-        self._index: dict[str, tuple[int, int]] = {}  # text → (first element, S)
+        # Digest of the text → (first element, S). The texts themselves may not fit in memory.
+        self._index: dict[bytes, tuple[int, int]] = {}
         self._shape = (0, 0)  # L and E
         self._dtype = torch.float32
         self._end = 0  # elements in the file
         self._elements: Tensor | None = None  # the mapped part of the file
 
     def __contains__(self, text: str) -> bool:
-        return text in self._index or any(text in other for other in self._others)
+        return _digest(text) in self._index or any(text in other for other in self._others)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -128,7 +130,7 @@ class MappedStateCache:
         stored = states if len(self.layers) == layers else states[self.layers]
         # As bytes, since numpy has no bfloat16.
         self._file.write(stored.cpu().contiguous().view(torch.uint8).numpy().data)
-        self._index[text] = (self._end, tokens)
+        self._index[_digest(text)] = (self._end, tokens)
         self._end += stored.numel()
 
     def batch(self, texts: Sequence[str]) -> HiddenStates:
@@ -155,7 +157,7 @@ class MappedStateCache:
         for other in self._others:
             if text in other:
                 return other._row(text)
-        start, tokens = self._index[text]
+        start, tokens = self._index[_digest(text)]
         if self._elements is None or len(self._elements) < self._end:
             self._file.flush()
             # A shared mapping, mmap's default: a private writable one counts as memory, and would
@@ -164,6 +166,10 @@ class MappedStateCache:
             self._elements = torch.frombuffer(mapping, dtype=self._dtype)
         shape = torch.Size([len(self.layers), tokens, self._shape[1]])
         return self._elements[start : start + shape.numel()].view(shape)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

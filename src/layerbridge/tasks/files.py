@@ -1,6 +1,7 @@
 """Rows from a user's own data: JSONL, CSV, TSV, Parquet, or a data set of the Hugging Face Hub.
 
-Turns records into rows; every error names the file and the line or row.
+Turns records into rows; every error names the file and the line or row. The rows of a large source
+can stay on the disk (``stored_rows``); they are the same.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ import datetime
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from layerbridge.errors import DataError
-from layerbridge.progress import say
+from layerbridge.progress import Meter, meter, say
 from layerbridge.tasks import records
 from layerbridge.tasks.labels import Labels, check_options
 from layerbridge.tasks.records import Records
+from layerbridge.tasks.stored_rows import Layout, StoredRows, check_room
 from layerbridge.tasks.task import TEMPLATE_FORM, Row, render, template_columns
 from layerbridge.tasks.text import check_unicode, same_spelling
 
 _TARGET_COLUMNS = ("target", "label")
 # What has one obvious spelling. Bytes and images have none.
 _SPELLED = (str, int, float, Decimal, datetime.date, datetime.time, type(None))
+# Rows in doubt whose labels are compared; of more, only the number is told.
+_DOUBTS = 10_000
 
 
 def read_rows(
@@ -38,7 +44,9 @@ def read_rows(
     labels: Labels | None = None,
     skip_unknown: bool | None = None,
     language: str = "en",
-) -> list[Row]:
+    on_disk: bool = False,
+    first: int | None = None,
+) -> Sequence[Row]:
     """Reads rows from a file or from the hub.
 
     Args:
@@ -55,6 +63,9 @@ def read_rows(
         skip_unknown: leave rows with another label out, and say how many; None where that is no
             choice.
         language: CLDR code of the texts.
+        on_disk: return ``StoredRows`` for a source of more than ``records.LARGE`` bytes; these keep
+            only the fields that are used. Otherwise rows are a list.
+        first: read no more than so many records.
 
     Returns:
         The rows in file order. Numbers become strings; a missing text becomes "".
@@ -74,39 +85,125 @@ def read_rows(
     if target is None:
         target = next((name for name in _TARGET_COLUMNS if name in data.columns), "target")
     _check_columns(data, columns, target, template)
-    known = options if labels is None else tuple(labels.words)
-
-    rows, kept = [], []
-    skipped: Counter[str] = Counter()
-    for number, (where, record) in enumerate(data.records, start=1):
-        fields = _fields(where, record, (*columns, target))
-        label = fields[target]
-        if not label.strip():
-            raise DataError(f"{where} has no label in column {target!r}", allowed=known)
-        word = _word(label, options, labels)
-        if word is None and skip_unknown:
-            skipped[label] += 1
-            continue
-        if word is None:
-            raise DataError(
-                f"{where} has the label {label!r}",
-                allowed=known,
-                hint=None if skip_unknown is None else "--skip-unknown-labels leaves such rows out",
-            )
-        kept.append(where)
-        content = fields[columns[0]] if template is None else render(template, fields)
-        rows.append(Row(str(number), content, word, language, fields))
-    if skipped:
-        counts = ", ".join(f"{label} {count}" for label, count in skipped.most_common())
-        say(f"rows left out of {data.name}: {skipped.total()} with other labels ({counts})")
-        if not rows:
-            raise DataError(f"{data.name} has no row with a known label", allowed=known)
-    if data.swallowed:
-        _check_quotes(data, target, dict(zip(kept, rows, strict=True)), known or ())
+    reading = _Reading(data, columns, target, template, options, labels, skip_unknown, language)
+    if not on_disk or data.position is None:
+        rows: Sequence[Row] = list(reading.rows(first))
+    else:
+        check_room(records.size(str(source)) or 0, data.name)
+        layout = Layout((*columns, target), template, language)
+        with meter(f"reading {data.name}") as bar:
+            report = partial(_report, bar, data)
+            rows = StoredRows.write(reading.rows(first), layout, report=report)
+    reading.finish(rows)
+    if isinstance(rows, StoredRows):
+        say(f"{data.name} is large: its rows are read from the disk, not kept in memory")
+        return rows
     ids = [row.fields.get("id", "") for row in rows]
     if "" in ids or len(set(ids)) < len(ids):
         return rows
     return [replace(row, id=id_) for id_, row in zip(ids, rows, strict=True)]
+
+
+def _report(bar: Meter, data: Records) -> None:
+    position = data.position
+    assert position is not None
+    bar.update(
+        position.done() // position.unit,
+        max(1, position.total // position.unit),
+        "rows" if position.unit == 1 else "MiB",
+    )
+
+
+@dataclass
+class _Reading:
+    """Turns records into rows, and remembers what is said at the end."""
+
+    data: Records
+    columns: Sequence[str]
+    target: str
+    template: str | None
+    options: Sequence[str] | None
+    labels: Labels | None
+    skip_unknown: bool | None
+    language: str
+    skipped: Counter[str] = field(default_factory=Counter)
+    # Row (or None if it was left out) → location, number of rows in it, and the labels of these.
+    doubts: list[tuple[int | None, str, int, list[str]]] = field(default_factory=list)
+    in_doubt: int = 0
+
+    @property
+    def known(self) -> Sequence[str] | None:
+        return self.options if self.labels is None else tuple(self.labels.words)
+
+    def rows(self, first: int | None = None) -> Iterator[Row]:
+        """Yields the rows, with their numbers as ids."""
+        count = 0
+        for number, (where, record) in enumerate(islice(self.data.records, first), start=1):
+            fields = _fields(where, record, (*self.columns, self.target))
+            label = fields[self.target]
+            if not label.strip():
+                raise DataError(
+                    f"{where} has no label in column {self.target!r}", allowed=self.known
+                )
+            word = _word(label, self.options, self.labels)
+            if word is None and not self.skip_unknown:
+                raise DataError(
+                    f"{where} has the label {label!r}",
+                    allowed=self.known,
+                    hint=None
+                    if self.skip_unknown is None
+                    else "--skip-unknown-labels leaves such rows out",
+                )
+            if inside := self.data.swallowed.pop(where, None):
+                self.in_doubt += 1
+                if len(self.doubts) < _DOUBTS:
+                    within = [other[self.target] for other in inside[:-1]]
+                    place = None if word is None else count
+                    self.doubts.append((place, where, len(inside), within))
+            if word is None:
+                self.skipped[label] += 1
+                continue
+            count += 1
+            content = fields[self.columns[0]]
+            if self.template is not None:
+                content = render(self.template, fields)
+            yield Row(str(number), content, word, self.language, fields)
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Says what was left out, and refuses rows that a quote has swallowed."""
+        if self.skipped:
+            counts = ", ".join(f"{label} {count}" for label, count in self.skipped.most_common())
+            say(
+                f"rows left out of {self.data.name}: {self.skipped.total()} with other labels "
+                f"({counts})"
+            )
+            if not len(rows):
+                raise DataError(
+                    f"{self.data.name} has no row with a known label", allowed=self.known
+                )
+        if self.doubts:
+            self._check_quotes(rows)
+
+    def _check_quotes(self, rows: Sequence[Row]) -> None:
+        """Refuses a record with others in it; only the label tells them from lines of a text."""
+        inside = {label for *_, labels in self.doubts for label in labels}
+        doubtful = {place for place, *_ in self.doubts}
+        labels = set(self.known or ())
+        for place, row in enumerate(rows):
+            if row.fields[self.target] in inside and place not in doubtful:
+                labels.add(row.fields[self.target])
+        for _, where, number, within in self.doubts:
+            if not labels.isdisjoint(within):
+                raise DataError(
+                    f"{where} begins {number} rows that are read as one, because a quote is not "
+                    "closed",
+                    hint=records.QUOTES,
+                )
+        first = self.doubts[0][1]
+        say(
+            f"note: {self.in_doubt} rows of {self.data.name} have line breaks in a cell and may be "
+            f"several, the first at {first.rpartition(', ')[2]}; check their quotes"
+        )
 
 
 def _text_columns(text: str | None, template: str | None) -> tuple[str, ...]:
@@ -174,26 +271,6 @@ def _word(label: str, options: Sequence[str] | None, labels: Labels | None) -> s
     if options is None or label in options:
         return label
     return next((word for word in options if same_spelling(word) == same_spelling(label)), None)
-
-
-def _check_quotes(
-    data: Records, target: str, rows: Mapping[str, Row], known: Sequence[str]
-) -> None:
-    """Refuses a record that has others in it; only the label tells them from lines of a text."""
-    labels = {row.fields[target] for where, row in rows.items() if where not in data.swallowed}
-    labels.update(known)
-    for where, inside in data.swallowed.items():
-        if any(record[target] in labels for record in inside[:-1]):
-            raise DataError(
-                f"{where} begins {len(inside)} rows that are read as one, because a quote is not "
-                "closed",
-                hint=records.QUOTES,
-            )
-    first = next(iter(data.swallowed))
-    say(
-        f"note: {len(data.swallowed)} rows of {data.name} have line breaks in a cell and may be "
-        f"several, the first at {first.rpartition(', ')[2]}; check their quotes"
-    )
 
 
 def _string(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,39 @@ def fetch(source: str) -> Path:
         raise _unavailable(source, error) from None
 
 
-def load(source: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
-    """Returns the columns and the records of a data set; class numbers become class names.
+class HubRows:
+    """Rows of a loaded data set, which stay on the disk; class numbers become class names.
+
+    Args:
+        loaded: a ``datasets.Dataset``.
+    """
+
+    def __init__(self, loaded: Any) -> None:
+        import datasets
+
+        self.columns = tuple(loaded.column_names)
+        self.bytes: int = loaded.data.nbytes
+        self._loaded = loaded
+        self._classes = {
+            column: feature.names
+            for column, feature in loaded.features.items()
+            if isinstance(feature, datasets.ClassLabel)
+        }
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for record in self._loaded:
+            for column, names in self._classes.items():
+                # The hub marks a row without a label with -1.
+                value = record[column]
+                record[column] = names[value] if value is not None and value >= 0 else None
+            yield record
+
+
+def load(source: str) -> HubRows:
+    """Returns the rows of a data set.
 
     Raises:
         DataError: it cannot be loaded, or it has several splits and none was named.
@@ -79,19 +111,7 @@ def load(source: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
                 allowed=[f"{name}:{config}:{known}" for known in loaded],
             )
         loaded = next(iter(loaded.values()))
-    classes = {
-        column: feature.names
-        for column, feature in loaded.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    records = []
-    for record in loaded:
-        for column, names in classes.items():
-            # The hub marks a row without a label with -1.
-            value = record[column]
-            record[column] = names[value] if value is not None and value >= 0 else None
-        records.append(record)
-    return tuple(loaded.column_names), records
+    return HubRows(loaded)
 
 
 def is_cached(source: str) -> bool:

@@ -17,22 +17,27 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub, records
 from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.labels import Labels
+from layerbridge.tasks.stored_rows import StoredRows, chosen
 from layerbridge.tasks.task import DatasetInfo, Row, Task
 from layerbridge.tasks.text import comparison_key
 
 # The paper's seed, for every order and choice made here.
 SEED = 42
 HELD_OUT = 0.1
+# Of a large source, unless a share is asked for: more texts would take longer than the training.
+MOST_HELD_OUT = 10_000
 
 
 class SourcedTask(Task):
@@ -75,7 +80,7 @@ class SourcedTask(Task):
                 raise DataError(f"{name} is {number!r}", allowed="a positive integer, or None")
         self.train_per_label = train_per_label
         self.max_test = max_test
-        self._rows: dict[tuple[str, str], list[Row]] = {}
+        self._rows: dict[tuple[str, str], Sequence[Row]] = {}
 
     @abstractmethod
     def source(self, split: str, language: str = "en") -> str | None:
@@ -142,11 +147,11 @@ class SourcedTask(Task):
                     hint="use a separate file for each",
                 )
 
-    def _train(self) -> list[Row]:
+    def _train(self) -> Sequence[Row]:
         rows = self._split.train
         if self.train_per_label is not None:
             rows = _first_of_each(rows, self.train_per_label)
-        return [rows[index] for index in _shuffled(len(rows))]
+        return chosen(rows, _shuffled(len(rows)))
 
     def _validation(self) -> list[Row]:
         if self.holds_out:
@@ -157,7 +162,7 @@ class SourcedTask(Task):
         rows = self._read("test", language)
         if self.max_test is None:
             return list(rows)
-        return [rows[index] for index in sorted(_shuffled(len(rows))[: self.max_test])]
+        return list(chosen(rows, np.sort(_shuffled(len(rows))[: self.max_test])))
 
     @cached_property
     def _test_texts(self) -> set[str]:
@@ -169,14 +174,15 @@ class SourcedTask(Task):
     @cached_property
     def _split(self) -> _Split:
         rows = self._read("train")
-        unseen = [row for row in rows if _key(row) not in self._test_texts]
+        unseen = _where(rows, lambda row: _key(row) not in self._test_texts)
         train, validation = unseen, list[Row]()
         if self.holds_out:
-            train, validation = held_out(unseen)
+            train, held = held_out(unseen)
+            validation = list(held)
         elif self.source("validation") is not None:
             known = {_key(row) for row in self._read("validation")}
-            train = unseen = [row for row in unseen if _key(row) not in known]
-        if not train:
+            train = unseen = _where(unseen, lambda row: _key(row) not in known)
+        if not len(train):
             raise DataError(
                 f"the task {self.name} has no training rows left: every text of "
                 f"{self.source('train')} is also an English validation or test text",
@@ -184,7 +190,7 @@ class SourcedTask(Task):
             )
         return _Split(train, validation, len(rows) - len(unseen))
 
-    def _read(self, split: str, language: str = "en") -> list[Row]:
+    def _read(self, split: str, language: str = "en") -> Sequence[Row]:
         if (split, language) not in self._rows:
             source = self.source(split, language)
             if source is None:
@@ -196,6 +202,7 @@ class SourcedTask(Task):
                 labels=self.labels,
                 skip_unknown=self.skip_unknown_labels,
                 language=language,
+                on_disk=split == "train",
             )
             if split == "test":
                 # An item of another language must not look like this one.
@@ -224,7 +231,7 @@ class SourcedTask(Task):
 class _Split(NamedTuple):
     """Training rows in file order, the rows held out of them, and how many were dropped."""
 
-    train: list[Row]
+    train: Sequence[Row]
     validation: list[Row]
     dropped: int
 
@@ -234,34 +241,50 @@ def split_codes(languages: str | Sequence[str]) -> Sequence[str]:
     return languages.split(",") if isinstance(languages, str) else languages
 
 
-def _first_of_each(rows: Sequence[Row], most: int) -> list[Row]:
+def _where(rows: Sequence[Row], holds: Callable[[Row], bool]) -> Sequence[Row]:
+    """Returns the rows of which something holds."""
+    return chosen(rows, np.flatnonzero(np.fromiter(map(holds, rows), bool, len(rows))))
+
+
+def _first_of_each(rows: Sequence[Row], most: int) -> Sequence[Row]:
     counts: Counter[str] = Counter()
-    first = []
-    for row in rows:
+
+    def is_first(row: Row) -> bool:
         counts[row.target] += 1
-        if counts[row.target] <= most:
-            first.append(row)
-    return first
+        return counts[row.target] <= most
+
+    return _where(rows, is_first)
 
 
-def held_out(rows: Sequence[Row], share: float = HELD_OUT) -> tuple[list[Row], list[Row]]:
+def held_out(
+    rows: Sequence[Row], share: float | None = None
+) -> tuple[Sequence[Row], Sequence[Row]]:
     """Splits into training and validation rows; rows with the same text stay together.
 
     Args:
         rows: in any order; which are held out depends on their texts alone.
-        share: of the different texts that are held out, at least one.
+        share: of the different texts that are held out, at least one; None takes a tenth, and of a
+            large source at most ``MOST_HELD_OUT`` texts.
     """
-    texts = sorted({_key(row) for row in rows}, key=_hash)
-    chosen = set(texts[: max(1, int(len(texts) * share))])
-    return (
-        [row for row in rows if _key(row) not in chosen],
-        [row for row in rows if _key(row) in chosen],
-    )
+    if not len(rows):
+        return rows, rows
+    hashes = _numbers((_key(row) for row in rows), len(rows))
+    texts = np.unique(hashes)
+    number = max(1, int(len(texts) * (HELD_OUT if share is None else share)))
+    if share is None and isinstance(rows, StoredRows):
+        number = min(number, MOST_HELD_OUT)
+    is_held = hashes <= texts[number - 1]
+    return chosen(rows, np.flatnonzero(~is_held)), chosen(rows, np.flatnonzero(is_held))
 
 
-def _shuffled(number: int) -> list[int]:
+def _shuffled(number: int) -> np.ndarray:
     """Returns 0 … number - 1 in an order that is the same on every machine and Python."""
-    return sorted(range(number), key=lambda index: _hash(str(index)))
+    return np.argsort(_numbers(map(str, range(number)), number), kind="stable")
+
+
+def _numbers(texts: Iterable[str], count: int) -> np.ndarray:
+    """Returns the beginnings of the texts' hashes, which sort as these do."""
+    return np.fromiter((int.from_bytes(_hash(text)[:8]) for text in texts), np.uint64, count)
 
 
 def _key(row: Row) -> str:

@@ -21,6 +21,8 @@ def comparison_key(text: str) -> str:
 
     The form is NFKC, in which é is one character or two, and full-width letters are letters.
     """
+    if text.isascii():  # is in that form, and has nothing invisible
+        return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
     # Folding case can undo the form.
     return " ".join(unicodedata.normalize("NFKC", folded).split())

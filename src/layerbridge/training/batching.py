@@ -6,15 +6,17 @@ continues with the rest of the same epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler, Sampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from layerbridge.models.length_grouping import cut
+# A group of this many batches is sorted by length, or a quarter of the rows if they are few.
+GROUP = 50
 
 # The number of a row that adds nothing to the loss.
 BLANK = -1
@@ -23,13 +25,16 @@ BLANK = -1
 class GroupedSampler(LengthGroupedSampler):
     """transformers' grouping by length, with an order that depends on seed and epoch alone.
 
+    It sorts one group at a time: transformers makes a list of all rows, which takes more memory
+    than their lengths.
+
     Args:
         batch_size: rows per step.
-        lengths: of all rows, in tokens.
+        lengths: of all rows.
         seed: of the order.
     """
 
-    def __init__(self, batch_size: int, *, lengths: list[int], seed: int) -> None:
+    def __init__(self, batch_size: int, *, lengths: Sequence[int] | np.ndarray, seed: int) -> None:
         super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
         self.seed = seed
         self.epoch = 0
@@ -40,7 +45,19 @@ class GroupedSampler(LengthGroupedSampler):
 
     def __iter__(self) -> Iterator[int]:
         self.generator.manual_seed(_epoch_seed(self.seed, self.epoch))
-        return super().__iter__()
+        lengths = np.asarray(self.lengths)
+        order = torch.randperm(len(lengths), generator=self.generator).numpy()
+        size = self.batch_size * max(1, min(len(lengths) // (4 * self.batch_size), GROUP))
+        starts = range(0, len(order), size)
+        longest = [start + int(lengths[order[start : start + size]].argmax()) for start in starts]
+        # The longest row of all comes first, and the first group's own takes its place.
+        top = int(lengths[order[longest]].argmax()) if longest else 0
+        for group, start in enumerate(starts):
+            rows = order[start : start + size]
+            rows = rows[np.argsort(-lengths[rows], kind="stable")]
+            if group in (0, top):
+                rows[0] = order[longest[top if group == 0 else 0]]
+            yield from rows.tolist()
 
 
 class TokenBatches(Sampler[list[int]]):
@@ -56,12 +73,16 @@ class TokenBatches(Sampler[list[int]]):
         seed: of the order.
     """
 
-    def __init__(self, lengths: Sequence[int], tokens: int, *, seed: int) -> None:
-        self.lengths = lengths
+    def __init__(self, lengths: Sequence[int] | np.ndarray, tokens: int, *, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
         self.tokens = tokens
         self.seed = seed
         self.epoch = 0
-        self._count = len(self._batches(range(len(lengths))))
+        longest_first = -np.sort(-self.lengths)
+        self._starts = [0]
+        while self._starts[-1] < len(lengths):
+            longest = max(1, int(longest_first[self._starts[-1]]))
+            self._starts.append(min(self._starts[-1] + max(1, tokens // longest), len(lengths)))
 
     @property
     def sampler(self) -> TokenBatches:
@@ -73,22 +94,17 @@ class TokenBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._starts) - 1
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator()
         generator.manual_seed(_epoch_seed(self.seed, self.epoch))
-        shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
-        batches = self._batches(shuffled)
+        rows = torch.randperm(len(self.lengths), generator=generator).numpy()
+        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
         # The longest rows first, so that running out of memory happens at once.
-        rest = torch.randperm(len(batches) - 1, generator=generator).tolist()
-        yield batches[0]
-        for index in rest:
-            yield batches[1 + index]
-
-    def _batches(self, indices: Iterable[int]) -> list[list[int]]:
-        longest_first = sorted(indices, key=lambda index: -self.lengths[index])  # stable
-        return cut(longest_first, self.lengths, self.tokens)
+        rest = torch.randperm(len(self) - 1, generator=generator).tolist()
+        for batch in (0, *(1 + index for index in rest)):
+            yield rows[self._starts[batch] : self._starts[batch + 1]].tolist()
 
 
 class ProcessBatches(BatchSampler):

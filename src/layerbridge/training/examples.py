@@ -56,7 +56,11 @@ def chosen(rows: Sequence[Row]) -> list[Example]:
     """Returns the first rows of each label in turn, without empty and long texts."""
     by_target: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.text.strip() and len(row.text) <= MOST_CHARS:
+        if not row.text.strip() or len(row.text) > MOST_CHARS:
+            continue
+        # Of no other target, and no more of each, can any be chosen.
+        is_first = row.target in by_target or len(by_target) < MOST
+        if is_first and len(by_target[row.target]) < MOST:
             by_target[row.target].append(row)
     turns = chain.from_iterable(zip_longest(*by_target.values()))
     return [Example(row.text, row.target, row.language) for row in turns if row is not None][:MOST]

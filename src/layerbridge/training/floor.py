@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from layerbridge.tasks.stored_rows import StoredRows
 from layerbridge.tasks.task import Row
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def tf_idf_accuracy(train: Sequence[Row], validation: Sequence[Row]) -> float | 
     None if it cannot be had: scikit-learn is not installed, there is one label, or there are so
     many rows that it would take minutes.
     """
-    if len(train) > MOST_ROWS or len({row.target for row in train}) < 2:
+    if isinstance(train, StoredRows) or len(train) > MOST_ROWS:
+        return None
+    if len({row.target for row in train}) < 2:
         return None
     try:
         model = fitted(train)

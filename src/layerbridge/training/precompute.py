@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from accelerate import PartialState
 from rich.filesize import decimal
 
@@ -22,11 +23,16 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.length_grouping import cut
 from layerbridge.models.state_cache import MappedStateCache
 from layerbridge.progress import meter, say
+from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.training.node import Node
 from layerbridge.training.output import nearest_existing
 
 # Encoder tokens in one batch, pads included.
 TOKENS_PER_BATCH = 8192
+# Texts whose places in the file fit in memory: some 300 bytes each.
+MOST_TEXTS = 1_500_000
+# Texts whose tokens are counted for an estimate, and at a time.
+SAMPLED, PART = 2000, 10_000
 
 
 class StatePrecomputer:
@@ -34,7 +40,7 @@ class StatePrecomputer:
 
     Args:
         encoder: computes the states.
-        texts: duplicates are read once.
+        texts: duplicates are read once. Of ``Texts`` of rows on the disk, no copy is made.
         folder: of the file; may not exist yet.
         layers: indices of the layers to keep.
 
@@ -42,7 +48,7 @@ class StatePrecomputer:
         bytes: size of the file.
 
     Raises:
-        OutputError: the disk has no room.
+        OutputError: the disk has no room, or memory none for the places of the texts.
     """
 
     def __init__(
@@ -51,23 +57,54 @@ class StatePrecomputer:
         self.encoder = encoder
         self.folder = folder
         self.layers = layers
-        self.texts = list(dict.fromkeys(texts))
+        self.texts: Sequence[str]
+        if isinstance(texts, Texts) and isinstance(texts.rows, StoredRows):
+            self.texts = self._different(texts.rows)
+            some = self._lengths(Texts(sample(texts.rows, SAMPLED)))
+            # Before all are counted, which takes long.
+            self._check_room(round(sum(some) / len(some) * len(self.texts)))
+            with meter("counting tokens") as bar:
+                self.lengths = []
+                for start in range(0, len(self.texts), PART):
+                    self.lengths += self._lengths(self.texts[start : start + PART])
+                    bar.update(len(self.lengths), len(self.texts))
+        else:
+            self.texts = list(dict.fromkeys(texts))
+            self.lengths = self._lengths(self.texts)
+        self.bytes = self._check_room(sum(self.lengths))
+
+    def _different(self, rows: StoredRows) -> Texts:
+        hashes = np.fromiter((hash(row.text) for row in rows), np.int64, len(rows))
+        _, places = np.unique(hashes, return_index=True)
+        if len(places) > MOST_TEXTS:
+            raise OutputError(
+                f"--cache-states keeps the places of {len(places)} texts in memory",
+                allowed=f"{MOST_TEXTS} texts",
+                hint="leave --cache-states out, or fewer rows (--max-rows)",
+            )
+        return Texts(rows.select(np.sort(places)))
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
         # A text without tokens is read as one token.
-        self.lengths = [
-            min(max(1, length), encoder.max_text_tokens) for length in encoder.lengths(self.texts)
-        ]
-        self.bytes = sum(self.lengths) * len(layers) * encoder.width * encoder.model.dtype.itemsize
-        disk = nearest_existing(folder)
+        limit = self.encoder.max_text_tokens
+        return [min(max(1, length), limit) for length in self.encoder.lengths(texts)]
+
+    def _check_room(self, tokens: int) -> int:
+        """Returns the bytes of the states of so many tokens."""
+        encoder = self.encoder
+        size = tokens * len(self.layers) * encoder.width * encoder.model.dtype.itemsize
+        disk = nearest_existing(self.folder)
         free = shutil.disk_usage(disk).free
-        if self.bytes > free:
+        if size > free:
             hint = "leave --cache-states out"
-            if len(layers) > 1:
+            if len(self.layers) > 1:
                 hint += f"; fusion 'last' would keep one layer of {encoder.num_layers}"
             raise OutputError(
-                f"the states of {len(self.texts)} texts take {decimal(self.bytes)}, and "
+                f"the states of {len(self.texts)} texts take {decimal(size)}, and "
                 f"{str(disk)!r} has {decimal(free)} free",
                 hint=hint,
             )
+        return size
 
     @contextmanager
     def cached(self) -> Iterator[MappedStateCache]:

@@ -7,9 +7,10 @@ import hashlib
 import json
 import shlex
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -19,7 +20,8 @@ from layerbridge.models.backbone_pair import have_same_weights
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import WEIGHTS, read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
-from layerbridge.progress import say
+from layerbridge.progress import meter, say
+from layerbridge.tasks.stored_rows import StoredRows
 from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.output import check_output
@@ -205,9 +207,24 @@ def _complete(folder: Path, done: int, total: int) -> ConfigError:
 
 def rows_sha256(rows: Sequence[Row]) -> str:
     """Returns a hash of the rows' texts and targets, in their order."""
+    if not isinstance(rows, StoredRows):
+        return _sha256(rows, lambda done: None)
+    if rows not in _OF_STORED:
+        with meter("checking rows") as bar:
+            _OF_STORED[rows] = _sha256(rows, lambda done: bar.update(done, len(rows)))
+    return _OF_STORED[rows]
+
+
+# A pass over them takes a minute.
+_OF_STORED: WeakKeyDictionary[StoredRows, str] = WeakKeyDictionary()
+
+
+def _sha256(rows: Sequence[Row], report: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
-    for row in rows:
+    for done, row in enumerate(rows, start=1):
         digest.update(json.dumps([row.text, row.target]).encode())
+        if done % 10_000 == 0:
+            report(done)
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.progress import Meter, meter, say
+from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
@@ -51,8 +52,8 @@ from layerbridge.training.shared_start import record_start
 from layerbridge.training.step_size import StepSize
 from layerbridge.training.text_counts import TextCounts, log_entry, notes
 from layerbridge.training.trainer import BridgeTrainer
-from layerbridge.training.transfer import check_transfer, transfer
-from layerbridge.training.weight_watch import WeightWatch
+from layerbridge.training.transfer import SAMPLED, check_transfer, transfer
+from layerbridge.training.weight_watch import TEXTS, WeightWatch
 
 
 def training_arguments(
@@ -99,7 +100,7 @@ def new_bridge(
     """
     assert recipe.encoder is not None
     assert recipe.language_model is not None
-    texts = None if resume else [row.text for row in data.train]
+    texts = None if resume else Texts(sample(data.train, SAMPLED))[:]
     settings: dict[str, Any] = {
         "encoder": recipe.encoder,
         "language_model": recipe.language_model,
@@ -243,23 +244,17 @@ def train_bridge(
     # Before the Trainer, which creates the folder.
     precomputer = None
     if recipe.cache_states:
-        rows = [*data.train, *(data.validation if arguments.do_eval else [])]
+        texts: Sequence[str] = Texts(data.train)
+        if not isinstance(data.train, StoredRows):  # else those of validation come when first read
+            texts = [*texts, *(Texts(data.validation) if arguments.do_eval else [])]
         precomputer = StatePrecomputer(
             bridge.encoder,
-            [row.text for row in rows],
+            texts,
             folder,
             layers=bridge.fusion.required_layers,
         )
     trainer = BridgeTrainer(bridge, arguments, data.train, data.validation)
-    splits = {"training": (data.train, trainer.train_dataset)}
-    if trainer.eval_dataset is not None:
-        splits["validation"] = (data.validation, trainer.eval_dataset)
-    counts = {
-        split: TextCounts.of(rows, data.columns, cut=dataset.cut)
-        for split, (rows, dataset) in splits.items()
-    }
-    for line in notes(counts, bridge.encoder.max_text_tokens):
-        say(line)
+    counts = _text_counts(trainer, data)
     if resume:
         begin_at(folder, trainer.total_steps)
     if arguments.should_save:
@@ -279,7 +274,7 @@ def train_bridge(
             trainer.add_callback(_Progress(bar))
         size = StepSize.of(recipe.training, arguments.world_size)
         trainer.add_callback(RowsRecord(data.train, size))
-        texts = [row.text for row in data.validation or data.train]
+        texts = Texts((data.validation or data.train)[:TEXTS])
         weights = WeightWatch(bridge, texts, folder, trainer.callback_handler.callbacks)
         trainer.add_callback(weights)
         if arguments.report_to and arguments.do_eval and (watched := watched_rows(recipe)):
@@ -312,6 +307,20 @@ def train_bridge(
             write_log([log_entry(counts), *trainer.state.log_history], folder)
         trainer.accelerator.wait_for_everyone()
     return bridge.eval()
+
+
+def _text_counts(trainer: BridgeTrainer, data: RunData) -> dict[str, TextCounts]:
+    """Returns the counts of texts by split, and says what is cut or empty."""
+    splits = {"training": (data.train, trainer.train_dataset)}
+    if trainer.eval_dataset is not None:
+        splits["validation"] = (data.validation, trainer.eval_dataset)
+    counts = {
+        split: TextCounts.of(dataset.counted, data.columns, cut=dataset.cut, all_rows=len(rows))
+        for split, (rows, dataset) in splits.items()
+    }
+    for line in notes(counts, trainer.model.encoder.max_text_tokens):
+        say(line)
+    return counts
 
 
 def _report(

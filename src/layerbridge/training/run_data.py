@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from layerbridge import tasks
 from layerbridge.progress import say
 from layerbridge.tasks import Row
 from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.hub import dataset_of
-from layerbridge.tasks.sourced import HELD_OUT, SourcedTask, held_out
+from layerbridge.tasks.sourced import SourcedTask, held_out
+from layerbridge.tasks.stored_rows import chosen, loaded
 from layerbridge.training.recipe import Recipe
 
 # The option of a task that takes the first rows of each label in the order of its file.
@@ -30,7 +33,7 @@ class RunData:
     """What a run trains on.
 
     Attributes:
-        train: English training rows.
+        train: English training rows: a list, or of a large source ``StoredRows``.
         validation: English rows for the validation loss; may be empty.
         options: the label words of a classification task.
         template: the prompt of the encoder's texts.
@@ -44,8 +47,8 @@ class RunData:
         dataset: id on the hub of the data set with the training rows, or None.
     """
 
-    train: list[Row]
-    validation: list[Row]
+    train: Sequence[Row]
+    validation: Sequence[Row]
     options: list[str] | None
     template: str | None
     name: str
@@ -94,9 +97,9 @@ class RunData:
             say(f"no rows are held out for validation: {len(self.train)} are too few")
         elif self.held_out is not None:
             say(f"{self.held_out} rows are held out for validation")
-        labels = {row.target for row in self.train}
-        if len(labels) == 1 and len(self.train) > 1:
-            say(f"note: all {len(self.train)} training rows have one label, {labels.pop()!r}")
+        label = self.train[0].target if len(self.train) > 1 else None
+        if label is not None and all(row.target == label for row in self.train):
+            say(f"note: all {len(self.train)} training rows have one label, {label!r}")
 
 
 def read_data(recipe: Recipe) -> RunData:
@@ -108,23 +111,34 @@ def read_data(recipe: Recipe) -> RunData:
     if recipe.task is not None:
         return _of_task(recipe.task, recipe.task_options, recipe.max_rows)
     assert recipe.data is not None
-    columns: dict[str, Any] = {
-        name: getattr(recipe, name) for name in ("text", "target", "template", "options")
-    }
-    rows = read_rows(recipe.data, **columns)
+    return data_of(recipe, read_rows(recipe.data, **_columns(recipe), on_disk=True))
+
+
+def _columns(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in ("text", "target", "template", "options")}
+
+
+def data_of(recipe: Recipe, rows: Sequence[Row]) -> RunData:
+    """Returns what a run trains on, of the rows of its ``data``.
+
+    Raises:
+        DataError: its validation data cannot be read.
+    """
+    assert recipe.data is not None
     options, inferred = recipe.options, False
     if options is None and not recipe.free_text:
         options = inferred_options(rows)
         inferred = options is not None
     train, limit = limited(rows, recipe.max_rows, labeled=options is not None)
-    validation: list[Row] = []
+    validation: Sequence[Row] = []
     held = None
-    share = HELD_OUT if recipe.validation_share is None else recipe.validation_share
     if recipe.validation_data is not None:
-        validation = read_rows(recipe.validation_data, **{**columns, "options": options})
-    elif share:
+        columns = {**_columns(recipe), "options": options}
+        validation = read_rows(recipe.validation_data, **columns, on_disk=True)
+    elif recipe.validation_share != 0:
         if len(train) >= FEWEST_TO_SPLIT:
-            train, validation = held_out(train, share)
+            train, held_rows = held_out(train, recipe.validation_share)
+            validation = loaded(held_rows)
         held = len(validation)
     return RunData(
         train,
@@ -150,11 +164,12 @@ def inferred_options(rows: Sequence[Row]) -> list[str] | None:
 
     Labels are few and short, and repeat.
     """
-    labels = {row.target for row in rows}
-    repeat = ROWS_PER_LABEL * len(labels) <= len(rows)
-    if not (repeat and len(labels) <= MOST_LABELS and max(map(len, labels)) <= LONGEST_LABEL):
-        return None
-    return sorted(labels)
+    labels: set[str] = set()
+    for row in rows:
+        labels.add(row.target)
+        if len(labels) > MOST_LABELS or len(row.target) > LONGEST_LABEL:
+            return None
+    return sorted(labels) if ROWS_PER_LABEL * len(labels) <= len(rows) else None
 
 
 def _of_task(name: str, options: Mapping[str, Any], max_rows: int | None) -> RunData:
@@ -172,8 +187,8 @@ def _of_task(name: str, options: Mapping[str, Any], max_rows: int | None) -> Run
 
 
 def limited(
-    rows: list[Row], max_rows: int | None, *, labeled: bool
-) -> tuple[list[Row], str | None]:
+    rows: Sequence[Row], max_rows: int | None, *, labeled: bool
+) -> tuple[Sequence[Row], str | None]:
     """Returns at most ``max_rows`` rows, and in words how they were chosen; None if all were.
 
     Files are often sorted by label, so that their first rows have few labels. As in the paper, the
@@ -186,16 +201,21 @@ def limited(
     """
     if max_rows is None or len(rows) <= max_rows:
         return rows, None
-    counts = Counter(row.target for row in rows)
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[row.target] += 1
+        if len(counts) > max_rows:  # there is no row for each, however many more there are
+            break
     share = _share(list(counts.values()), max_rows)
     if not share or not (labeled or 2 * len(counts) <= len(rows)):
-        taken = rows[:max_rows]
+        taken = loaded(rows[:max_rows])
         return taken, f"{len(rows) - len(taken)} of {len(rows)}; the first {max_rows} are kept"
-    taken, seen = [], Counter[str]()
-    for row in rows:
+    places, seen = [], Counter[str]()
+    for place, row in enumerate(rows):
         seen[row.target] += 1
         if seen[row.target] <= share:
-            taken.append(row)
+            places.append(place)
+    taken = loaded(chosen(rows, np.array(places)))
     return taken, _limit(len(rows) - len(taken), len(rows), share)
 
 

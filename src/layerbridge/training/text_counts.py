@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from layerbridge.tasks.task import Row, has_empty_text
@@ -20,23 +20,38 @@ class TextCounts:
         rows: all of them.
         cut: those whose text is longer than ``max_text_tokens``.
         empty: those without a text, or without that of a column in the template.
+        sampled: the number of rows among which these were counted; None for all.
     """
 
     rows: int
     cut: int
     empty: int
+    sampled: int | None = None
 
     @classmethod
-    def of(cls, rows: Sequence[Row], template: str | None, *, cut: int) -> TextCounts:
-        """Counts empty texts; ``template`` has the columns of the rows' fields."""
-        return cls(len(rows), cut, sum(has_empty_text(row, template or "") for row in rows))
+    def of(
+        cls, rows: Sequence[Row], template: str | None, *, cut: int, all_rows: int | None = None
+    ) -> TextCounts:
+        """Counts empty texts; ``template`` has the columns of the rows' fields.
+
+        Args:
+            rows: all, or a sample.
+            template: of their texts.
+            cut: number of cut texts among them.
+            all_rows: of how many rows these are a sample.
+        """
+        empty = sum(has_empty_text(row, template or "") for row in rows)
+        if all_rows is None or all_rows == len(rows):
+            return cls(len(rows), cut, empty)
+        return cls(all_rows, cut, empty, len(rows))
 
     def __add__(self, other: TextCounts) -> TextCounts:
         return TextCounts(self.rows + other.rows, self.cut + other.cut, self.empty + other.empty)
 
     def changed(self) -> dict[str, int]:
         """Returns the counts that are not 0, without the rows, by name."""
-        return {name: number for name, number in asdict(self).items() if number and name != "rows"}
+        counts = {"cut": self.cut, "empty": self.empty}
+        return {name: number for name, number in counts.items() if number}
 
 
 def log_entry(counts: Mapping[str, TextCounts]) -> dict[str, float]:
@@ -48,7 +63,9 @@ def log_entry(counts: Mapping[str, TextCounts]) -> dict[str, float]:
             ("rows", count.rows),
             ("texts_cut", count.cut),
             ("texts_empty", count.empty),
+            ("rows_sampled", count.sampled),
         )
+        if number is not None
     }
 
 
@@ -57,7 +74,8 @@ def notes(counts: Mapping[str, TextCounts], max_text_tokens: int | None) -> list
     lines = []
     for kind, what in (("cut", f"texts cut at {max_text_tokens} tokens"), ("empty", "empty texts")):
         parts = [
-            f"{number} of {count.rows} in {name}"
+            f"{number} of {'' if count.sampled is None else 'a sample of '}"
+            f"{count.sampled or count.rows} in {name}"
             for name, count in counts.items()
             if (number := getattr(count, kind))
         ]

@@ -93,7 +93,9 @@ class BridgeTrainer(Trainer):
                 model=model,
                 args=args,
                 data_collator=Collator(model),
-                train_dataset=RowDataset(train_rows, model),
+                train_dataset=RowDataset(
+                    train_rows, model, exact=args.tokens_per_batch is not None
+                ),
                 eval_dataset=RowDataset(validation_rows, model) if validation_rows else None,
                 **arguments,
             )
@@ -165,9 +167,8 @@ class BridgeTrainer(Trainer):
         bridge.eval()
         self.callback_handler.eval_dataloader = dataloader
         if {row.target for row in dataset.rows} <= set(bridge.config.options or ()):
-            lengths = [len(target) for target in dataset.targets]
             size = self.args.per_device_eval_batch_size
-            metrics = label_metrics(bridge, dataset.rows, lengths, size)
+            metrics = label_metrics(bridge, dataset.rows, size)
         else:
             if not self.accelerator._models:  # outside a training: in the precision of one
                 self.accelerator.prepare_model(bridge, evaluation_mode=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.centering import Centering
 from layerbridge.models.language_means import LanguageMeans
+from layerbridge.tasks.stored_rows import Texts, sample
 from layerbridge.tasks.unlabeled import text_files
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.language_centering import training_means
@@ -17,6 +18,9 @@ from layerbridge.training.recipe import Recipe
 from layerbridge.training.run_data import RunData
 from layerbridge.training.trainer import BridgeTrainer
 from layerbridge.training.weight_average import AverageLast
+
+# Rows on the disk of which English texts are drawn.
+SAMPLED = 50_000
 
 
 def check_transfer(recipe: Recipe, arguments: BridgeTrainingArguments) -> None:
@@ -80,7 +84,7 @@ def transfer(
     keeps_means = recipe.language_centering or recipe.language_texts is not None
     means = None
     if keeps_means or needs_means(arguments):
-        english = [row.text for row in data.train]
+        english = Texts(sample(data.train, SAMPLED))[:]
         means = training_means(bridge, english, recipe.language_texts, data.template)
     bridge.noise = state_noise(arguments, bridge, means)
     try:

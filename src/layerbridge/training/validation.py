@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
@@ -11,8 +12,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from layerbridge.models.bridge import LayerBridge
+from layerbridge.models.inference import option_ids
 from layerbridge.models.language_model import IGNORED
 from layerbridge.tasks.task import Row
+
+# Rows that are classified at a time: those on the disk may not fit in memory.
+PART = 10_000
 
 
 @torch.no_grad()
@@ -33,9 +38,7 @@ def mean_loss(bridge: LayerBridge, batches: Iterable[dict[str, Any]]) -> float:
     return sum(part for part, _ in parts) / sum(count for _, count in parts)
 
 
-def label_metrics(
-    bridge: LayerBridge, rows: Sequence[Row], lengths: Sequence[int], batch_size: int
-) -> dict[str, float]:
+def label_metrics(bridge: LayerBridge, rows: Sequence[Row], batch_size: int) -> dict[str, float]:
     """Returns loss, accuracy and median ``any_option`` of rows with labels; processes share them.
 
     Scores of the options give all three: minus an option's score is the loss of its tokens.
@@ -46,20 +49,25 @@ def label_metrics(
     Args:
         bridge: has options, among them all targets.
         rows: of every process.
-        lengths: tokens of each row's target.
         batch_size: rows at a time.
     """
     state = PartialState()
     shared = not bridge.language_model.is_sharded
-    own = rows[state.process_index :: state.num_processes] if shared else rows
-    answers = bridge.classify([row.text for row in own], batch_size=batch_size)
-    parts = [
-        (answer.scores[row.target], answer.choice == row.target, answer.any_option)
-        for answer, row in zip(answers, own, strict=True)
-    ]
-    scores, right, any_option = zip(*(gather_object(parts) if shared else parts), strict=True)
+    scores: list[tuple[float, bool, float]] = []
+    tokens: Counter[str] = Counter()
+    for start in range(0, len(rows), PART):
+        part = rows[start : start + PART]
+        tokens.update(row.target for row in part)
+        own = part[state.process_index :: state.num_processes] if shared else part
+        answers = bridge.classify([row.text for row in own], batch_size=batch_size)
+        scores += [
+            (answer.scores[row.target], answer.choice == row.target, answer.any_option)
+            for answer, row in zip(answers, own, strict=True)
+        ]
+    score, right, any_option = zip(*(gather_object(scores) if shared else scores), strict=True)
+    length = {each: len(option_ids(bridge.language_model, each)) for each in tokens}
     return {
-        "loss": -sum(scores) / sum(lengths),
+        "loss": -sum(score) / sum(length[each] * count for each, count in tokens.items()),
         "accuracy": sum(right) / len(rows),
         "any_option": median(any_option),
     }

@@ -6,7 +6,7 @@ whose text was not rendered from its columns is translated as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from layerbridge.evaluation.predictions import Progress, rows_by_language
@@ -33,10 +33,10 @@ class Translated(Task):
         """The original task's."""
         return self.task.version()
 
-    def _train(self) -> list[Row]:
+    def _train(self) -> Sequence[Row]:
         return self.task.train()
 
-    def _validation(self) -> list[Row]:
+    def _validation(self) -> Sequence[Row]:
         return self.task.validation()
 
     def _test(self, language: str) -> list[Row]:
