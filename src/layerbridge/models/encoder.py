@@ -189,6 +189,12 @@ class Encoder(nn.Module):
         Raises:
             BackboneError: the model has no embedding for a token.
         """
+        rows = [self._cut(row, row) for row in self._ids(texts)]
+        check_ids(chain.from_iterable(rows), self.known_ids, self.tokenizer, "encoder")
+        return self.pad(rows)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> BatchEncoding:
+        """Returns token ids of texts as ``tokenize`` does."""
         tokenizer = self.tokenizer
         # A token that was added to the tokenizer alone has no embedding.
         roles = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, 0)
@@ -196,8 +202,6 @@ class Encoder(nn.Module):
         end = specials[0]
         # Not padded by the tokenizer, which may have no pad token.
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id in specials else end
-        rows = [self._cut(row, row) for row in self._ids(texts)]
-        check_ids(chain.from_iterable(rows), self.known_ids, tokenizer, "encoder")
         ids = [torch.tensor(row or [end]) for row in rows]
         masks = [torch.ones_like(row) for row in ids]
         return BatchEncoding(

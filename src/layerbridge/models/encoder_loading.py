@@ -62,7 +62,7 @@ def load_text_encoder(
             if "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
                 arguments["add_pooling_layer"] = False
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
-    return _text_part(model)
+    return text_part(model)
 
 
 def _classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], ...]:
@@ -94,12 +94,12 @@ def _half(
     return type(half), half.config, keys
 
 
-def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """Returns the part of a multimodal model that reads text; of other models, the model."""
     for name in _TEXT_PARTS:
         part = getattr(model, name, None)
         if isinstance(part, PreTrainedModel):
-            return _text_part(part)
+            return text_part(part)
     return model
 
 
