@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
+from vllm.platforms import current_platform
 
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import backbone_source
@@ -14,7 +15,9 @@ from layerbridge.models.language_model import causal_config
 from layerbridge.serving.plugin import ARCHITECTURE, MODE
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig
+    from vllm.config import ModelConfig, VllmConfig
+
+WORKER = "layerbridge.serving.plugin.worker.BridgeWorker"
 
 
 class ServedConfig(BridgeConfig):
@@ -57,3 +60,20 @@ class Defaults(VerifyAndUpdateConfig):
             model_config.tokenizer_mode = MODE
         if model_config.generation_config == "auto":
             model_config.generation_config = source.path
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: VllmConfig) -> None:
+        """Gives the workers our calls, and on a CPU reads each prompt in one pass.
+
+        After a part of a prompt vLLM 0.32 rewinds the generator of a request with a seed. There is
+        none on a CPU, and the engine dies.
+        """
+        parallel, scheduler = vllm_config.parallel_config, vllm_config.scheduler_config
+        if not parallel.worker_extension_cls:
+            parallel.worker_extension_cls = WORKER
+        if current_platform.is_cpu() and scheduler.enable_chunked_prefill:
+            longest = max(scheduler.max_num_batched_tokens, vllm_config.model_config.max_model_len)
+            scheduler.enable_chunked_prefill = False
+            scheduler.max_num_batched_tokens = longest
+            scheduler.max_num_encoder_input_tokens = longest
+            scheduler.encoder_cache_size = longest

@@ -21,7 +21,8 @@ class BridgeRenderer(HfRenderer):
     """vLLM's renderer for a bridge."""
 
     @property
-    def _bridge(self) -> LayerBridge:
+    def bridge(self) -> LayerBridge:
+        """The bridge without its weights."""
         return cast(BridgeInfo, self.get_mm_processor().info).bridge
 
     def render_prompt(self, prompt: Any) -> Any:
@@ -48,7 +49,7 @@ class BridgeRenderer(HfRenderer):
                 'multi_modal_data={"text": …} with them',
                 parameter="prompt",
             )
-        return self._prompt(words, None, prompt)
+        return {**prompt, **self.prompt(words)}
 
     async def _render_prompt_async(self, prompt: Any) -> Any:
         return self.render_prompt(prompt)
@@ -72,7 +73,7 @@ class BridgeRenderer(HfRenderer):
             for message in conversation
             if message["role"] in ("system", "developer") and message["content"].strip()
         ]
-        return conversation, self._prompt(users[-1], "\n".join(system) or None, {})
+        return conversation, self.prompt(users[-1], "\n".join(system))
 
     async def render_messages_async(
         self, messages: list[Any], params: Any
@@ -80,17 +81,17 @@ class BridgeRenderer(HfRenderer):
         """Does as ``render_messages``."""
         return self.render_messages(messages, params)
 
-    def _prompt(self, text: str, instruction: str | None, others: dict[str, Any]) -> dict[str, Any]:
+    def prompt(self, text: str, instruction: str | None = None) -> dict[str, Any]:
+        """Returns what the engine is given for a text; None takes the bridge's own instruction."""
         return {
-            **others,
             "prompt": text,
             "prompt_token_ids": self._instruction(instruction),
             "multi_modal_data": {MODALITY: text},
         }
 
     def _instruction(self, text: str | None) -> list[int]:
-        text = text or self._bridge.config.instruction
-        return self._bridge.language_model.token_ids(text) if text else []
+        text = text or self.bridge.config.instruction
+        return self.bridge.language_model.token_ids(text) if text else []
 
 
 def _text(message: Any) -> str:

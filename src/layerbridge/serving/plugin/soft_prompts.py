@@ -1,6 +1,6 @@
 """Soft prompts of texts: encoder, fusion and projection of a bridge, without a language model.
 
-Legend: B texts, S encoder tokens, n soft tokens, D LM width.
+Legend: L layers, S encoder tokens, n soft tokens, D LM width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.centering import centered
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.encoder import Encoder
+from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.length_grouping import cut
 
 # Encoder tokens of a batch, padding included. On a CPU a batch gains little, and padding costs.
@@ -83,13 +84,22 @@ class SoftPrompts(nn.Module):
             found.update(zip(batch, self._batch([rows[index] for index in batch]), strict=True))
         return [found[index] for index in range(len(rows))]
 
-    def _batch(self, rows: Sequence[Int[Tensor, " S"]]) -> list[Float[Tensor, "n D"]]:
+    @torch.no_grad()
+    def layer_weights(self, row: Int[Tensor, " S"]) -> Float[Tensor, "S L"]:
+        """Returns the weight of each layer in each token of a text, in float32 on the CPU."""
+        return self.fusion.weights(self._states([row]))[0].float().cpu()
+
+    def _states(self, rows: Sequence[Int[Tensor, " S"]]) -> HiddenStates:
         (bridge,) = self._bridge
         batch = self.encoder.pad([row.tolist() for row in rows]).to(self.encoder.model.device)
         states = self.encoder(
             batch["input_ids"], batch["attention_mask"], layers=self.fusion.required_layers
         )
-        states = centered(bridge.centering, states, None)
+        return centered(bridge.centering, states, None)
+
+    def _batch(self, rows: Sequence[Int[Tensor, " S"]]) -> list[Float[Tensor, "n D"]]:
+        (bridge,) = self._bridge
+        states = self._states(rows)
         soft = bridge.soft_prompt(states).to(self._dtype)
         boundary = self.projection.boundary
         end = soft[0, :0] if boundary is None else boundary[None].to(self._dtype)
