@@ -33,7 +33,7 @@ def test_they_are_the_bridges(encoder, settings, tokens, make_bridge, tmp_path, 
     bridge = make_bridge(encoder, **settings)
     prompts, rows = saved(bridge, tmp_path)
     begin = bridge.language_model.bos_id is not None
-    for text, found in zip(TEXTS, prompts(rows), strict=True):
+    for text, found in zip(TEXTS, prompts(rows, [None] * len(rows)), strict=True):
         segments = bridge.prefix(bridge.encode([text]))[begin:]
         expected = torch.cat([segment.embeds[0][segment.mask[0]] for segment in segments])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -198,7 +198,10 @@ def metric(client, name):
 def test_a_chat_is_the_text_and_the_system_message_the_instruction(client, library):
     text = "ශ්‍රී ලංකාව"
     settings = {"ignore_eos": True, "return_token_ids": True}
-    for instruction, system in ((None, []), ("Answer:", [{"role": "system", "content": "Answer:"}])):
+    for instruction, system in (
+        (None, []),
+        ("Answer:", [{"role": "system", "content": "Answer:"}]),
+    ):
         parts = [{"type": "text", "text": text}]
         for content in (text, parts):
             earlier = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -258,13 +261,22 @@ def test_layer_weights_are_the_librarys(client, library, texts):
         ("chat/completions", {"messages": [{"role": "system", "content": "a"}]}, "no user message"),
         (
             "chat/completions",
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}
+                ]
+            },
             "allowed: text",
         ),
         ("chat/completions", {"messages": [{"role": "user", "content": "\ud83d"}]}, "Unicode"),
         (
             "chat/completions",
-            {"messages": [{"role": "system", "content": "a " * 3000}, {"role": "user", "content": "a"}]},
+            {
+                "messages": [
+                    {"role": "system", "content": "a " * 3000},
+                    {"role": "user", "content": "a"},
+                ]
+            },
             "maximum context length",
         ),
         ("completions", {"prompt": [1, 2, 3]}, "a prompt of text"),

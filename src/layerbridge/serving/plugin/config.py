@@ -1,4 +1,4 @@
-"""What vLLM asks of a model's config, of a run: which language model answers, and how it is read."""
+"""A run's config as vLLM asks it: the sizes of the language model, and how requests are read."""
 
 from __future__ import annotations
 

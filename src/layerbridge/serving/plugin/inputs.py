@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import BatchFeature
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.parse import MultiModalDataItems, MultiModalDataParser, ProcessorBatchItems
@@ -36,6 +38,16 @@ from layerbridge.tasks.text import check_unicode
 MODALITY = "text"
 
 _blank_bridge = lru_cache(maxsize=2)(blank_bridge)
+
+
+def as_tensor(code: str) -> Int[Tensor, " bytes"]:
+    """Returns a language code as a tensor, which vLLM can pass on: 0, then its bytes."""
+    return torch.tensor([0, *code.encode()], dtype=torch.uint8)
+
+
+def from_tensor(code: Int[Tensor, " bytes"]) -> str | None:
+    """Returns a language code from ``as_tensor``; None of an empty one."""
+    return bytes(code[1:].tolist()).decode() or None
 
 
 class TextItems(ProcessorBatchItems[str]):
@@ -74,6 +86,17 @@ class BridgeInfo(BaseProcessingInfo):
         """Returns n of texts by their S, with the boundary."""
         config = self.bridge.config
         return [count + config.boundary for count in prompt_lengths(config, lengths)]
+
+    def language(self, code: str) -> str:
+        """Returns the known code of a text's language.
+
+        Raises:
+            DataError: the bridge has no mean of it.
+        """
+        centering = self.bridge.centering
+        if centering is None:
+            raise DataError(f"the bridge has no mean of the language {code!r}", hint="leave it out")
+        return centering.code(code)
 
     @property
     def placeholder(self) -> int:
@@ -127,12 +150,16 @@ class BridgeProcessor(BaseMultiModalProcessor[BridgeInfo]):
         batch = self.info.bridge.encoder.tokenize(mm_items[MODALITY].get_all())
         masks = batch["attention_mask"].bool()
         rows = [row[mask] for row, mask in zip(batch["input_ids"], masks, strict=True)]
-        return BatchFeature({"text_ids": rows})
+        language = hf_kwargs.get("language")
+        code = "" if language is None else self.info.language(str(language))
+        codes = [as_tensor(code) for _ in rows]
+        return BatchFeature({"text_ids": rows, "language": codes})
 
     def _get_mm_fields_config(
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
-        return {"text_ids": MultiModalFieldConfig.batched(MODALITY, keep_on_cpu=True)}
+        field = MultiModalFieldConfig.batched(MODALITY, keep_on_cpu=True)
+        return {"text_ids": field, "language": field}
 
     def _get_prompt_updates(
         self,

@@ -33,7 +33,12 @@ from vllm.utils.torch_utils import set_default_torch_dtype
 from layerbridge.models.backbone import LoadOptions, dtype_name
 from layerbridge.models.backbone_pair import backbone_source
 from layerbridge.models.checkpoint import WEIGHTS
-from layerbridge.serving.plugin.inputs import BridgeDummyInputs, BridgeInfo, BridgeProcessor
+from layerbridge.serving.plugin.inputs import (
+    BridgeDummyInputs,
+    BridgeInfo,
+    BridgeProcessor,
+    from_tensor,
+)
 from layerbridge.serving.plugin.soft_prompts import SoftPrompts
 
 
@@ -93,13 +98,13 @@ class BridgeModel(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA):
         """Returns soft prompt and boundary of each text, [n, D].
 
         Args:
-            **kwargs: ``text_ids``, the encoder's token ids of each text, [S].
+            **kwargs: ``text_ids``, the encoder's token ids of each text, [S], and ``language``.
         """
         rows = kwargs.get("text_ids")
         if rows is None:
             return []
         assert self.bridge is not None
-        return self.bridge(list(rows))
+        return self.bridge(list(rows), [from_tensor(code) for code in kwargs["language"]])
 
     def forward(
         self,

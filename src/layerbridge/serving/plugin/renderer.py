@@ -81,12 +81,21 @@ class BridgeRenderer(HfRenderer):
         """Does as ``render_messages``."""
         return self.render_messages(messages, params)
 
-    def prompt(self, text: str, instruction: str | None = None) -> dict[str, Any]:
-        """Returns what the engine is given for a text; None takes the bridge's own instruction."""
+    def prompt(
+        self, text: str, instruction: str | None = None, language: str | None = None
+    ) -> dict[str, Any]:
+        """Returns what the engine is given for a text.
+
+        Args:
+            text: for the encoder.
+            instruction: for the language model; None takes the bridge's own.
+            language: code of the text, for a bridge with language means.
+        """
         return {
             "prompt": text,
             "prompt_token_ids": self._instruction(instruction),
             "multi_modal_data": {MODALITY: text},
+            **({} if language is None else {"mm_processor_kwargs": {"language": language}}),
         }
 
     def _instruction(self, text: str | None) -> list[int]:

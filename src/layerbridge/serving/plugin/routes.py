@@ -70,12 +70,13 @@ def _check_model(request: Request, name: str) -> None:
 
 @router.post("/v1/classify", response_model=ClassifyReply | ClassifyListReply)
 async def classify(body: ClassifyRequest, request: Request, engine: Engine) -> Response:
-    """Scores options by their likelihood as the language model's answer, for one text or several."""
+    """Scores options by their likelihood as the language model's answer, for one or more texts."""
     _check_model(request, body.model)
     texts = [body.text] if isinstance(body.text, str) else body.text
     options = None if body.options is None else tuple(body.options)
     questions = [
-        Question(body.model, text, options, body.instruction, body.normalize) for text in texts
+        Question(body.model, text, options, body.instruction, body.normalize, body.language)
+        for text in texts
     ]
     how = scoring.classify_by_tokens if request.query_params.get("tokens") else scoring.classify
     results = await asyncio.gather(*(how(engine, each) for each in questions))

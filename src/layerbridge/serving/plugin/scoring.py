@@ -19,7 +19,6 @@ from vllm.sampling_params import RequestOutputKind
 
 from layerbridge.models.inference import Classification
 from layerbridge.serving.options import Options
-from layerbridge.serving.plugin.inputs import MODALITY
 from layerbridge.serving.plugin.renderer import BridgeRenderer
 from layerbridge.serving.requests import Question
 
@@ -36,7 +35,7 @@ async def classify(engine: EngineClient, question: Question) -> Classification:
     """
     renderer = cast(BridgeRenderer, engine.renderer)
     options = Options(renderer.bridge, question)
-    prompt = renderer.prompt(question.text, question.instruction)
+    prompt = renderer.prompt(question.text, question.instruction, question.language)
     tasks = [asyncio.ensure_future(_score(engine, renderer, prompt, ids)) for ids in options.ids]
     try:
         scores = await asyncio.gather(*tasks)
@@ -49,10 +48,7 @@ async def classify(engine: EngineClient, question: Question) -> Classification:
 async def _score(
     engine: EngineClient, renderer: BridgeRenderer, prompt: dict[str, Any], ids: Sequence[int]
 ) -> float:
-    whole = {
-        "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]],
-        "multi_modal_data": {MODALITY: prompt["multi_modal_data"][MODALITY]},
-    }
+    whole = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]]}
     (inputs,) = await renderer.render_cmpl_async([whole])
     sampling = SamplingParams(
         max_tokens=1,
@@ -78,7 +74,7 @@ async def _score(
 async def classify_by_tokens(engine: EngineClient, question: Question) -> Classification:
     renderer = cast(BridgeRenderer, engine.renderer)
     options = Options(renderer.bridge, question)
-    prompt = renderer.prompt(question.text, question.instruction)
+    prompt = renderer.prompt(question.text, question.instruction, question.language)
     prefixes = list(dict.fromkeys(tuple(o[:e]) for o in options.ids for e in range(1, len(o) + 1)))
     values = await asyncio.gather(*(_score_last(engine, renderer, prompt, p) for p in prefixes))
     found = dict(zip(prefixes, values, strict=True))
@@ -87,10 +83,7 @@ async def classify_by_tokens(engine: EngineClient, question: Question) -> Classi
 
 
 async def _score_last(engine, renderer, prompt, ids) -> float:
-    whole = {
-        "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]],
-        "multi_modal_data": {MODALITY: prompt["multi_modal_data"][MODALITY]},
-    }
+    whole = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]]}
     (inputs,) = await renderer.render_cmpl_async([whole])
     sampling = SamplingParams(
         max_tokens=1,

@@ -70,36 +70,46 @@ class SoftPrompts(nn.Module):
         return cls(bridge, options.torch_dtype).to(encoder.model.device).eval()
 
     @torch.no_grad()
-    def forward(self, rows: Sequence[Int[Tensor, " S"]]) -> list[Float[Tensor, "n D"]]:
+    def forward(
+        self, rows: Sequence[Int[Tensor, " S"]], languages: Sequence[str | None]
+    ) -> list[Float[Tensor, "n D"]]:
         """Returns the soft prompt of each text, and after it the boundary.
 
         Args:
             rows: the encoder's token ids of each text.
+            languages: codes with a mean; None for the nearest.
         """
         lengths = [len(row) for row in rows]
         is_cpu = self.encoder.model.device.type == "cpu"
         order = sorted(range(len(rows)), key=lambda index: -lengths[index])
         found: dict[int, Tensor] = {}
         for batch in cut(order, lengths, CPU_TOKENS if is_cpu else GPU_TOKENS):
-            found.update(zip(batch, self._batch([rows[index] for index in batch]), strict=True))
+            parts = self._batch(
+                [rows[index] for index in batch], [languages[index] for index in batch]
+            )
+            found.update(zip(batch, parts, strict=True))
         return [found[index] for index in range(len(rows))]
 
     @torch.no_grad()
     def layer_weights(self, row: Int[Tensor, " S"]) -> Float[Tensor, "S L"]:
         """Returns the weight of each layer in each token of a text, in float32 on the CPU."""
-        return self.fusion.weights(self._states([row]))[0].float().cpu()
+        return self.fusion.weights(self._states([row], [None]))[0].float().cpu()
 
-    def _states(self, rows: Sequence[Int[Tensor, " S"]]) -> HiddenStates:
+    def _states(
+        self, rows: Sequence[Int[Tensor, " S"]], languages: Sequence[str | None]
+    ) -> HiddenStates:
         (bridge,) = self._bridge
         batch = self.encoder.pad([row.tolist() for row in rows]).to(self.encoder.model.device)
         states = self.encoder(
             batch["input_ids"], batch["attention_mask"], layers=self.fusion.required_layers
         )
-        return centered(bridge.centering, states, None)
+        return centered(bridge.centering, states, languages if any(languages) else None)
 
-    def _batch(self, rows: Sequence[Int[Tensor, " S"]]) -> list[Float[Tensor, "n D"]]:
+    def _batch(
+        self, rows: Sequence[Int[Tensor, " S"]], languages: Sequence[str | None]
+    ) -> list[Float[Tensor, "n D"]]:
         (bridge,) = self._bridge
-        states = self._states(rows)
+        states = self._states(rows, languages)
         soft = bridge.soft_prompt(states).to(self._dtype)
         boundary = self.projection.boundary
         end = soft[0, :0] if boundary is None else boundary[None].to(self._dtype)
