@@ -327,7 +327,8 @@ if __name__ == "__main__":
         [{{"prompt": "Answer:", "multi_modal_data": {{"text": text}}}} for text in texts[:9]],
     ]
     answers = [
-        [list(one.outputs[0].token_ids) for one in llm.generate(given, sampling)] for given in inputs
+        [list(one.outputs[0].token_ids) for one in llm.generate(given, sampling)]
+        for given in inputs
     ]
     print("ANSWERS" + json.dumps(answers))
 """

@@ -63,9 +63,7 @@ Engine = Annotated[EngineClient, Depends(_engine)]
 def _check_model(request: Request, name: str) -> None:
     models = request.app.state.openai_serving_models
     if not models.is_base_model(name):
-        raise VLLMNotFoundError(
-            f"no model {name!r}; allowed: {models.model_name()!r}", parameter="model"
-        )
+        raise VLLMNotFoundError(f"no model {name!r}; allowed: {models.model_name()!r}")
 
 
 @router.post("/v1/classify", response_model=ClassifyReply | ClassifyListReply)
@@ -78,8 +76,7 @@ async def classify(body: ClassifyRequest, request: Request, engine: Engine) -> R
         Question(body.model, text, options, body.instruction, body.normalize, body.language)
         for text in texts
     ]
-    how = scoring.classify_by_tokens if request.query_params.get("tokens") else scoring.classify
-    results = await asyncio.gather(*(how(engine, each) for each in questions))
+    results = await asyncio.gather(*(scoring.classify(engine, each) for each in questions))
     if isinstance(body.text, str):
         reply: Any = ClassifyReply(model=body.model, **classified(results[0]))
     else:

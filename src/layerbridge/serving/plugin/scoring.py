@@ -1,7 +1,12 @@
-"""Scores options with vLLM: log p(option | text), for one option a request.
+"""Scores options with vLLM: log p(option | text), for one more token of an option a request.
 
-The option's tokens stand at the end of the prompt, and vLLM returns the log-probabilities of a
-prompt's tokens. Legend: O options.
+Each prefix of an option is a prompt with its last token as the only one allowed, whose
+log-probability is the model's own. Options with a common prefix share requests, and a long text is
+read once: the others find it in vLLM's prefix cache.
+
+The log-probabilities of a prompt's own tokens, one request an option, are the same numbers. vLLM
+computes them without its prefix cache and for every token of the text: measured on a CPU, 20 short
+texts with six labels took 0.7 s each instead of 1.0, one of 500 tokens 5.4 s instead of 2.7.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ from typing import Any, cast
 import torch
 from vllm import SamplingParams
 from vllm.engine.protocol import EngineClient
+from vllm.exceptions import GenerationError
 from vllm.sampling_params import RequestOutputKind
 
 from layerbridge.models.inference import Classification
-from layerbridge.serving.options import Options
+from layerbridge.serving.options import Options, prefixes_of
 from layerbridge.serving.plugin.renderer import BridgeRenderer
 from layerbridge.serving.requests import Question
 
@@ -36,59 +42,34 @@ async def classify(engine: EngineClient, question: Question) -> Classification:
     renderer = cast(BridgeRenderer, engine.renderer)
     options = Options(renderer.bridge, question)
     prompt = renderer.prompt(question.text, question.instruction, question.language)
-    tasks = [asyncio.ensure_future(_score(engine, renderer, prompt, ids)) for ids in options.ids]
+    prefixes = list(dict.fromkeys(each for ids in options.ids for each in prefixes_of(ids)))
+    inputs = await renderer.render_cmpl_async(
+        [
+            {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *prefix[:-1]]}
+            for prefix in prefixes
+        ]
+    )
+    asked = list(zip(inputs, prefixes, strict=True))
+    logprobs: list[float] = []
+    if len(inputs[0]["prompt_token_ids"]) > engine.vllm_config.cache_config.block_size:
+        logprobs.append(await _logprob(engine, *asked.pop(0)))  # the others find it in the cache
+    tasks = [asyncio.ensure_future(_logprob(engine, *each)) for each in asked]
     try:
-        scores = await asyncio.gather(*tasks)
+        logprobs += await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
-    return options.ranking(torch.tensor(scores), 0).classification
+    found = dict(zip(prefixes, logprobs, strict=True))
+    scores = [sum(found[prefix] for prefix in prefixes_of(ids)) for ids in options.ids]
+    return options.ranking(torch.tensor(scores), len(inputs[0]["prompt_token_ids"])).classification
 
 
-async def _score(
-    engine: EngineClient, renderer: BridgeRenderer, prompt: dict[str, Any], ids: Sequence[int]
-) -> float:
-    whole = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]]}
-    (inputs,) = await renderer.render_cmpl_async([whole])
+async def _logprob(engine: EngineClient, inputs: Any, prefix: Sequence[int]) -> float:
+    """Returns the log-probability of a prefix's last token after the others."""
     sampling = SamplingParams(
         max_tokens=1,
         temperature=0.0,
-        # The last token is an answer to the others.
-        allowed_token_ids=[ids[-1]],
-        logprobs=0,
-        prompt_logprobs=0 if len(ids) > 1 else None,
-        ignore_eos=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-    stream = engine.generate(inputs, sampling, f"layerbridge-classify-{next(_numbers)}")
-    async with aclosing(stream):
-        async for output in stream:
-            last = output.outputs[0].logprobs[0][ids[-1]].logprob
-            given = output.prompt_logprobs or []
-            before = zip(given[len(given) - len(ids) + 1 :], ids[:-1], strict=True)
-            return last + sum(logprobs[token].logprob for logprobs, token in before)
-    raise RuntimeError("vLLM returned nothing")
-
-
-async def classify_by_tokens(engine: EngineClient, question: Question) -> Classification:
-    renderer = cast(BridgeRenderer, engine.renderer)
-    options = Options(renderer.bridge, question)
-    prompt = renderer.prompt(question.text, question.instruction, question.language)
-    prefixes = list(dict.fromkeys(tuple(o[:e]) for o in options.ids for e in range(1, len(o) + 1)))
-    values = await asyncio.gather(*(_score_last(engine, renderer, prompt, p) for p in prefixes))
-    found = dict(zip(prefixes, values, strict=True))
-    scores = [sum(found[tuple(o[:e])] for e in range(1, len(o) + 1)) for o in options.ids]
-    return options.ranking(torch.tensor(scores), 0).classification
-
-
-async def _score_last(engine, renderer, prompt, ids) -> float:
-    whole = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids[:-1]]}
-    (inputs,) = await renderer.render_cmpl_async([whole])
-    sampling = SamplingParams(
-        max_tokens=1,
-        temperature=0.0,
-        allowed_token_ids=[ids[-1]],
+        allowed_token_ids=[prefix[-1]],
         logprobs=0,
         ignore_eos=True,
         detokenize=False,
@@ -97,4 +78,6 @@ async def _score_last(engine, renderer, prompt, ids) -> float:
     stream = engine.generate(inputs, sampling, f"layerbridge-classify-{next(_numbers)}")
     async with aclosing(stream):
         async for output in stream:
-            return output.outputs[0].logprobs[0][ids[-1]].logprob
+            logprob: float = output.outputs[0].logprobs[0][prefix[-1]].logprob
+            return logprob
+    raise GenerationError("vLLM returned nothing")
