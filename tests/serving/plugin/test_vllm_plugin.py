@@ -180,13 +180,13 @@ def test_tokens_are_the_librarys_alone_under_load_and_from_the_caches(client, te
 
 
 def test_a_long_prompt_is_found_in_the_prefix_cache(client, library):
-    text = "the market rose while the teams " * 20
+    text = "the market rose while the teams " * 60  # more than a block of the cache
     first = complete(client, text)
     before = metric(client, "vllm:prefix_cache_hits_total")
     assert complete(client, text) == first == written(library, [text])
     assert metric(client, "vllm:prefix_cache_hits_total") > before
     # As long and with the same tokens around it, but another text.
-    other = "the teams rose while the market " * 20
+    other = "the teams rose while the market " * 60
     assert complete(client, other) == written(library, [other])
 
 
@@ -268,7 +268,11 @@ def test_layer_weights_are_the_librarys(client, library, texts):
             },
             "allowed: text",
         ),
-        ("chat/completions", {"messages": [{"role": "user", "content": "\ud83d"}]}, "Unicode"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "\ud83d"}]},
+            "unpaired surrogate",
+        ),
         (
             "chat/completions",
             {
@@ -280,12 +284,14 @@ def test_layer_weights_are_the_librarys(client, library, texts):
             "maximum context length",
         ),
         ("completions", {"prompt": [1, 2, 3]}, "a prompt of text"),
-        ("classify", {"text": "a", "options": ["a", "a"]}, "a"),
+        ("classify", {"text": "a", "options": ["a", "a"]}, "duplicate option"),
         ("classify", {"text": "a", "options": ["b " * 2000]}, "maximum context length"),
     ],
 )
 def test_a_mistake_gets_one_line_and_costs_nobody_else(client, path, body, message):
-    reply = client.post(f"/v1/{path}", json={"model": "bridge", "max_tokens": 4, **body})
+    content = json.dumps({"model": "bridge", "max_tokens": 4, **body})
+    headers = {"Content-Type": "application/json"}
+    reply = client.post(f"/v1/{path}", content=content, headers=headers)
     assert reply.status_code == 400, reply.text
     line = reply.json()["error"]["message"]
     assert message in line

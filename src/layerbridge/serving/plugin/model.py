@@ -68,7 +68,7 @@ class BridgeModel(nn.Module, SupportsMultiModal, SupportsPP, SupportsLoRA):
         self.secondary_weights = [
             DefaultModelLoader.Source(source.path, source.revision, prefix="language_model.")
         ]
-        with self._mark_language_model(vllm_config):
+        with self._mark_language_model(vllm_config):  # type: ignore[operator] # vLLM has no types
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,
                 hf_config=self.config.get_text_config(),
