@@ -35,8 +35,9 @@ test-defaults: $(VENV)/.dev  ## the bare `train` on three small tasks with the r
 test-matrix: $(VENV)/.dev  ## every family of models, tiny; writes docs/models.md
 	LAYERBRIDGE_MODELS_TABLE=docs/models.md $(PYTEST) tests/matrix -m 'matrix or not matrix'
 
-test-serving: $(VLLM)/.installed  ## the vLLM engine, in an environment of its own; no GPU needed
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py -m vllm
+test-serving: $(VLLM)/.installed  ## the vLLM engine and plugin, in an environment of its own; no GPU needed
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/serving/test_vllm_engine.py \
+	  tests/serving/plugin -m vllm
 
 docs: $(VENV)/.dev  ## the docs site in docs/_build; a broken link or reference is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build

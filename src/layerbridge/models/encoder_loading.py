@@ -46,7 +46,7 @@ def load_text_encoder(
     """
     loader, config, arguments = _loader(source, config, options)
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
-    return _text_part(model)
+    return text_part(model)
 
 
 def build_text_encoder(
@@ -63,7 +63,7 @@ def build_text_encoder(
         build = loader._from_config
     elif options.trust_remote_code:
         own["trust_remote_code"] = True
-    return _text_part(load("encoder", source, lambda: build(config, **own)))
+    return text_part(load("encoder", source, lambda: build(config, **own)))
 
 
 # Arguments of a loader that a model is built with, too.
@@ -127,12 +127,12 @@ def _half(
     return type(half), half.config, keys
 
 
-def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
     """Returns the part of a multimodal model that reads text; of other models, the model."""
     for name in _TEXT_PARTS:
         part = getattr(model, name, None)
         if isinstance(part, PreTrainedModel):
-            return _text_part(part)
+            return text_part(part)
     return model
 
 

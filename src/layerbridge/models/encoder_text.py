@@ -58,9 +58,13 @@ class TextInput:
         Raises:
             BackboneError: the model has no embedding for a token.
         """
-        # Not padded by the tokenizer, which may have no pad token.
         rows = [self._cut(row, row) for row in self._ids(texts)]
         check_ids(chain.from_iterable(rows), self.known_ids, self.tokenizer, "encoder")
+        return self.pad(rows)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> BatchEncoding:
+        """Returns token ids of texts as ``tokenize`` does."""
+        # Not padded by the tokenizer, which may have no pad token.
         ids = [torch.tensor(row or [self._specials()[0]]) for row in rows]
         masks = [torch.ones_like(row) for row in ids]
         return BatchEncoding(

@@ -5,6 +5,8 @@ Legend: O options.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -61,3 +63,8 @@ class Options:
             raise NotFiniteError("the option scores", hint=advice(self._dtype))
         found = classification(self._words, scores, self._divisors, self._usual)
         return Ranking(found, self.ids, prompt_tokens)
+
+
+def prefixes_of(option: Sequence[int]) -> list[tuple[int, ...]]:
+    """Returns an option's first token, its first two, … all of it."""
+    return [tuple(option[:end]) for end in range(1, len(option) + 1)]

@@ -32,7 +32,7 @@ from layerbridge.serving.engine import (
 )
 from layerbridge.serving.heap import IDLE_DELAY_S, HeapTrimmer, WorkerHeap, trim
 from layerbridge.serving.labels import Ranking
-from layerbridge.serving.options import Options
+from layerbridge.serving.options import Options, prefixes_of
 from layerbridge.serving.requests import (
     Event,
     Finished,
@@ -198,7 +198,7 @@ class VLLMEngine(LocalEngine):
         """
         options = await self._ready_encoder.run(Options, self.bridges[question.bridge], question)
         prefixes = list(
-            dict.fromkeys(prefix for option in options.ids for prefix in _prefixes(option))
+            dict.fromkeys(prefix for option in options.ids for prefix in prefixes_of(option))
         )
         logprobs: dict[tuple[int, ...], float] = {}
         with self._counted() as count_started:
@@ -214,7 +214,7 @@ class VLLMEngine(LocalEngine):
                 self._on_batch("classify", len(part))
                 values = await self._logprobs(embeds, part)
                 logprobs.update(zip(part, values, strict=True))
-        scores = [sum(logprobs[prefix] for prefix in _prefixes(option)) for option in options.ids]
+        scores = [sum(logprobs[prefix] for prefix in prefixes_of(option)) for option in options.ids]
         return options.ranking(torch.tensor(scores), len(embeds))
 
     async def _logprobs(
@@ -348,11 +348,6 @@ class VLLMEngine(LocalEngine):
         finally:
             self._request_ids.discard(request_id)
             self._heap.after_work()
-
-
-def _prefixes(option: Sequence[int]) -> list[tuple[int, ...]]:
-    """Returns an option's first token, its first two, … all of it."""
-    return [tuple(option[:end]) for end in range(1, len(option) + 1)]
 
 
 def _sampling_arguments(sampling: Sampling, room: int, stop_ids: set[int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from layerbridge.models.inference import Classification
+from layerbridge.models.inference import Classification, LayerWeights
 from layerbridge.serving.handlers import run_limited, together
 from layerbridge.serving.requests import Question
 from layerbridge.serving.responses import (
@@ -51,15 +51,16 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
         request, service, lambda: together(map(service.engine.classify, questions)), weight
     )
     if isinstance(body.text, str):
-        reply = ClassifyReply(model=body.model, **_classified(results[0]))
+        reply = ClassifyReply(model=body.model, **classified(results[0]))
         return JSONResponse(reply.model_dump())
     data = [
-        ClassifiedText(index=index, **_classified(result)) for index, result in enumerate(results)
+        ClassifiedText(index=index, **classified(result)) for index, result in enumerate(results)
     ]
     return JSONResponse(ClassifyListReply(model=body.model, data=data).model_dump())
 
 
-def _classified(result: Classification) -> dict[str, Any]:
+def classified(result: Classification) -> dict[str, Any]:
+    """Returns the fields of a response that say how a text was classified."""
     return {
         "choice": result.choice,
         "options": [
@@ -81,10 +82,14 @@ async def layer_weights(
     result = await run_limited(
         request, service, lambda: service.engine.layer_weights(body.model, body.text)
     )
-    reply = LayerWeightsReply(
-        model=body.model,
+    return JSONResponse(layer_weights_reply(body.model, result).model_dump())
+
+
+def layer_weights_reply(model: str, result: LayerWeights) -> LayerWeightsReply:
+    """Returns the response with these layer weights."""
+    return LayerWeightsReply(
+        model=model,
         tokens=result.tokens,
         layers=list(range(result.first_layer, result.first_layer + result.weights.shape[1])),
         weights=[[round(weight, _DIGITS) for weight in row] for row in result.weights.tolist()],
     )
-    return JSONResponse(reply.model_dump())
