@@ -122,6 +122,7 @@ class MissingExtraError(LayerBridgeError):
 # Extra → the import names of its packages.
 _EXTRAS = {
     "eval": ("scipy", "sklearn", "statsmodels"),
+    "quantize": ("bitsandbytes",),
     "plots": ("jinja2", "matplotlib"),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
     "translate": ("sentencepiece",),

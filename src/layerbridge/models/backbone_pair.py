@@ -10,6 +10,7 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.quantization import record_of
 
 
 def backbone_source(config: BridgeConfig, backbone: str) -> Source:
@@ -25,6 +26,13 @@ def identified_source(config: BridgeConfig, backbone: str) -> Source:
     return source
 
 
+def options_for(config: BridgeConfig, options: LoadOptions) -> LoadOptions:
+    """Returns options that quantize backbones as the config says, where they do not say it."""
+    for backbone in ("encoder", "language_model"):
+        options = options.with_default(backbone, getattr(config, f"{backbone}_quantization"))
+    return options
+
+
 def load_backbones(
     config: BridgeConfig,
     options: LoadOptions,
@@ -36,11 +44,12 @@ def load_backbones(
     """Loads the backbones that are not given; those that are need no network.
 
     Args:
-        config: gets revision and fingerprint of both.
-        options: dtype and the like.
+        config: gets revision, fingerprint and quantization of both.
+        options: dtype and the like; what they do not say about quantization, the config does.
         encoder: one that is loaded already.
         language_model: one that is loaded already.
-        trained: accept only the weights whose fingerprints the config has.
+        trained: accept only the weights whose fingerprints the config has, and leave what it says
+            about quantization.
 
     Raises:
         CheckpointError: a backbone has other weights.
@@ -55,6 +64,10 @@ def load_backbones(
             if trained:
                 _check_weights(config, name, source)
             sources[name] = source
+    if not trained:
+        for name in sources:
+            setattr(config, f"{name}_quantization", record_of(options.quantization(name)))
+    options = options_for(config, options)
     were_given = {"encoder": encoder is not None, "language_model": language_model is not None}
     if encoder is None:
         encoder = Encoder.load(

@@ -9,8 +9,7 @@ Legend: L layers, B batch, S encoder and T LM tokens, E and D their widths, V vo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from layerbridge.models import fusion, projection
 from layerbridge.models.alignment import align, rescale
 from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.backbone_pair import load_backbones, record_weights
+from layerbridge.models.bridge_output import BridgeOutput
 from layerbridge.models.centering import Centering, centered
 from layerbridge.models.checkpoint import read_checkpoint, read_config
 from layerbridge.models.config import BridgeConfig
@@ -38,20 +37,6 @@ from layerbridge.models.packing import Segment
 from layerbridge.models.prompt_room import text_limit
 from layerbridge.models.saving import Saving
 from layerbridge.models.state_noise import StateNoise, encoder_dropout
-
-
-@dataclass
-class BridgeOutput(ModelOutput):
-    """Output of ``LayerBridge.forward``.
-
-    Attributes:
-        loss: mean cross-entropy (nats) over the target and EOS tokens; None without labels.
-        logits: [n, V], one row per label, in label order; without labels [B, V], of the first
-            token of the answer.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
@@ -137,18 +122,19 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             fusion: a strategy of ``layerbridge.models.fusion.names()``.
             encoder_revision: branch, tag or commit on the hub.
             language_model_revision: the same for the language model.
-            dtype: of the backbones, as in ``LoadOptions``; the bridge itself is always float32.
-            device: for all modules; None is the CPU.
-            attn_implementation: as in transformers.
-            trust_remote_code: run code that comes with a model.
-            allow_pickle: also read weights that are not safetensors.
+            dtype: as in ``LoadOptions``, as the four that follow; the bridge itself is always
+                float32, and on the language model's device.
             texts: as in ``from_parts``.
-            **settings: other fields of ``BridgeConfig``.
+            **settings: other fields of ``BridgeConfig`` and of ``LoadOptions``
+                (``quantization_config``, ``device_map``, …).
 
         Raises:
             BackboneError: a model cannot be found or is of the wrong kind.
             ConfigError: a setting is unknown or invalid.
         """
+        options = LoadOptions.taken_from(
+            settings, dtype, attn_implementation, trust_remote_code, allow_pickle, device
+        )
         config = BridgeConfig(
             encoder=encoder,
             encoder_revision=encoder_revision,
@@ -157,7 +143,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             fusion=fusion,
             **settings,
         )
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         backbones = load_backbones(config, options)
         return cls.from_parts(config, *backbones, texts=texts)
 
@@ -198,20 +183,19 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         allow_pickle: bool = False,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
+        **loading: Any,
     ) -> LayerBridge:
         """Loads a trained bridge, in eval mode.
 
         Args:
             path: a folder written by ``save_pretrained``, or a hub id.
             revision: branch, tag or commit on the hub.
-            dtype: of the backbones, as in ``LoadOptions``.
-            device: for all modules; None is the CPU.
-            attn_implementation: as in transformers.
-            trust_remote_code: run code that comes with a model.
-            allow_pickle: also read backbone weights that are not safetensors.
+            dtype: as in ``LoadOptions``, as the four that follow.
             encoder: one that is loaded already, to share it among bridges. With both given, no
                 network is used.
             language_model: one that is loaded already.
+            **loading: other fields of ``LoadOptions``; without any, backbones are quantized as they
+                were in training.
 
         Raises:
             CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
@@ -220,7 +204,9 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         """
         config, folder = read_config(str(path), revision=revision)
         tensors = read_checkpoint(folder)
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
+        options = LoadOptions(
+            dtype, attn_implementation, trust_remote_code, allow_pickle, device, **loading
+        )
         backbones = load_backbones(config, options, encoder, language_model, trained=True)
         bridge = cls(config, *backbones)
         bridge.load_trained(tensors, where=str(path))
@@ -231,7 +217,15 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             bridge.encoder.width,
             config.encoder_fingerprint,
         )
-        return bridge.eval() if device is None else bridge.eval().to(device)
+        return bridge.eval().to(bridge.language_model.device if device is None else device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LayerBridge:
+        super()._apply(fn, recurse)
+        # A language model that was put on its devices stays there, and the bridge with it.
+        self.encoder.states_device = device = self.language_model.device
+        self.fusion.to(device)
+        self.projection.to(device)
+        return self
 
     @torch.no_grad()
     def start_projection(self, texts: Sequence[str] = ()) -> None:
@@ -319,6 +313,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             NotFiniteError: states, or outside training soft prompts or logits, are not finite.
             LengthError: a row has more tokens than a model has positions.
         """
+        device = self.language_model.device
         states = self._states(input_ids, attention_mask, hidden_states)
         mixture = None
         if self.training and self.noise is not None:
@@ -328,11 +323,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             logits = self.language_model.next_logits(prefix)
             check_rows(finite_rows(logits), "the logits", self.language_model.dtype)
             return BridgeOutput(logits=logits)
+        # The Trainer's own device may be another than the language model's.
+        given, labels = labels.device, labels.to(device)
         loss, logits = self._loss(prefix, labels, num_items_in_batch)
         if mixture is not None:
             other, _ = self._loss(prefix, labels[mixture.order], num_items_in_batch)
             loss = mixture.weight * loss + (1 - mixture.weight) * other
-        return BridgeOutput(loss=loss, logits=logits)
+        return BridgeOutput(loss=loss.to(given), logits=logits)
 
     def _loss(
         self, prefix: list[Segment], labels: Int[Tensor, "B T"], items: Tensor | int | None
@@ -340,6 +337,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         logits = self.language_model.label_logits(prefix, labels)  # [n, V]
         targets = labels[labels != IGNORED]  # [n]
         items = len(targets) if items is None else items
+        if isinstance(items, Tensor):
+            items = items.to(labels.device)
         return F.cross_entropy(logits.float(), targets, reduction="sum") / items, logits
 
     @torch.no_grad()
@@ -388,11 +387,12 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         hidden_states: Tensor | HiddenStates | None,
     ) -> HiddenStates:
         if isinstance(hidden_states, HiddenStates):
-            return hidden_states
+            return hidden_states.to(self.language_model.device)
         if hidden_states is not None:
             if attention_mask is None:
                 attention_mask = torch.ones(hidden_states.shape[1:3], device=hidden_states.device)
-            return HiddenStates(hidden_states, attention_mask)
+            states = HiddenStates(hidden_states, attention_mask)
+            return states.to(self.language_model.device)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with encoder_dropout(self.encoder.model, self.noise if self.training else None):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     BatchEncoding,
@@ -31,6 +31,7 @@ from layerbridge.models.encoder_language import speaking
 from layerbridge.models.encoder_loading import load_text_encoder
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.placement import Placed, input_device
 from layerbridge.models.positions import check_ids, known_ids, position_limit
 from layerbridge.models.probes.encoder_traits import TEXTS, EncoderTraits, encoder_traits
 from layerbridge.models.state_cache import MappedStateCache, StateCache
@@ -48,7 +49,7 @@ _NO_LIMIT = 10**9
 Item = TypeVar("Item")
 
 
-class Encoder(nn.Module):
+class Encoder(Placed):
     """A frozen multilingual encoder and its tokenizer.
 
     Args:
@@ -74,7 +75,10 @@ class Encoder(nn.Module):
         width: E.
         most_tokens: what tokenizer and positions allow of ``max_text_tokens``.
         cache: of hidden states; with one, ``encode`` runs the model once per text.
+        states_device: to which states are brought; None leaves them where they were computed.
     """
+
+    states_device: torch.device | None = None
 
     def __init__(
         self,
@@ -131,7 +135,7 @@ class Encoder(nn.Module):
         model = load_text_encoder(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         encoder = cls(
-            model.to(options.device or "cpu"),
+            model,
             tokenizer,
             max_text_tokens=max_text_tokens,
             embedding_layer=embedding_layer,
@@ -264,7 +268,8 @@ class Encoder(nn.Module):
         if self.cache is None:
             return self._read(texts, layers)
         self.remember(texts)
-        return self.cache.batch(texts)
+        states = self.cache.batch(texts)
+        return states if self.states_device is None else states.to(self.states_device)
 
     def remember(self, texts: Sequence[str]) -> None:
         """Adds the hidden states of new texts to ``cache``.
@@ -284,7 +289,7 @@ class Encoder(nn.Module):
                 self.cache.put(text, states.stacked[:, row, states.mask[row]])
 
     def _read(self, texts: Sequence[str], layers: Sequence[int] | None = None) -> HiddenStates:
-        batch = self.tokenize(texts).to(self.model.device)
+        batch = self.tokenize(texts)
         return self(batch["input_ids"], batch["attention_mask"], layers=layers)
 
     @torch.no_grad()
@@ -307,6 +312,8 @@ class Encoder(nn.Module):
         Raises:
             LengthError: S exceeds the model's positions.
         """
+        device = input_device(self.model)
+        input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
         tokens = input_ids.shape[1]
         if self.max_positions is not None and tokens > self.max_positions:
             raise LengthError(
@@ -317,7 +324,7 @@ class Encoder(nn.Module):
         only_last = layers is not None and set(layers) <= {self.num_layers - 1}
         # In its own dtype also within a training step, whose states would be in another dtype
         # than those of inference and of a cache.
-        with torch.autocast(input_ids.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             # One extra layer is run: the highest hidden state may have been through the final norm.
             model = self.model
             if top < self.num_layers and self.traits.can_be_shallow:
@@ -338,7 +345,8 @@ class Encoder(nn.Module):
             # The highest hidden state is before the final norm in some families, and after it in
             # others; ``last_hidden_state`` is after it in all.
             states = [*output.hidden_states[self.first_layer : -1], output.last_hidden_state]
-        return HiddenStates(states, attention_mask)
+        # The layers of a spread model are on several devices.
+        return HiddenStates(states, attention_mask).to(self.states_device or device)
 
     def is_finite(self, text: str) -> bool:
         """Returns whether the states of a text are finite."""

@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_weights
+from layerbridge.models.placement import put, stays
 
 SUPPORTED = (
     "models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) and "
@@ -32,7 +33,7 @@ _TEXT_PARTS = ("language_model", "text_model")
 def load_text_encoder(
     source: Source, config: PreTrainedConfig, options: LoadOptions
 ) -> PreTrainedModel:
-    """Loads what reads text in the model at ``source``.
+    """Loads what reads text in the model at ``source``, onto its device.
 
     Args:
         source: where the model is.
@@ -42,7 +43,7 @@ def load_text_encoder(
     Raises:
         BackboneError: it cannot be loaded, or reads no text.
     """
-    arguments = options.for_transformers(source)
+    arguments = options.for_backbone("encoder", source, config)
     has_class = type(config) in MODEL_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     if not has_class and not options.trust_remote_code:
         raise _no_encoder(source, config)
@@ -62,7 +63,11 @@ def load_text_encoder(
             if "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
                 arguments["add_pooling_layer"] = False
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
-    return _text_part(model)
+    model = put(model, options.device_of("encoder"), arguments.get("device_map"))
+    part = _text_part(model)
+    if part is not model and stays(model):
+        part.hf_device_map = model.hf_device_map
+    return part
 
 
 def _classes(config: PreTrainedConfig) -> tuple[type[PreTrainedModel], ...]:

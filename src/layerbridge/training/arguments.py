@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -43,7 +43,8 @@ class BridgeTrainingArguments(TrainingArguments):
     settings of arXiv 2508.09091. Without ``max_steps`` and ``num_train_epochs``, the number of
     rows decides the number of steps (``schedule.steps``).
 
-    ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
+    ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``),
+    ``gradient_checkpointing`` runs them again in the backward pass (``checkpoint_layers``).
 
     Args:
         fusion_learning_rate_scale: learning rate of the fusion's parameters, relative to the
@@ -68,6 +69,8 @@ class BridgeTrainingArguments(TrainingArguments):
         TrainingError: a value is out of range or contradicts another one.
     """
 
+    # Whether a map spreads the backbones over the devices of this process.
+    spread: ClassVar[bool] = False
     fusion_learning_rate_scale: float | None = field(default=None)
     clip_by_part: bool = field(default=True)
     tokens_per_batch: int | None = field(default=None)
@@ -108,16 +111,32 @@ class BridgeTrainingArguments(TrainingArguments):
         given = self._check_values()
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
+        if self.gradient_checkpointing is not None and hasattr(self, "activation_checkpointing"):
+            # transformers' newer name of it; it would warn about the older one.
+            self.activation_checkpointing = self.gradient_checkpointing
+            self.gradient_checkpointing = None
         with one_line("invalid training arguments"):
             super().__post_init__()
             get_reporting_integration_callbacks(self.report_to)
         for name, value in given.items():
             reject_idle(name, value, self)
+        if self.spread and self.device.type == "cuda":
+            self._n_gpu = 1  # the others have parts of the models
         if self.n_gpu > 1:
             raise TrainingError(
                 f"{self.n_gpu} GPUs need one process each",
                 hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
                 "one with CUDA_VISIBLE_DEVICES=0",
+            )
+        if self.torch_compile and self.checkpoints_layers:
+            raise TrainingError(
+                "torch_compile cannot be combined with gradient checkpointing",
+                hint="leave one of them out",
+            )
+        if self.spread and self.world_size > 1:
+            raise TrainingError(
+                f"device_map supports only one process, but there are {self.world_size}",
+                hint="train in one process, or leave --device-map out",
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
@@ -128,6 +147,12 @@ class BridgeTrainingArguments(TrainingArguments):
             )
         if _OPTIMIZATION.intersection(given):
             self._try_optimization()
+
+    @property
+    def checkpoints_layers(self) -> bool:
+        """Whether layers run again in the backward pass."""
+        names = ("gradient_checkpointing", "activation_checkpointing")
+        return any(getattr(self, name, False) for name in names)
 
     def _check_values(self) -> dict[str, Any]:
         """Checks each value, and returns those that are not the default, as they were given."""
@@ -221,6 +246,12 @@ class BridgeTrainingArguments(TrainingArguments):
                 f"cached states support only one process, but there are {self.world_size}",
                 hint="train in one process, or leave the cache out",
             )
+
+
+class SpreadTrainingArguments(BridgeTrainingArguments):
+    """Arguments of a run whose backbones are spread over devices by a map."""
+
+    spread = True
 
 
 _TYPES = hints(BridgeTrainingArguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,16 @@ from transformers.trainer_utils import IntervalStrategy
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
-from layerbridge.models.backbone import choose_device
+from layerbridge.models.backbone import LoadOptions, choose_device
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
+from layerbridge.models.placement import offloaded
 from layerbridge.progress import Meter, meter, say
 from layerbridge.training import examples
-from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.arguments import BridgeTrainingArguments, SpreadTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
@@ -50,7 +51,11 @@ from layerbridge.training.weight_watch import WeightWatch
 
 
 def training_arguments(
-    settings: Mapping[str, Any], output_dir: Path, *, device: str | None = None
+    settings: Mapping[str, Any],
+    output_dir: Path,
+    *,
+    device: str | None = None,
+    spread: bool = False,
 ) -> BridgeTrainingArguments:
     """Returns the Trainer's arguments.
 
@@ -58,6 +63,7 @@ def training_arguments(
         settings: arguments by name.
         output_dir: of the run.
         device: of the run; ``"cpu"`` keeps the Trainer off an available GPU.
+        spread: the backbones are spread over devices by a map.
 
     Raises:
         LayerBridgeError: an unknown name, a value that is not valid, or an argument without a use.
@@ -69,7 +75,8 @@ def training_arguments(
         reject_unknown("training argument", name, names)
         if name == "output_dir":
             raise ConfigError("output_dir is not a training argument here", hint="--output FOLDER")
-    return BridgeTrainingArguments(output_dir=str(output_dir), **settings)
+    cls = SpreadTrainingArguments if spread else BridgeTrainingArguments
+    return cls(output_dir=str(output_dir), **settings)
 
 
 def new_bridge(
@@ -155,9 +162,11 @@ def train(
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     if device is not None:
         choose_device(device)
+    LoadOptions.of(recipe.backbones, choose_device(device))
+    spread = recipe.backbones.get("device_map") is not None
     folder = Path(output_dir)
     # Before rows are read; which validation there is does not decide whether they are valid.
-    arguments = training_arguments(watched(recipe.training), folder, device=device)
+    arguments = training_arguments(watched(recipe.training), folder, device=device, spread=spread)
     if recipe.cache_states:
         arguments.check_cached()
     check_transfer(recipe, arguments)
@@ -170,7 +179,7 @@ def train(
             hint="--validation-data FILE, or leave it out",
         )
     recipe = complete(recipe, data)
-    arguments = training_arguments(recipe.training, folder, device=device)
+    arguments = training_arguments(recipe.training, folder, device=device, spread=spread)
     if resume:
         check_same_run(recipe, data.train, folder)
     for backbone in ("encoder", "language_model"):
@@ -247,7 +256,9 @@ def train_bridge(
         trainer.add_callback(weights)
         if then is not None:
             trainer.interruption = stack.enter_context(Interruption(then))
-        trainer.train(resume_from_checkpoint=resume or None)
+        # Its states are read already: a GPU's memory is the language model's.
+        with nullcontext() if precomputer is None else offloaded(bridge.encoder.model):
+            trainer.train(resume_from_checkpoint=resume or None)
         options.finish()
         # In every process: validation is shared work.
         kept = None if arguments.eval_strategy == IntervalStrategy.NO else _kept(trainer)
