@@ -93,11 +93,8 @@ def test_gradients_of_4_bits_are_those_of_the_weights_it_computes_with(
     bridge = quantized("4bit", "float32", "xlm-r", language_model)
     states = bridge.encode(TEXTS)
     loss, gradients = loss_and_gradients(bridge, states)
-    source, options = (
-        resolve(str(folder(language_model))),
-        LoadOptions("float32", load_in_4bit=True),
-    )
-    model = LanguageModel.load(source, options)
+    source = resolve(str(folder(language_model)))
+    model = LanguageModel.load(source, LoadOptions("float32", load_in_4bit=True))
     plain(model.model)
     again = LayerBridge.from_parts(bridge.config, bridge.encoder, model, texts=None)
     again.load_trained(bridge.trained_state_dict())

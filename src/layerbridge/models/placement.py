@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils.quantization_config import QuantizationMethod
 
 from layerbridge.errors import ConfigError
 
@@ -87,7 +88,10 @@ def offloaded(model: PreTrainedModel) -> Iterator[None]:
     """Keeps a model on the CPU while it is active, to free a GPU's memory; it can still run."""
     device = input_device(model)
     spread = len(set(getattr(model, "hf_device_map", {"": device}).values())) > 1
-    if device.type == "cpu" or spread:
+    # GPTQ's and others' are made for one kind of device.
+    method = getattr(model, "quantization_method", None)
+    fixed = getattr(model, "is_quantized", False) and method != QuantizationMethod.BITS_AND_BYTES
+    if device.type == "cpu" or spread or fixed:
         yield
         return
     model.to("cpu")
