@@ -109,8 +109,9 @@ class _Backbones(TypedDict, total=False):
     attn_implementation: Text | None
     load_in_4bit: Flag | None
     load_in_8bit: Flag | None
-    quantization_config: Text | dict[str, Any] | None
-    device_map: Text | dict[str, Any] | None
+    # Checked by ``LoadOptions``.
+    quantization_config: Any
+    device_map: Any
     encoder_device: Text | None
     trust_remote_code: Flag | None
     allow_pickle: Flag | None
