@@ -79,7 +79,7 @@ def test_a_spread_language_model_is_trained_on(recipe, tmp_path):
         ({"quantization_config": 3}, "unknown quantization_config 3; allowed: 4bit, 8bit, none"),
         (
             {"device_map": "everywhere"},
-            "device_map='everywhere' is no map; allowed: auto, balanced",
+            "device_map='everywhere' is no map; allowed: auto, b",
         ),
         ({"encoder_device": "cuda:99"}, "device 'cuda:99' is not available"),
     ],

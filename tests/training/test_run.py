@@ -526,8 +526,8 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
         ),
         (
             {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
-            "gradient_checkpointing_kwargs is not supported: each of the language model's layers is "
-            "checkpointed, in one way; next: --gradient-checkpointing true alone",
+            "gradient_checkpointing_kwargs is not supported: each of the language model's layers "
+            "is checkpointed, in one way; next: --gradient-checkpointing true alone",
         ),
         (
             {"resume_from_checkpoint": "runs/mine"},
