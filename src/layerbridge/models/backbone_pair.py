@@ -44,12 +44,11 @@ def load_backbones(
     """Loads the backbones that are not given; those that are need no network.
 
     Args:
-        config: gets revision, fingerprint and quantization of both.
+        config: gets revision and fingerprint of both.
         options: dtype and the like; what they do not say about quantization, the config does.
         encoder: one that is loaded already.
         language_model: one that is loaded already.
-        trained: accept only the weights whose fingerprints the config has, and leave what it says
-            about quantization.
+        trained: accept only the weights whose fingerprints the config has.
 
     Raises:
         CheckpointError: a backbone has other weights.
@@ -64,11 +63,9 @@ def load_backbones(
             if trained:
                 _check_weights(config, name, source)
             sources[name] = source
-    if not trained:
-        for name in sources:
-            setattr(config, f"{name}_quantization", record_of(options.quantization(name)))
-    options = options_for(config, options)
     were_given = {"encoder": encoder is not None, "language_model": language_model is not None}
+    if not all(were_given.values()):
+        options = options_for(config, options)
     if encoder is None:
         encoder = Encoder.load(
             sources["encoder"],
@@ -86,8 +83,12 @@ def load_backbones(
 
 
 def record_weights(config: BridgeConfig, encoder: Encoder, language_model: LanguageModel) -> None:
-    """Writes revision and fingerprint of loaded backbones to a config that has none, offline."""
+    """Writes what loaded backbones are to the config of a new bridge, offline.
+
+    Revision and fingerprint, if it has none, and how they were quantized.
+    """
     for name, backbone in (("encoder", encoder), ("language_model", language_model)):
+        setattr(config, f"{name}_quantization", record_of(backbone.model))
         model_id = getattr(config, name)
         if model_id is None or getattr(config, f"{name}_fingerprint") is not None:
             continue

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_weights
-from layerbridge.models.placement import put, stays
+from layerbridge.models.placement import put
 
 SUPPORTED = (
     "models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) and "
@@ -28,6 +28,8 @@ SUPPORTED = (
 
 # What multimodal models call the part that reads text.
 _TEXT_PARTS = ("language_model", "text_model")
+# What transformers notes on the whole model.
+_HOW_LOADED = ("hf_device_map", "hf_quantizer", "is_quantized", "quantization_method")
 
 
 def load_text_encoder(
@@ -65,8 +67,9 @@ def load_text_encoder(
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
     model = put(model, options.device_of("encoder"), arguments.get("device_map"))
     part = _text_part(model)
-    if part is not model and stays(model):
-        part.hf_device_map = model.hf_device_map
+    for name in _HOW_LOADED:
+        if part is not model and hasattr(model, name):
+            setattr(part, name, getattr(model, name))
     return part
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, PreTrainedConfig
+from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -97,13 +97,18 @@ def config_of(choice: Any, dtype: torch.dtype) -> QuantizationConfigMixin:
     return choice
 
 
-def record_of(choice: Any) -> str | dict[str, Any] | None:
-    """Returns a choice as a bridge's config keeps it; None for ``"none"``."""
-    if isinstance(choice, QuantizationConfigMixin):
-        return choice.to_dict()
-    if isinstance(choice, Mapping):
-        return dict(choice)
-    return None if choice == NONE else choice
+def record_of(model: PreTrainedModel) -> str | dict[str, Any] | None:
+    """Returns the choice with which a model was loaded, as a bridge's config keeps it.
+
+    None if it was not quantized, or has been in its checkpoint.
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None or quantizer.pre_quantized:
+        return None
+    settings = quantizer.quantization_config.to_dict()
+    dtype = getattr(quantizer.quantization_config, "bnb_4bit_compute_dtype", torch.float32)
+    named = (name for name in NAMED if config_of(name, dtype).to_dict() == settings)
+    return next(named, settings)
 
 
 def described(config: PreTrainedConfig) -> str | None:
