@@ -116,6 +116,7 @@ def described(config: PreTrainedConfig) -> str | None:
     method, own = own_method(config), getattr(config, "quantization_config", None)
     if method is None:
         return None
+    assert own is not None
     settings = own if isinstance(own, Mapping) else own.to_dict()
     bits = next((bits for bits in NAMED if settings.get(f"load_in_{bits}")), None)
     if bits is None and isinstance(settings.get("bits"), int):

@@ -50,6 +50,6 @@ def _shallow_copy(module: Module) -> Module:
     # accelerate's hook on a spread model would run the original.
     forward, hooked = module.__dict__.get("forward"), module.__dict__.get("_old_forward")
     if isinstance(forward, partial) and isinstance(hooked, MethodType):
-        copied._old_forward = MethodType(hooked.__func__, copied)
-        copied.forward = partial(forward.func, copied)
+        own = MethodType(hooked.__func__, copied)
+        vars(copied).update(_old_forward=own, forward=partial(forward.func, copied))
     return copied

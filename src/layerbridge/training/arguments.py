@@ -103,6 +103,7 @@ class BridgeTrainingArguments(TrainingArguments):
     # It would leave rows whose loss is not finite out of the validation loss.
     logging_nan_inf_filter: bool = field(default=False)
     disable_tqdm: bool | None = field(default=False)
+    gradient_checkpointing: bool | None = field(default=None)
     metric_for_best_model: str | None = field(default=None)
     # A step uses all that is trained.
     ddp_find_unused_parameters: bool | None = field(default=False)

@@ -29,7 +29,6 @@ _MAY_DIFFER = {
     *("training_seed", "training_start", "layerbridge_version", "averaged_runs"),
     *("encoder", "encoder_revision", "encoder_fingerprint"),
     *("language_model", "language_model_revision", "language_model_fingerprint"),
-    *("encoder_quantization", "language_model_quantization"),
     *("usual_any_option", "transformers_version"),
 }
 
