@@ -171,20 +171,17 @@ class LoadOptions:
             config: of the model.
         """
         backbone = kind.replace(" ", "_")
-        arguments = self.for_transformers(source)
+        device, choice = self.device_of(backbone), self.quantization(backbone)
         device_map = self._of_backbone(self.device_map, backbone)
-        device, choice, own = (
-            self.device_of(backbone),
-            self.quantization(backbone),
-            own_method(config),
-        )
+        dtype = resolve_dtype(self.dtype, device)
+        arguments = {**self.for_transformers(source), "dtype": dtype}
+        own = own_method(config)
         if own is not None:
-            if choice not in (None, NONE):
-                say(
-                    f"the {kind} {source.given!r} is quantized already ({own}), and loaded as it is"
-                )
+            if choice is not None:
+                note = f"is quantized already ({own}), and loaded as it is"
+                say(f"the {kind} {source.given!r} {note}")
         elif choice not in (None, NONE):
-            arguments["quantization_config"] = config_of(choice, self.torch_dtype)
+            arguments["quantization_config"] = config_of(choice, dtype)
         quantized = own is not None or "quantization_config" in arguments
         if device_map is None and (quantized or device is not self.device):
             device_map = {"": str(device or "cpu")}
