@@ -75,7 +75,7 @@ class BridgeTrainer(Trainer):
             if args.checkpoints_layers:
                 model.language_model.checkpoint_layers()
             # The Trainer's way only works in training mode.
-            vars(args).update(gradient_checkpointing=False, activation_checkpointing=False)
+            args.__dict__.update(gradient_checkpointing=False, activation_checkpointing=False)
             # Compiling layers takes seconds; the Trainer would compile the bridge for each shape of
             # a batch.
             args.torch_compile = False
