@@ -63,6 +63,7 @@ def plain(model):
 
 
 def loss_and_gradients(bridge, states):
+    bridge.eval()  # dropout of the fusion would differ
     model = bridge.language_model
     targets = [[*model.token_ids(word), model.eos_id] for word in OPTIONS]
     bridge.zero_grad()
