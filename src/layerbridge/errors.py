@@ -123,6 +123,7 @@ class MissingExtraError(LayerBridgeError):
 _EXTRAS = {
     "lm-eval": ("lm_eval",),
     "eval": ("scipy", "sklearn", "statsmodels"),
+    "quantize": ("bitsandbytes",),
     "plots": ("jinja2", "matplotlib"),
     "serve": ("fastapi", "prometheus_client", "starlette", "uvicorn"),
     "translate": ("sentencepiece",),

@@ -142,6 +142,15 @@ def test_options_that_do_not_fit(command, train_flags, tmp_path, verb, options, 
     assert not (tmp_path / "run").exists()
 
 
+def test_models_are_loaded_as_asked(command, sure):
+    result = command("ask", sure, "a", "--load-in-4bit", *CPU)
+    assert (result.code, result.out.count("\n")) == (0, 1)
+    result = command("ask", sure, "a", "--load-in-4bit", "--load-in-8bit", *CPU)
+    assert (result.code, result.err) == (
+        2, "error: load_in_4bit and load_in_8bit contradict each other; allowed: one of them\n"
+    )  # fmt: skip
+
+
 def test_texts_that_are_cut_or_empty_are_said(command, sure):
     result = command("ask", sure, "a", "the market " * 400, "", " ", *CPU)
     assert (result.code, result.out.count("\n")) == (0, 4)

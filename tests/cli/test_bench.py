@@ -95,7 +95,13 @@ def test_evaluate(command):
 @pytest.mark.usefixtures("_in_process")
 def test_memory(command):
     found = document(command("bench", "memory", *TINY, "--batch-size", "2", "--steps", "1"))
-    assert set(found["memory"]["peak_bytes"]) == {"layerbridge", "reference", "reference, float32"}
+    assert set(found["memory"]["peak_bytes"]) == {
+        "layerbridge",
+        "layerbridge, gradient checkpointing",
+        "reference",
+        "reference, float32",
+    }
+    assert 0.3 < found["memory"]["ratio_checkpointed"] < 1.2
     assert 0.3 < found["memory"]["ratio"] < 1.5
 
 

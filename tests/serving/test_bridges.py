@@ -157,3 +157,22 @@ def test_a_folder_with_an_equals_sign(tmp_path):
     run = tmp_path / "lr=3e-4"
     run.mkdir()
     assert names([str(run)]) == {"lr=3e-4": str(run)}
+
+
+def test_runs_keep_how_their_models_were_quantized(saved):
+    runs = [saved("whole"), saved("four", fusion="last")]
+    config = Path(runs[1]) / "config.json"
+    settings = json.loads(config.read_text())
+    settings |= {"encoder_quantization": "4bit", "language_model_quantization": "4bit"}
+    config.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError) as caught:
+        Bridges.load(runs, FLOAT32)
+    assert str(caught.value) == (
+        "'four' and 'whole' were trained on a language model that was quantized differently; next: "
+        "--load-in-4bit, --load-in-8bit or --unquantized for all"
+    )
+    whole = Bridges.load(runs, LoadOptions("float32", unquantized=True))
+    assert len({id(bridge.encoder.model) for bridge in whole.values()}) == 1
+    (four,) = Bridges.load(runs[1:], FLOAT32).values()
+    assert four.encoder.model.is_loaded_in_4bit
+    assert four.language_model.model.is_loaded_in_4bit

@@ -568,9 +568,9 @@ def test_a_label_outside_the_options(make_recipe, tmp_path):
             "that too, or leave it out",
         ),
         (
-            {"gradient_checkpointing": True},
-            "gradient_checkpointing is not supported: the language model stays in eval mode; next: "
-            "a smaller batch with --gradient-accumulation-steps saves memory",
+            {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
+            "gradient_checkpointing_kwargs is not supported: each of the language model's layers "
+            "is checkpointed, in one way; next: --gradient-checkpointing true alone",
         ),
         (
             {"resume_from_checkpoint": "runs/mine"},

@@ -17,13 +17,15 @@ def run(case: TrainCase) -> dict[str, Any]:
 
     Returns:
         ``ratio`` (ours over the reference in float32, LangBridge's default),
-        ``ratio_same_dtype``, and the peaks in bytes.
+        ``ratio_same_dtype``, ``ratio_checkpointed`` (of ours, with gradient checkpointing over
+        without), and the peaks in bytes.
     """
     # Both run the encoder in the step: what a cache of states takes is the user's choice.
     case = replace(case, optimizations=case.optimizations - {"cached"})
     ours_peak, reference_peak = (
         in_fresh_process(peak_of_step, case, is_ours) for is_ours in (True, False)
     )
+    checkpointed = in_fresh_process(peak_of_step, replace(case, checkpointed=True), True)
     exact = reference_peak
     if resolve_dtype(case.pair.dtype, case.pair.torch_device()) != torch.float32:
         full = replace(case, pair=replace(case.pair, dtype="float32"))
@@ -31,8 +33,10 @@ def run(case: TrainCase) -> dict[str, Any]:
     return {
         "ratio": ours_peak / exact,
         "ratio_same_dtype": ours_peak / reference_peak,
+        "ratio_checkpointed": checkpointed / ours_peak,
         "peak_bytes": {
             "layerbridge": ours_peak,
+            "layerbridge, gradient checkpointing": checkpointed,
             "reference": reference_peak,
             "reference, float32": exact,
         },

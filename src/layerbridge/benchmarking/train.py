@@ -49,6 +49,7 @@ class TrainCase:
         template: of the file's columns.
         optimizations: which of ours to use.
         compiled: whether our language model's layers are compiled.
+        checkpointed: whether they run again in the backward pass; it changes the backbone.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -60,6 +61,7 @@ class TrainCase:
     template: str | None = None
     optimizations: frozenset[str] = ALL
     compiled: bool = False
+    checkpointed: bool = False
 
     def rows(self, encoder: Encoder) -> list[Row]:
         """Returns the rows that batches are made of."""
@@ -135,6 +137,8 @@ def ours(case: TrainCase, backbones: Backbones) -> TrainingLoop:
         model = copy.deepcopy(language_model.model)
         language_model = LanguageModel(model, language_model.tokenizer)
         language_model.compile_layers()
+    if case.checkpointed:
+        language_model.checkpoint_layers()
     bridge = case.bridge((encoder, language_model)).train()
     rows = case.rows(encoder)
     lengths = _lengths(encoder, [row.text for row in rows])

@@ -49,6 +49,11 @@ def chat(
     save_history: bool = o.option(True, "Save typed lines for the arrow keys of later chats."),
     dtype: o.Dtype = "auto",
     device: o.Device = None,
+    load_in_4bit: o.LoadIn4Bit = False,
+    load_in_8bit: o.LoadIn8Bit = False,
+    unquantized: o.Unquantized = False,
+    device_map: o.DeviceMap = None,
+    encoder_device: o.EncoderDevice = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
 ) -> None:

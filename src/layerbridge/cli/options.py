@@ -72,6 +72,20 @@ _DTYPE = models(
 Dtype = Annotated[str, _DTYPE]
 OptionalDtype = Annotated[str | None, _DTYPE]
 Device = Annotated[str | None, models(..., "cpu, cuda, …; the best available if omitted.")]
+LoadIn4Bit = Annotated[
+    bool, models(..., "Load both models in 4 bits (bitsandbytes).", "--load-in-4bit")
+]
+LoadIn8Bit = Annotated[
+    bool, models(..., "Load both models in 8 bits (bitsandbytes).", "--load-in-8bit")
+]
+Unquantized = Annotated[
+    bool, models(..., "Load both in --dtype, however the run was trained.", "--unquantized")
+]
+DeviceMap = Annotated[
+    str | None,
+    models(..., "Spread models over devices: auto, or JSON with a map for each.", metavar="MAP"),
+]
+EncoderDevice = Annotated[str | None, models(..., "Device of the encoder alone, such as cpu.")]
 TrustRemoteCode = Annotated[
     bool, models(..., "Run code that comes with a model.", "--trust-remote-code")
 ]

@@ -58,6 +58,11 @@ def serve(
     ),
     dtype: o.Dtype = "auto",
     device: o.Device = None,
+    load_in_4bit: o.LoadIn4Bit = False,
+    load_in_8bit: o.LoadIn8Bit = False,
+    unquantized: o.Unquantized = False,
+    device_map: o.DeviceMap = None,
+    encoder_device: o.EncoderDevice = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
 ) -> None:
@@ -90,6 +95,11 @@ def serve(
 
     serving: Engine
     if _is_vllm(engine):
+        if options.quantization("language_model") not in (None, "none"):
+            raise ConfigError(
+                "vLLM quantizes the language model itself",
+                hint="--vllm-option quantization=bitsandbytes, or --engine torch",
+            )
         from layerbridge.serving.vllm_engine import VLLMEngine
         from layerbridge.serving.vllm_launch import VLLMSettings
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from layerbridge.cli import options as o
-from layerbridge.cli.values import label_words, task_options
+from layerbridge.cli.values import label_words, map_of_devices, task_options
 from layerbridge.errors import ConfigError
 
 
@@ -47,6 +47,10 @@ def train(
         None, "Attention implementation, as in transformers."
     ),
     device: o.Device = None,
+    load_in_4bit: o.LoadIn4Bit = False,
+    load_in_8bit: o.LoadIn8Bit = False,
+    device_map: o.DeviceMap = None,
+    encoder_device: o.EncoderDevice = None,
     trust_remote_code: o.TrustRemoteCode = False,
     allow_pickle: o.AllowPickle = False,
     fusion: str | None = o.fusion(
@@ -87,7 +91,8 @@ def train(
     --bf16 true, --seed 1 or --report-to tensorboard. Two more: --fusion-learning-rate-scale 0.1
     multiplies the learning rate of the fusion; --tokens-per-batch 4096 limits a batch by tokens
     instead of rows. Noise and averages: --state-noise 0.25, --language-noise 0.5,
-    --state-mixup 0.4, --encoder-dropout true, --average-last 0.5, --start-seed 0. On N GPUs:
+    --state-mixup 0.4, --encoder-dropout true, --average-last 0.5, --start-seed 0.
+    Less memory: --gradient-checkpointing true. On N GPUs:
     torchrun --nproc-per-node N -m layerbridge train …
     """
     from layerbridge.training.recipe import FILE, Recipe, override, read
@@ -118,6 +123,7 @@ def train(
         ),
         "options": label_words(labels),
         "training": training_flags(context.args),
+        "device_map": map_of_devices(device_map),
     }
     if settings["training"]:
         own_flags = {name for parameter in context.command.params for name in parameter.opts}

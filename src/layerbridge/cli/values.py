@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -98,11 +99,30 @@ def fields_of(kind: type, params: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: params[each.name] for each in fields(kind) if each.name in params}
 
 
+def map_of_devices(words: str | None) -> Any:
+    """``"auto"`` → ``"auto"``; ``'{"encoder": "cpu"}'`` → the mapping; None → None.
+
+    Raises:
+        ConfigError: a mapping is not valid JSON.
+    """
+    if words is None or not words.lstrip().startswith("{"):
+        return words
+    try:
+        return json.loads(words)
+    except ValueError as error:
+        raise ConfigError(
+            f"--device-map {words!r} is not valid JSON ({error})",
+            allowed="""auto, or a mapping such as '{"encoder": "cpu", "language_model": "auto"}'""",
+        ) from None
+
+
 def load_options(params: Mapping[str, Any]) -> LoadOptions:
     """Returns how a verb loads backbones: its dtype, its device or the best one, …"""
     from layerbridge.models.backbone import LoadOptions, choose_device
 
     given = fields_of(LoadOptions, params)
+    if "device_map" in given:
+        given["device_map"] = map_of_devices(given["device_map"])
     return LoadOptions(**{**given, "device": choose_device(params["device"])})
 
 

@@ -35,6 +35,7 @@ from layerbridge.models.generation import AnswerCount, answers_counted
 from layerbridge.models.hidden_states import HiddenStates
 from layerbridge.models.inference import option_divisors, option_ids
 from layerbridge.models.option_scoring import best_options
+from layerbridge.models.quantization import described
 from layerbridge.tasks.task import Row, Task
 from layerbridge.training import recipe
 from layerbridge.training.shared_start import start_hash
@@ -153,6 +154,7 @@ def evaluate(
             **task.settings(),
             "bridge": config.to_diff_dict(),
             "dtype": dtype_name(bridge.language_model.dtype),
+            **_quantization(bridge),
             **trained_with,
             **moved.recorded(),
             **(settings or {}),
@@ -187,6 +189,15 @@ def _batch(
         generated=counted.number,
         cut=counted.cut,
     )
+
+
+def _quantization(bridge: LayerBridge) -> dict[str, dict[str, str | None]]:
+    """Returns how the backbones are quantized, which may be otherwise than in training."""
+    how = {
+        "encoder": described(bridge.encoder.model.config),
+        "language_model": described(bridge.language_model.model.config),
+    }
+    return {"quantization": how} if any(how.values()) else {}
 
 
 def training_seed(bridge: LayerBridge, run: str | None) -> int | None:

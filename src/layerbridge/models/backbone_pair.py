@@ -10,6 +10,7 @@ from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.models.quantization import record_of
 
 
 def backbone_source(
@@ -29,6 +30,13 @@ def identified_source(config: BridgeConfig, backbone: str) -> Source:
     return source
 
 
+def options_for(config: BridgeConfig, options: LoadOptions) -> LoadOptions:
+    """Returns options that quantize backbones as the config says, where they do not say it."""
+    for backbone in ("encoder", "language_model"):
+        options = options.with_default(backbone, getattr(config, f"{backbone}_quantization"))
+    return options
+
+
 def load_backbones(
     config: BridgeConfig,
     options: LoadOptions,
@@ -42,7 +50,7 @@ def load_backbones(
 
     Args:
         config: gets revision and fingerprint of both.
-        options: dtype and the like.
+        options: dtype and the like; what they do not say about quantization, the config does.
         encoder: one that is loaded already.
         language_model: one that is loaded already.
         trained: accept only the weights whose fingerprints the config has.
@@ -62,6 +70,8 @@ def load_backbones(
                 _check_weights(config, name, source)
             sources[name] = source
     were_given = {"encoder": encoder is not None, "language_model": language_model is not None}
+    if not all(were_given.values()):
+        options = options_for(config, options)
     if encoder is None:
         encoder = Encoder.load(
             sources["encoder"],
@@ -79,8 +89,12 @@ def load_backbones(
 
 
 def record_weights(config: BridgeConfig, encoder: Encoder, language_model: LanguageModel) -> None:
-    """Writes revision and fingerprint of loaded backbones to a config that has none, offline."""
+    """Writes what loaded backbones are to the config of a new bridge, offline.
+
+    Revision and fingerprint, if it has none, and how they were quantized.
+    """
     for name, backbone in (("encoder", encoder), ("language_model", language_model)):
+        setattr(config, f"{name}_quantization", record_of(backbone.model))
         model_id = getattr(config, name)
         if model_id is None or getattr(config, f"{name}_fingerprint") is not None:
             continue

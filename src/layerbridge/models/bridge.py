@@ -9,7 +9,7 @@ Legend: L layers, B batch, S encoder and T LM tokens, E and D their widths, V vo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,18 +122,19 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             fusion: a strategy of ``layerbridge.models.fusion.names()``.
             encoder_revision: branch, tag or commit on the hub.
             language_model_revision: the same for the language model.
-            dtype: of the backbones, as in ``LoadOptions``; the bridge itself is always float32.
-            device: for all modules; None is the CPU.
-            attn_implementation: as in transformers.
-            trust_remote_code: run code that comes with a model.
-            allow_pickle: also read weights that are not safetensors.
+            dtype: as in ``LoadOptions``, as the four that follow; the bridge itself is always
+                float32, and on the language model's device.
             texts: as in ``from_parts``.
-            **settings: other fields of ``BridgeConfig``.
+            **settings: other fields of ``BridgeConfig`` and of ``LoadOptions``
+                (``quantization_config``, ``device_map``, …).
 
         Raises:
             BackboneError: a model cannot be found or is of the wrong kind.
             ConfigError: a setting is unknown or invalid.
         """
+        options = LoadOptions.taken_from(
+            settings, dtype, attn_implementation, trust_remote_code, allow_pickle, device
+        )
         config = BridgeConfig(
             encoder=encoder,
             encoder_revision=encoder_revision,
@@ -142,7 +143,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             fusion=fusion,
             **settings,
         )
-        options = LoadOptions(dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         backbones = load_backbones(config, options)
         return cls.from_parts(config, *backbones, texts=texts)
 
@@ -187,6 +187,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
         config: BridgeConfig | None = None,
+        **loading: Any,
     ) -> LayerBridge:
         """Loads a trained bridge, in eval mode.
 
@@ -206,6 +207,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
                 network is used.
             language_model: one that is loaded already.
             config: instead of the saved one.
+            **loading: other fields of ``LoadOptions``; without any, backbones are quantized as they
+                were in training.
 
         Raises:
             CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
@@ -213,7 +216,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             BackboneError: a backbone cannot be found.
         """
         how = (dtype, attn_implementation, trust_remote_code, allow_pickle, device)
-        options = LoadOptions(*how, token, cache_dir, local_files_only)
+        options = LoadOptions(*how, token, cache_dir, local_files_only, **loading)
         saved, folder = read_config(str(path), revision=revision, access=options.access)
         config = saved if config is None else config
         tensors = read_checkpoint(folder)
@@ -228,7 +231,15 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             bridge.encoder.width,
             config.encoder_fingerprint,
         )
-        return bridge.eval() if device is None else bridge.eval().to(device)
+        return bridge.eval().to(bridge.language_model.device if device is None else device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LayerBridge:
+        super()._apply(fn, recurse)
+        # A language model that was put on its devices stays there, and the bridge with it.
+        self.encoder.states_device = device = self.language_model.device
+        self.fusion.to(device)
+        self.projection.to(device)
+        return self
 
     @torch.no_grad()
     def start_projection(self, texts: Sequence[str] = ()) -> None:
@@ -316,6 +327,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             NotFiniteError: states, or outside training soft prompts or logits, are not finite.
             LengthError: a row has more tokens than a model has positions.
         """
+        device = self.language_model.device
         states = self._states(input_ids, attention_mask, hidden_states)
         mixture = None
         if self.training and self.noise is not None:
@@ -325,11 +337,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             logits = self.language_model.next_logits(prefix)
             check_rows(finite_rows(logits), "the logits", self.language_model.dtype)
             return BridgeOutput(logits=logits)
+        # The Trainer's own device may be another than the language model's.
+        given, labels = labels.device, labels.to(device)
         loss, logits = self._loss(prefix, labels, num_items_in_batch)
         if mixture is not None:
             other, _ = self._loss(prefix, labels[mixture.order], num_items_in_batch)
             loss = mixture.weight * loss + (1 - mixture.weight) * other
-        return BridgeOutput(loss=loss, logits=logits)
+        return BridgeOutput(loss=loss.to(given), logits=logits)
 
     def _loss(
         self, prefix: list[Segment], labels: Int[Tensor, "B T"], items: Tensor | int | None
@@ -337,6 +351,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         logits = self.language_model.label_logits(prefix, labels)  # [n, V]
         targets = labels[labels != IGNORED]  # [n]
         items = len(targets) if items is None else items
+        if isinstance(items, Tensor):
+            items = items.to(labels.device)
         return F.cross_entropy(logits.float(), targets, reduction="sum") / items, logits
 
     @torch.no_grad()
@@ -385,11 +401,12 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         hidden_states: Tensor | HiddenStates | None,
     ) -> HiddenStates:
         if isinstance(hidden_states, HiddenStates):
-            return hidden_states
+            return hidden_states.to(self.language_model.device)
         if hidden_states is not None:
             if attention_mask is None:
                 attention_mask = torch.ones(hidden_states.shape[1:3], device=hidden_states.device)
-            return HiddenStates(hidden_states, attention_mask)
+            states = HiddenStates(hidden_states, attention_mask)
+            return states.to(self.language_model.device)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with encoder_dropout(self.encoder.model, self.noise if self.training else None):

@@ -26,6 +26,10 @@ class BridgeConfig(PreTrainedConfig):
         language_model: the causal language model: a folder, ``zoo:NAME``, or a hub id.
         language_model_revision: its commit on the hub.
         language_model_fingerprint: hash of its weights.
+        encoder_quantization: how the encoder was quantized as it was loaded: ``"4bit"``,
+            ``"8bit"`` or a quantization config of transformers; None if it was not, or has been in
+            its checkpoint.
+        language_model_quantization: the same of the language model.
         encoder_width: E, the width of the encoder's hidden states.
         encoder_layers: L, the number of hidden states that are fused.
         language_model_width: D, the width of the language model's input embeddings.
@@ -73,6 +77,8 @@ class BridgeConfig(PreTrainedConfig):
     language_model: str | None = None
     language_model_revision: str | None = None
     language_model_fingerprint: str | None = None
+    encoder_quantization: str | dict[str, Any] | None = None
+    language_model_quantization: str | dict[str, Any] | None = None
     encoder_width: int | None = None
     encoder_layers: int | None = None
     language_model_width: int | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerbridge.errors import BackboneError, LengthError
@@ -27,6 +27,7 @@ from layerbridge.models.encoder_loading import load_text_encoder
 from layerbridge.models.encoder_text import TextInput
 from layerbridge.models.finite import STATES, check_rows, naming, warn_of_overflow
 from layerbridge.models.hidden_states import HiddenStates
+from layerbridge.models.placement import Placed, input_device
 from layerbridge.models.positions import check_ids, known_ids, position_limit
 from layerbridge.models.probes.encoder_traits import TEXTS, EncoderTraits, encoder_traits
 from layerbridge.models.state_cache import MappedStateCache, StateCache
@@ -40,7 +41,7 @@ CACHE_BATCH = 64
 _NO_LIMIT = 10**9
 
 
-class Encoder(TextInput, nn.Module):
+class Encoder(TextInput, Placed):
     """A frozen multilingual encoder and its tokenizer.
 
     Args:
@@ -66,7 +67,10 @@ class Encoder(TextInput, nn.Module):
         width: E.
         most_tokens: what tokenizer and positions allow of ``max_text_tokens``.
         cache: of hidden states; with one, ``encode`` runs the model once per text.
+        states_device: to which states are brought; None leaves them where they were computed.
     """
+
+    states_device: torch.device | None = None
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ class Encoder(TextInput, nn.Module):
         model = load_text_encoder(source, config, options)
         tokenizer = load_tokenizer("encoder", source, options)
         encoder = cls(
-            model.to(options.device or "cpu"),
+            model,
             tokenizer,
             max_text_tokens=max_text_tokens,
             embedding_layer=embedding_layer,
@@ -182,7 +186,8 @@ class Encoder(TextInput, nn.Module):
         if self.cache is None:
             return self._read(texts, layers)
         self.remember(texts)
-        return self.cache.batch(texts)
+        states = self.cache.batch(texts)
+        return states if self.states_device is None else states.to(self.states_device)
 
     def remember(self, texts: Sequence[str]) -> None:
         """Adds the hidden states of new texts to ``cache``.
@@ -202,7 +207,7 @@ class Encoder(TextInput, nn.Module):
                 self.cache.put(text, states.stacked[:, row, states.mask[row]])
 
     def _read(self, texts: Sequence[str], layers: Sequence[int] | None = None) -> HiddenStates:
-        batch = self.tokenize(texts).to(self.model.device)
+        batch = self.tokenize(texts)
         return self(batch["input_ids"], batch["attention_mask"], layers=layers)
 
     @torch.no_grad()
@@ -225,6 +230,8 @@ class Encoder(TextInput, nn.Module):
         Raises:
             LengthError: S exceeds the model's positions.
         """
+        device = input_device(self.model)
+        input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
         tokens = input_ids.shape[1]
         if self.max_positions is not None and tokens > self.max_positions:
             raise LengthError(
@@ -235,7 +242,7 @@ class Encoder(TextInput, nn.Module):
         only_last = layers is not None and set(layers) <= {self.num_layers - 1}
         # In its own dtype also within a training step, whose states would be in another dtype
         # than those of inference and of a cache.
-        with torch.autocast(input_ids.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             # One extra layer is run: the highest hidden state may have been through the final norm.
             model = self.model
             if top < self.num_layers and self.traits.can_be_shallow:
@@ -256,7 +263,8 @@ class Encoder(TextInput, nn.Module):
             # The highest hidden state is before the final norm in some families, and after it in
             # others; ``last_hidden_state`` is after it in all.
             states = [*output.hidden_states[self.first_layer : -1], output.last_hidden_state]
-        return HiddenStates(states, attention_mask)
+        # The layers of a spread model are on several devices.
+        return HiddenStates(states, attention_mask).to(self.states_device or device)
 
     def is_finite(self, text: str) -> bool:
         """Returns whether the states of a text are finite."""

@@ -21,6 +21,7 @@ from layerbridge.errors import BackboneError
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_weights
 from layerbridge.models.config import BridgeConfig
+from layerbridge.models.placement import put
 
 SUPPORTED = (
     "models that read text: encoders (XLM-R, mmBERT, …), encoder-decoders (mT5, NLLB, …) and "
@@ -29,12 +30,14 @@ SUPPORTED = (
 
 # What multimodal models call the part that reads text.
 _TEXT_PARTS = ("language_model", "text_model")
+# What transformers notes on the whole model.
+_HOW_LOADED = ("hf_device_map", "hf_quantizer", "is_quantized", "quantization_method")
 
 
 def load_text_encoder(
     source: Source, config: PreTrainedConfig, options: LoadOptions
 ) -> PreTrainedModel:
-    """Loads what reads text in the model at ``source``.
+    """Loads what reads text in the model at ``source``, onto its device.
 
     Args:
         source: where the model is.
@@ -46,7 +49,12 @@ def load_text_encoder(
     """
     loader, config, arguments = _loader(source, config, options)
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
-    return text_part(model)
+    model = put(model, options.device_of("encoder"), arguments.get("device_map"))
+    part = text_part(model)
+    for name in _HOW_LOADED:
+        if part is not model and hasattr(model, name):
+            setattr(part, name, getattr(model, name))
+    return part
 
 
 def build_text_encoder(
@@ -74,7 +82,7 @@ def _loader(
     source: Source, config: PreTrainedConfig, options: LoadOptions
 ) -> tuple[Any, PreTrainedConfig, dict[str, Any]]:
     """Returns the class that loads a text encoder, its config, and its other arguments."""
-    arguments = options.for_transformers(source)
+    arguments = options.for_backbone("encoder", source, config)
     loader: Any
     has_class = type(config) in MODEL_MAPPING or type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     is_bridge = isinstance(config, BridgeConfig)

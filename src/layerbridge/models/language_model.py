@@ -34,13 +34,16 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
+from layerbridge.models.checkpointing import checkpoint_layers
 from layerbridge.models.compilation import compile_layers
 from layerbridge.models.finite import warn_of_overflow
 from layerbridge.models.generation import generate_within
 from layerbridge.models.own_steps import OwnSteps, takes_embeddings
 from layerbridge.models.packing import PackedInputs, Segment, pack
 from layerbridge.models.passes import Passes
+from layerbridge.models.placement import input_device, put
 from layerbridge.models.positions import check_ids, known_ids
+from layerbridge.models.probes.gradients import check_gradients
 from layerbridge.models.probes.language_model_traits import (
     TEXT,
     TOKENS,
@@ -120,12 +123,15 @@ class LanguageModel(Passes):
         """
         options = options or LoadOptions()
         config = causal_config(source, options)
-        arguments = options.for_transformers(source)
+        arguments = options.for_backbone("language model", source, config)
         model = load_weights("language model", source, AutoModelForCausalLM, config, arguments)
         tokenizer = load_tokenizer("language model", source, options)
         if shard:
             shard_layers(freeze(model), options.device or "cpu")
-        language_model = cls(model.to(options.device or "cpu"), tokenizer, source=source)
+            model = model.to(options.device or "cpu")
+        else:
+            model = put(model, options.device, arguments.get("device_map"))
+        language_model = cls(model, tokenizer, source=source)
         warn_of_overflow("language model", source, model.dtype, language_model.is_finite)
         return language_model
 
@@ -148,6 +154,26 @@ class LanguageModel(Passes):
         compile_layers(self.model, **settings)
         self.compiled = True
 
+    def checkpoint_layers(self) -> None:
+        """Makes the layers run again in the backward pass, to keep less of the forward pass.
+
+        Raises:
+            BackboneError: the model's layers are not found.
+        """
+        assert self.has_body
+        checkpoint_layers(self.model)
+
+    def check_gradients(self) -> None:
+        """Checks that a quantized model lets gradients through; others always do.
+
+        Raises:
+            BackboneError: it does not.
+        """
+        if getattr(self.model, "is_quantized", False):
+            probe = self._probe()
+            embeds = self.embed(probe.ids[:1])
+            check_gradients(self._named, self.model, probe.logits, embeds)
+
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the input embeddings, to which the soft prompt is cast."""
@@ -155,8 +181,8 @@ class LanguageModel(Passes):
 
     @property
     def device(self) -> torch.device:
-        """Device of the input embeddings."""
-        return self.model.get_input_embeddings().weight.device
+        """Device that the input embeddings run on."""
+        return input_device(self.model)
 
     @torch.no_grad()
     def embedding_rms(self) -> float:

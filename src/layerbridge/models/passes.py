@@ -12,18 +12,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerbridge.errors import LengthError
 from layerbridge.models.caches import Reread, without_pads
 from layerbridge.models.compilation import uncompiled
 from layerbridge.models.exact_logits import with_exact
+from layerbridge.models.placement import Placed
 from layerbridge.models.positions import position_limit
 from layerbridge.models.probes.language_model_traits import LanguageModelTraits, body_arguments
 
 
-class Passes(nn.Module):
+class Passes(Placed):
     """The body and the head of a language model.
 
     Args:
@@ -55,7 +56,8 @@ class Passes(nn.Module):
     def head(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Returns the logits of final hidden states, scaled or capped as the family does it."""
         assert self.has_body
-        return self._shaped(self.model.get_output_embeddings()(hidden))
+        # Of a spread model the head may be on another device.
+        return self._shaped(self.model.get_output_embeddings()(hidden).to(hidden.device))
 
     def _shaped(self, logits: Float[Tensor, "... V"]) -> Float[Tensor, "... V"]:
         if self.logit_scale != 1.0:
@@ -117,7 +119,7 @@ class Passes(nn.Module):
         assert self.traits.cache is not None
         if self.traits.head_is_separable:
             output = self.model.base_model(**arguments)
-            hidden = output.last_hidden_state[:, -keep:].contiguous()
+            hidden = output.last_hidden_state[:, -keep:].to(embeds.device).contiguous()
             logits = self.head(hidden)
             if exact is not None:
                 head = self.model.get_output_embeddings()
@@ -152,7 +154,8 @@ class Passes(nn.Module):
         self, embeds: Float[Tensor, "B T D"], mask: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
         arguments = self._arguments(embeds, mask)
-        return self.model.base_model(**arguments, use_cache=False).last_hidden_state
+        output = self.model.base_model(**arguments, use_cache=False)
+        return output.last_hidden_state.to(embeds.device)
 
     def _logits(
         self, embeds: Float[Tensor, "B T D"], mask: Int[Tensor, "B T"]

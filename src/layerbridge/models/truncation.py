@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from types import MethodType
 from typing import TypeVar
 
 from torch import nn
@@ -45,4 +47,9 @@ def _shallow_copy(module: Module) -> Module:
     copied = copy.copy(module)
     # copy.copy shares the table of submodules.
     copied._modules = dict(module._modules)
+    # accelerate's hook on a spread model would run the original.
+    forward, hooked = module.__dict__.get("forward"), module.__dict__.get("_old_forward")
+    if isinstance(forward, partial) and isinstance(hooked, MethodType):
+        own = MethodType(hooked.__func__, copied)
+        vars(copied).update(_old_forward=own, forward=partial(forward.func, copied))
     return copied

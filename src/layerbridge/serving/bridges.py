@@ -19,7 +19,11 @@ from layerbridge.errors import ConfigError, LengthError
 from layerbridge.hub.named_run import split_name
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.backbone_pair import have_same_weights, identified_source
+from layerbridge.models.backbone_pair import (
+    have_same_weights,
+    identified_source,
+    options_for,
+)
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.encoder import Encoder
@@ -89,6 +93,7 @@ class Bridges(Mapping[str, LayerBridge]):
             name: identified_source(config, "language_model") for name, config in configs.items()
         }
         first, source = next(iter(sources.items()))
+        loading = {name: options_for(config, options) for name, config in configs.items()}
         for name, other in sources.items():
             if not have_same_weights(configs[name], configs[first], "language_model"):
                 raise ConfigError(
@@ -97,8 +102,16 @@ class Bridges(Mapping[str, LayerBridge]):
                     allowed="bridges over one language model",
                     hint="start one server for each",
                 )
+            if loading[name].quantization("language_model") != loading[first].quantization(
+                "language_model"
+            ):
+                raise ConfigError(
+                    f"{name!r} and {first!r} were trained on a language model that was quantized "
+                    "differently",
+                    hint="--load-in-4bit, --load-in-8bit or --unquantized for all",
+                )
         load_model = LanguageModel.load if weights else load_embeddings
-        language_model = load_model(source, options).to(device)
+        language_model = load_model(source, loading[first]).to(device)
         encoders: dict[str, Encoder] = {}  # by the first run that needs them
         bridges = {}
         for name, run in named.items():
@@ -106,12 +119,18 @@ class Bridges(Mapping[str, LayerBridge]):
             encoder_source = identified_source(config, "encoder")
             # Bridges with other truncation or layers share only the encoder's weights.
             key = next(
-                (run for run in encoders if have_same_weights(configs[run], config, "encoder")),
+                (
+                    run
+                    for run in encoders
+                    if have_same_weights(configs[run], config, "encoder")
+                    and loading[run].quantization("encoder")
+                    == loading[name].quantization("encoder")
+                ),
                 name,
             )
             if key not in encoders:
                 encoders[key] = Encoder.load(
-                    encoder_source, options, max_text_tokens=config.max_text_tokens
+                    encoder_source, loading[name], max_text_tokens=config.max_text_tokens
                 )
             bridges[name] = LayerBridge.from_pretrained(
                 run,

@@ -33,7 +33,7 @@ def load_embeddings(source: Source, options: LoadOptions | None = None) -> Langu
     Raises:
         BackboneError: as ``LanguageModel.load``.
     """
-    options = options or LoadOptions()
+    options = (options or LoadOptions()).in_dtype()
     config = causal_config(source, options)
     model = load("language model", source, lambda: _embeddings_only(source, config, options))
     tokenizer = load_tokenizer("language model", source, options)

@@ -98,19 +98,17 @@ _LOSS_ONLY = "validation computes the loss and nothing else"
 _ROWS = "rows are texts with a target, without columns"
 _FOLDER = "training writes to its own folder only"
 _SHARDS = "the bridge is too small to be divided"
-_CHECKPOINTING = "the language model stays in eval mode"
+_CHECKPOINTING = "each of the language model's layers is checkpointed, in one way"
 _VERB = "this command only trains"
 
 # Argument → why it has no use here, and what has.
 UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     **dict.fromkeys(
         (
-            "gradient_checkpointing",
             "gradient_checkpointing_kwargs",
-            "activation_checkpointing",
             "activation_checkpointing_kwargs",
         ),
-        (_CHECKPOINTING, "a smaller batch with --gradient-accumulation-steps saves memory"),
+        (_CHECKPOINTING, "--gradient-checkpointing true alone"),
     ),
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config", "use_cache"), (_FROZEN, None)),
     "neftune_noise_alpha": (_FROZEN, None),

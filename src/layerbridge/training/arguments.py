@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -46,7 +46,8 @@ class BridgeTrainingArguments(TrainingArguments):
     settings of arXiv 2508.09091. Without ``max_steps`` and ``num_train_epochs``, the number of
     rows decides the number of steps (``schedule.steps``).
 
-    ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``).
+    ``torch_compile`` compiles the language model's layers (``LanguageModel.compile_layers``),
+    ``gradient_checkpointing`` runs them again in the backward pass (``checkpoint_layers``).
 
     Args:
         fusion_learning_rate_scale: learning rate of the fusion's parameters, relative to the
@@ -73,6 +74,8 @@ class BridgeTrainingArguments(TrainingArguments):
         TrainingError: a value is out of range or contradicts another one.
     """
 
+    # Whether a map spreads the backbones over the devices of this process.
+    spread: ClassVar[bool] = False
     fusion_learning_rate_scale: float | None = field(default=None)
     clip_by_part: bool = field(default=True)
     tokens_per_batch: int | None = field(default=None)
@@ -106,6 +109,7 @@ class BridgeTrainingArguments(TrainingArguments):
     # It would leave rows whose loss is not finite out of the validation loss.
     logging_nan_inf_filter: bool = field(default=False)
     disable_tqdm: bool | None = field(default=False)
+    gradient_checkpointing: bool | None = field(default=None)
     metric_for_best_model: str | None = field(default=None)
     # A step uses all that is trained.
     ddp_find_unused_parameters: bool | None = field(default=False)
@@ -118,6 +122,10 @@ class BridgeTrainingArguments(TrainingArguments):
         self.fsdp = None  # the Trainer would divide the bridge, too
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
+        if self.gradient_checkpointing is not None and hasattr(self, "activation_checkpointing"):
+            # transformers' newer name of it; it would warn about the older one.
+            self.activation_checkpointing = self.gradient_checkpointing
+            self.gradient_checkpointing = None
         with one_line("invalid training arguments"):
             super().__post_init__()
             get_reporting_integration_callbacks(self.report_to)
@@ -126,17 +134,11 @@ class BridgeTrainingArguments(TrainingArguments):
         self.shards_language_model = asks_for_shards and self.world_size > 1
         if asks_for_shards and not self.shards_language_model:
             say_once("fsdp has no effect: there is one process")
-        if self.n_gpu > 1:
+        self._check_processes()
+        if self.torch_compile and self.checkpoints_layers:
             raise TrainingError(
-                f"{self.n_gpu} GPUs need one process each",
-                hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
-                "one with CUDA_VISIBLE_DEVICES=0",
-            )
-        if self.auto_find_batch_size and self.world_size > 1:
-            raise TrainingError(
-                f"auto_find_batch_size supports only one process, but there are {self.world_size}: "
-                "each would find its own",
-                hint="a smaller --per-device-train-batch-size",
+                "torch_compile cannot be combined with gradient checkpointing",
+                hint="leave one of them out",
             )
         if self.tokens_per_batch is not None:
             self._check_tokens_per_batch(self.tokens_per_batch)
@@ -157,6 +159,34 @@ class BridgeTrainingArguments(TrainingArguments):
     def batches_per_step(self) -> int:
         """Batches per step of the optimizer, of all processes."""
         return self.gradient_accumulation_steps * self.world_size
+
+    @property
+    def checkpoints_layers(self) -> bool:
+        """Whether layers run again in the backward pass."""
+        names = ("gradient_checkpointing", "activation_checkpointing")
+        return any(getattr(self, name, False) for name in names)
+
+    def _check_processes(self) -> None:
+        """Refuses what does not fit the number of GPUs or of processes."""
+        if self.spread and self.device.type == "cuda":
+            self._n_gpu = 1  # the others have parts of the models
+        if self.n_gpu > 1:
+            raise TrainingError(
+                f"{self.n_gpu} GPUs need one process each",
+                hint=f"torchrun --nproc-per-node {self.n_gpu} -m layerbridge train …, or choose "
+                "one with CUDA_VISIBLE_DEVICES=0",
+            )
+        if self.auto_find_batch_size and self.world_size > 1:
+            raise TrainingError(
+                f"auto_find_batch_size supports only one process, but there are {self.world_size}: "
+                "each would find its own",
+                hint="a smaller --per-device-train-batch-size",
+            )
+        if self.spread and self.world_size > 1:
+            raise TrainingError(
+                f"device_map supports only one process, but there are {self.world_size}",
+                hint="train in one process, or leave --device-map out",
+            )
 
     def _check_values(self) -> dict[str, Any]:
         """Checks each value, and returns those that are not the default, as they were given."""
@@ -253,6 +283,12 @@ def _asked_by_accelerate() -> bool:
     if asks:
         say("accelerate's FSDP settings are not read: the language model's layers are divided")
     return asks
+
+
+class SpreadTrainingArguments(BridgeTrainingArguments):
+    """Arguments of a run whose backbones are spread over devices by a map."""
+
+    spread = True
 
 
 _TYPES = hints(BridgeTrainingArguments)

@@ -11,7 +11,7 @@ from layerbridge import tasks
 from layerbridge.errors import ConfigError
 from layerbridge.models import fusion
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.backbone_pair import identified_source
+from layerbridge.models.backbone_pair import identified_source, options_for
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.centering import Centering, CenteringSettings
 from layerbridge.models.checkpoint import read_config
@@ -137,7 +137,9 @@ def center_run(
     known = LanguageMeans.read(folder) if (folder / FILE).is_file() else None
     encoder = None
     if rendered or known is None:
-        encoder = bridge_encoder(config, Encoder.load(source, options or LoadOptions()))
+        encoder = bridge_encoder(
+            config, Encoder.load(source, options_for(config, options or LoadOptions()))
+        )
     if known is None:
         assert encoder is not None
         known = LanguageMeans(_layers(config, encoder), encoder=config.encoder_fingerprint)

@@ -107,12 +107,19 @@ class _Backbones(TypedDict, total=False):
     language_model_revision: Text | None
     dtype: Text | None
     attn_implementation: Text | None
+    load_in_4bit: Flag | None
+    load_in_8bit: Flag | None
+    # Checked by ``LoadOptions``.
+    quantization_config: Any
+    device_map: Any
+    encoder_device: Text | None
     trust_remote_code: Flag | None
     allow_pickle: Flag | None
 
 
 BRIDGE = tuple(_Bridge.__annotations__)
 BACKBONES = tuple(_Backbones.__annotations__)
+_QUANTIZATIONS = ("load_in_4bit", "load_in_8bit", "quantization_config")
 
 
 def _section(settings: type) -> GetPydanticSchema:
@@ -325,6 +332,11 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         if name in BRIDGE:
             result.bridge[name] = value
         elif name in BACKBONES:
+            if name in _QUANTIZATIONS and not any(
+                changes.get(other) for other in _QUANTIZATIONS if other != name
+            ):
+                for other in _QUANTIZATIONS:  # the recipe's would contradict it
+                    result.backbones.pop(other, None)
             result.backbones[name] = value
         elif isinstance(value, Mapping):
             if "num_train_epochs" in value and "max_steps" not in value:

@@ -47,6 +47,7 @@ _MAY_CHANGE = {
     # Of the recipe itself.
     *("validation_data", "validation_share", "cache_states"),
     *("attn_implementation", "trust_remote_code", "allow_pickle"),
+    *("gradient_checkpointing", "activation_checkpointing", "device_map", "encoder_device"),
 }
 # What these name is compared itself, wherever it is now.
 _DECIDED_BY_WEIGHTS = {"encoder", "language_model", "encoder_revision", "language_model_revision"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 from layerbridge.errors import ConfigError
 from layerbridge.hub.sources import resolve
 from layerbridge.models import fusion
-from layerbridge.models.backbone import choose_device
+from layerbridge.models.backbone import LoadOptions, choose_device
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
+from layerbridge.models.placement import offloaded
 from layerbridge.progress import Meter, meter, say
 from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.training import examples
-from layerbridge.training.arguments import BridgeTrainingArguments
+from layerbridge.training.arguments import BridgeTrainingArguments, SpreadTrainingArguments
 from layerbridge.training.defaults import FUSION, complete, watched
 from layerbridge.training.floor import most_frequent_share, tf_idf_accuracy
 from layerbridge.training.interrupt import Interruption
@@ -57,7 +58,11 @@ from layerbridge.training.weight_watch import TEXTS, WeightWatch
 
 
 def training_arguments(
-    settings: Mapping[str, Any], output_dir: Path, *, device: str | None = None
+    settings: Mapping[str, Any],
+    output_dir: Path,
+    *,
+    device: str | None = None,
+    spread: bool = False,
 ) -> BridgeTrainingArguments:
     """Returns the Trainer's arguments.
 
@@ -65,6 +70,7 @@ def training_arguments(
         settings: arguments by name.
         output_dir: of the run.
         device: of the run; ``"cpu"`` keeps the Trainer off an available GPU.
+        spread: the backbones are spread over devices by a map.
 
     Raises:
         LayerBridgeError: an unknown name, a value that is not valid, or an argument without a use.
@@ -76,7 +82,8 @@ def training_arguments(
         reject_unknown("training argument", name, names)
         if name == "output_dir":
             raise ConfigError("output_dir is not a training argument here", hint="--output FOLDER")
-    return BridgeTrainingArguments(output_dir=str(output_dir), **settings)
+    cls = SpreadTrainingArguments if spread else BridgeTrainingArguments
+    return cls(output_dir=str(output_dir), **settings)
 
 
 def new_bridge(
@@ -179,9 +186,11 @@ def _train(
     check_device(device)
     if device is not None:
         choose_device(device)
+    LoadOptions.of(recipe.backbones, choose_device(device))
+    spread = recipe.backbones.get("device_map") is not None
     folder = Path(output_dir)
     # Before rows are read; which validation there is does not decide whether they are valid.
-    arguments = training_arguments(watched(recipe.training), folder, device=device)
+    arguments = training_arguments(watched(recipe.training), folder, device=device, spread=spread)
     if recipe.cache_states:
         arguments.check_cached()
     check_transfer(recipe, arguments)
@@ -196,7 +205,7 @@ def _train(
     recipe = complete(recipe, data)
     if resume:
         recipe = with_same_steps(recipe, folder, arguments.world_size)
-    arguments = training_arguments(recipe.training, folder, device=device)
+    arguments = training_arguments(recipe.training, folder, device=device, spread=spread)
     if resume:
         check_same_run(recipe, data.train, folder, processes=arguments.world_size)
     for backbone in ("encoder", "language_model"):
@@ -281,7 +290,9 @@ def train_bridge(
             trainer.add_callback(LanguageWatch(trainer, watched))
         if then is not None:
             trainer.interruption = stack.enter_context(Interruption(then))
-        trainer.train(resume_from_checkpoint=resume or None)
+        # Its states are read already: a GPU's memory is the language model's.
+        with nullcontext() if precomputer is None else offloaded(bridge.encoder.model):
+            trainer.train(resume_from_checkpoint=resume or None)
         options.finish()
         # In every process: validation is shared work.
         kept = None if arguments.eval_strategy == IntervalStrategy.NO else _kept(trainer)

@@ -77,10 +77,15 @@ class BridgeTrainer(Trainer):
         # accelerate would leave a bridge that was trained before as it is: in that run's precision.
         for left in ("_is_accelerate_prepared", "_original_forward", "forward"):
             model.__dict__.pop(left, None)
+        model.language_model.check_gradients()
         with one_line("invalid training arguments"):
             if args.torch_compile and not model.language_model.compiled:
                 settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
                 model.language_model.compile_layers(**settings)
+            if args.checkpoints_layers:
+                model.language_model.checkpoint_layers()
+            # The Trainer's way only works in training mode.
+            args.__dict__.update(gradient_checkpointing=False, activation_checkpointing=False)
             # Compiling layers takes seconds; the Trainer would compile the bridge for each shape of
             # a batch.
             args.torch_compile = False

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from layerbridge.errors import BackboneError
+from layerbridge.models.placement import input_device
 from layerbridge.models.probes.closeness import distance, limit
 from layerbridge.models.probes.failure import run
 from layerbridge.models.truncation import layer_list, truncated
@@ -64,15 +65,15 @@ def encoder_traits(named: str, model: PreTrainedModel, rows: Sequence[list[int]]
     short, long = rows
     pads = len(long) - len(short)
     assert pads > 0
-    ids = torch.tensor([short + long[len(short) :], long], device=model.device)
+    ids = torch.tensor([short + long[len(short) :], long], device=input_device(model))
     mask = torch.ones_like(ids)
     mask[0, len(short) :] = 0
     # Other pads in the first row, another token near the start of the second.
     changed = ids.clone()
     changed[0, len(short) :] = short[-1]
     changed[1, 1] = next(id for id in reversed(long[:-1]) if id != long[1])
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.autocast(model.device.type, enabled=False):
+    devices = [ids.device] if ids.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.autocast(ids.device.type, enabled=False):
         alone = run(named, lambda: _states(named, model, ids[:1, : len(short)]))
         batch = run(named, lambda: _states(named, model, ids, mask))
         other = run(named, lambda: _states(named, model, changed, mask))

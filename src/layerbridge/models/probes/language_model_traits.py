@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from layerbridge.errors import BackboneError
 from layerbridge.models.caches import branch
 from layerbridge.models.packing import positions
+from layerbridge.models.placement import input_device
 from layerbridge.models.probes.closeness import distance, limit
 from layerbridge.models.probes.failure import run
 from layerbridge.models.truncation import layer_list
@@ -120,7 +121,7 @@ class LanguageModelProbe:
         # The same but for its last token; and another text, with the same first token.
         changed = [*first[:-1], next(id for id in first if id != first[-1])]
         other = [first[0], *reversed(first[1:])]
-        self.ids = torch.tensor([first, changed, other], device=model.device)
+        self.ids = torch.tensor([first, changed, other], device=input_device(model))
 
     @torch.no_grad()
     def run(self) -> LanguageModelTraits:
@@ -129,7 +130,7 @@ class LanguageModelProbe:
         Raises:
             BackboneError: the model cannot be used.
         """
-        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        devices = [self.ids.device] if self.ids.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             return self._run()
 
@@ -151,13 +152,13 @@ class LanguageModelProbe:
         scale = 1.0
         embeds = self.model.get_input_embeddings()(self.ids)
         given = embeds.clone()
-        logits = run(self.named, lambda: self._logits(given), SOFT)
+        logits = run(self.named, lambda: self.logits(given), SOFT)
         if not torch.equal(given, embeds):
             raise BackboneError(f"{self.named} overwrites the embeddings it is given", hint=HINT)
         if not self._is_close([logits], [by_ids], same_shape=True):
             scale = self._embed_scale(embeds)
             embeds = embeds * scale
-            if not self._is_close([self._logits(embeds)], [by_ids], same_shape=True):
+            if not self._is_close([self.logits(embeds)], [by_ids], same_shape=True):
                 raise BackboneError(
                     f"{self.named} answers differently to token ids and to their embeddings, and "
                     "a soft prompt has only embeddings",
@@ -181,7 +182,7 @@ class LanguageModelProbe:
         )
         try:
             self._ids_logits()
-            self._logits(embeds)
+            self.logits(embeds)
         finally:
             hook.remove()
         by_ids, by_embeds = (states.float() for states in seen)
@@ -195,7 +196,9 @@ class LanguageModelProbe:
         body = self.model.base_model
         arguments = self._arguments(embeds[:1], torch.ones_like(self.ids[:1]))
         logits = self._attempt(
-            lambda: self.head(body(**arguments, use_cache=False).last_hidden_state)
+            lambda: self.head(
+                body(**arguments, use_cache=False).last_hidden_state.to(embeds.device)
+            )
         )
         return logits is not None and self._is_close([logits], [expected[:1]])
 
@@ -211,7 +214,7 @@ class LanguageModelProbe:
         )
         whole = prefill or self._attempt(lambda: self._forward(padded, mask))
         if whole is None:  # is it the pads, or embeddings of no token, which soft prompts are?
-            run(self.named, lambda: self._logits(padded[:, :before]), SOFT)
+            run(self.named, lambda: self.logits(padded[:, :before]), SOFT)
         traits: dict[str, Any] = {"ignores_pads": False, "cache": None, "reads_several": False}
         if whole is not None:
             real = [row[pads:] for row, pads in zip(whole.logits, PADS, strict=True)]
@@ -252,7 +255,8 @@ class LanguageModelProbe:
         """Runs the model; with a cache if its name is given."""
         return self.model(**self._arguments(embeds, mask, **cache), use_cache=bool(cache))
 
-    def _logits(self, embeds: Tensor) -> Float[Tensor, "B T V"]:
+    def logits(self, embeds: Tensor) -> Float[Tensor, "B T V"]:
+        """Returns the logits of embeddings without padding."""
         mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
         return self._forward(embeds, mask).logits
 

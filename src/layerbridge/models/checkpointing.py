@@ -1,0 +1,68 @@
+"""Gradient checkpointing of a frozen model: its layers run again in the backward pass.
+
+Only the input of each layer is kept, so that memory hardly grows with depth. transformers' own
+checkpoints only in training mode, which would wake the dropout of a frozen model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from layerbridge.errors import BackboneError
+from layerbridge.models.truncation import layer_list
+
+# Arguments by which layers take a cache, which a second run would extend once more.
+_CACHES = ("past_key_values", "cache_params", "layer_past")
+
+
+class Checkpointed:
+    """A layer's forward pass that keeps only its input for the backward pass.
+
+    Args:
+        forward: of the layer.
+    """
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Runs the layer; without a gradient or with a cache, as it always does."""
+        given = (*arguments, *named.values())
+        needed = any(isinstance(each, Tensor) and each.requires_grad for each in given)
+        cached = any(named.get(name) is not None for name in _CACHES)
+        if not needed or cached or not torch.is_grad_enabled():
+            return self.forward(*arguments, **named)
+        return checkpoint(
+            self.forward, *arguments, use_reentrant=False, preserve_rng_state=False, **named
+        )
+
+
+def checkpoint_layers(model: PreTrainedModel) -> int:
+    """Checkpoints each layer in place; gradients stay the same, and a step takes longer.
+
+    Args:
+        model: frozen, in eval mode.
+
+    Returns:
+        The number of layers.
+
+    Raises:
+        BackboneError: the layers are not found.
+    """
+    path_and_list = layer_list(model)
+    if path_and_list is None:
+        raise BackboneError(
+            f"cannot find the layers of a {model.config.model_type!r} model",
+            hint="turn gradient checkpointing off",
+        )
+    _, layers = path_and_list
+    for layer in layers:
+        if not isinstance(layer.forward, Checkpointed):
+            layer.forward = Checkpointed(layer.forward)
+    return len(layers)
