@@ -101,7 +101,9 @@ class MappedStateCache:
     def layout(self, texts: Sequence[str]) -> Layout:
         """Returns where the states of stored texts are in the file, whose states are all there."""
         self._file.flush()
-        return Layout([self._index[text] for text in texts], self._shape, self._dtype, self._end)
+        return Layout(
+            [self._index[_digest(text)] for text in texts], self._shape, self._dtype, self._end
+        )
 
     def join(self, file: BinaryIO, texts: Sequence[str], layout: Layout) -> None:
         """Adds states that another process has written to its own file.
@@ -112,7 +114,7 @@ class MappedStateCache:
             layout: of these texts in it.
         """
         other = MappedStateCache(Path(), layers=self.layers, file=file)
-        other._index = dict(zip(texts, layout.places, strict=True))
+        other._index = dict(zip(map(_digest, texts), layout.places, strict=True))
         other._shape, other._dtype, other._end = layout.shape, layout.dtype, layout.end
         self._others.append(other)
         if not self._index:

@@ -17,7 +17,7 @@ from layerbridge.errors import ConfigError
 from layerbridge.evaluation.centering import CENTERS
 from layerbridge.models.centering import CenteringSettings
 from layerbridge.reproducing.catalog import Experiment, Preset, Timing
-from layerbridge.reproducing.request import TF_IDF, ZERO_SHOT, Request
+from layerbridge.reproducing.request import Request
 from layerbridge.training import defaults, recipe
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.recipe import BRIDGE, Recipe, reject_unknown
@@ -26,7 +26,6 @@ from layerbridge.training.run_data import RunData
 # Of a recipe, what a method may set beside the bridge and its training: the rows are those of all.
 _OF_RECIPE = ("language_centering", "language_texts")
 _OF_EVALUATION = ("run_of", "center", "centering")
-BASELINES = (TF_IDF, ZERO_SHOT)
 
 
 class RecipePlan(BaseModel):
@@ -65,7 +64,7 @@ class RecipePlan(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     methods: dict[str, dict[str, Any] | None] = Field(min_length=1)
     against: list[str] = Field(default_factory=list)
-    baselines: list[Literal["tf-idf", "zero-shot-lm"]] = Field(default_factory=lambda: [TF_IDF])
+    baselines: list[Literal["tf-idf", "zero-shot-lm"]] = ["tf-idf"]
     seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     protocol: Literal["score", "generate"] = "score"
 

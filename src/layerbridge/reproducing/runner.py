@@ -76,7 +76,7 @@ class _Runner:
                 if trained and number == trained[-1]:
                     states.close()
 
-    def _watched(self, jobs: Sequence[tuple[Job, Remaining]]) -> list[Row]:
+    def _watched(self, jobs: Sequence[tuple[Job, Remaining]]) -> Sequence[Row]:
         """Returns the validation rows if a training reads them."""
         strategies = (
             job.recipe.training.get("eval_strategy", "no")

@@ -56,7 +56,7 @@ class LanguageWatch(TrainerCallback):
         self.trainer.log(accuracies)
 
 
-def watched_rows(recipe: Recipe) -> dict[str, list[Row]]:
+def watched_rows(recipe: Recipe) -> dict[str, Sequence[Row]]:
     """Returns some validation rows of each other language that the recipe's task has at hand.
 
     Raises:
