@@ -85,7 +85,9 @@ VALUE_CONTEXT = {
 }
 # These change how the work is done, or when something goes wrong, and not what it gives.
 UNSEEN = {
-    *("auto_find_batch_size", "torch_empty_cache_steps"),  # memory
+    # Memory.
+    *("auto_find_batch_size", "torch_empty_cache_steps"),
+    *("gradient_checkpointing", "activation_checkpointing"),
     *("dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
     *("dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_pin_memory"),
     *("full_determinism", "use_cpu", "tf32"),
