@@ -125,8 +125,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             dtype: as in ``LoadOptions``, as the four that follow; the bridge itself is always
                 float32, and on the language model's device.
             texts: as in ``from_parts``.
-            **settings: other fields of ``BridgeConfig`` and of ``LoadOptions``
-                (``quantization_config``, ``device_map``, …).
+            **settings: other fields of ``BridgeConfig`` and of ``LoadOptions`` (``device_map``, …).
 
         Raises:
             BackboneError: a model cannot be found or is of the wrong kind.
@@ -143,8 +142,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             fusion=fusion,
             **settings,
         )
-        backbones = load_backbones(config, options)
-        return cls.from_parts(config, *backbones, texts=texts)
+        return cls.from_parts(config, *load_backbones(config, options), texts=texts)
 
     @classmethod
     def from_parts(
@@ -181,9 +179,6 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
         encoder: Encoder | None = None,
         language_model: LanguageModel | None = None,
         config: BridgeConfig | None = None,
@@ -194,21 +189,12 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         Args:
             path: a folder written by ``save_pretrained``, or a hub id.
             revision: branch, tag or commit on the hub.
-            dtype: of the backbones, as in ``LoadOptions``.
-            device: for all modules; None is the CPU.
-            attn_implementation: as in transformers.
-            trust_remote_code: run code that comes with a model.
-            allow_pickle: also read backbone weights that are not safetensors.
-            token: of the hub, for a private bridge or backbone; None takes that of
-                ``hf auth login``.
-            cache_dir: of downloads; None takes the hub client's own.
-            local_files_only: ask no network.
-            encoder: one that is loaded already, to share it among bridges. With both given, no
-                network is used.
+            dtype: as in ``LoadOptions``, as the four that follow.
+            encoder: one that is loaded already, to share it; with both given, no network is used.
             language_model: one that is loaded already.
             config: instead of the saved one.
-            **loading: other fields of ``LoadOptions``; without any, backbones are quantized as they
-                were in training.
+            **loading: other fields of ``LoadOptions`` (``token``, ``load_in_4bit``, …); without any,
+                backbones are quantized as they were in training.
 
         Raises:
             CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
@@ -216,12 +202,13 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             BackboneError: a backbone cannot be found.
         """
         how = (dtype, attn_implementation, trust_remote_code, allow_pickle, device)
-        options = LoadOptions(*how, token, cache_dir, local_files_only, **loading)
+        options = LoadOptions(*how, **loading)
         saved, folder = read_config(str(path), revision=revision, access=options.access)
         config = saved if config is None else config
         tensors = read_checkpoint(folder)
-        backbones = load_backbones(config, options, encoder, language_model, trained=True)
-        bridge = cls(config, *backbones)
+        bridge = cls(
+            config, *load_backbones(config, options, encoder, language_model, trained=True)
+        )
         bridge.load_trained(tensors, where=str(path))
         bridge.saved_in = folder
         bridge.centering = Centering.load(
@@ -405,8 +392,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         if hidden_states is not None:
             if attention_mask is None:
                 attention_mask = torch.ones(hidden_states.shape[1:3], device=hidden_states.device)
-            states = HiddenStates(hidden_states, attention_mask)
-            return states.to(self.language_model.device)
+            return HiddenStates(hidden_states, attention_mask).to(self.language_model.device)
         assert input_ids is not None, "input_ids or hidden_states must be given"
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with encoder_dropout(self.encoder.model, self.noise if self.training else None):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
 
 from layerbridge.errors import ConfigError
@@ -23,7 +23,7 @@ from layerbridge.models.encoder import Encoder
 from layerbridge.models.language_model import LanguageModel
 from layerbridge.models.model_card import model_card
 from layerbridge.models.placement import offloaded
-from layerbridge.progress import Meter, meter, say
+from layerbridge.progress import meter, say
 from layerbridge.tasks.stored_rows import StoredRows, Texts, sample
 from layerbridge.training import examples
 from layerbridge.training.arguments import BridgeTrainingArguments, SpreadTrainingArguments
@@ -37,6 +37,7 @@ from layerbridge.training.noise import check_dropout
 from layerbridge.training.outcome import Outcome
 from layerbridge.training.output import check_output, prepare_output, write_log
 from layerbridge.training.precompute import StatePrecomputer
+from layerbridge.training.progress_callback import ProgressCallback
 from layerbridge.training.recipe import Recipe, read, reject_unknown
 from layerbridge.training.resume import (
     RowsRecord,
@@ -280,7 +281,7 @@ def train_bridge(
         options = stack.enter_context(transfer(trainer, recipe, data, folder))
         if not arguments.disable_tqdm:
             bar = stack.enter_context(meter(f"training {bridge.config.fusion}"))
-            trainer.add_callback(_Progress(bar))
+            trainer.add_callback(ProgressCallback(bar))
         size = StepSize.of(recipe.training, arguments.world_size)
         trainer.add_callback(RowsRecord(data.train, size))
         texts = Texts((data.validation or data.train)[:TEXTS])
@@ -377,33 +378,3 @@ def _kept(trainer: BridgeTrainer) -> dict[str, float]:
     if state.global_step not in validations:
         return trainer.evaluate()
     return validations[state.global_step]
-
-
-# What is logged → as it is shown.
-_SHOWN = {
-    "loss": "loss",
-    "eval_loss": "validation loss",
-    "eval_accuracy": "validation accuracy",
-}
-
-
-class _Progress(TrainerCallback):
-    """Updates a meter at every step, with what was logged last."""
-
-    def __init__(self, bar: Meter) -> None:
-        self.bar = bar
-        self.note = ""
-        self.shown: dict[str, float] = {}
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        logs = logs or {}
-        self.shown |= {_SHOWN[name]: float(logs[name]) for name in _SHOWN if name in logs}
-        self.note = ", ".join(f"{name} {value:.3f}" for name, value in self.shown.items())
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # The last step is left to on_train_end, when its loss is logged.
-        if state.global_step < state.max_steps:
-            self.bar.update(state.global_step, state.max_steps, self.note)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(state.global_step, state.max_steps, self.note)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import (
     PREFIX_CHECKPOINT_DIR,
@@ -31,6 +31,7 @@ from layerbridge.tasks.task import Row
 from layerbridge.training.arguments import BridgeTrainingArguments, one_line
 from layerbridge.training.batching import GroupedSampler, ProcessBatches, TokenBatches
 from layerbridge.training.collation import Collator, RowDataset
+from layerbridge.training.completion import Completion
 from layerbridge.training.interrupt import Interruption
 from layerbridge.training.schedule import steps
 from layerbridge.training.sharded import check_sharded
@@ -119,7 +120,7 @@ class BridgeTrainer(Trainer):
         # These two print to stdout, which is for results.
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Completion())
+        self.add_callback(Completion())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Creates the optimizer of the projection and, at its own learning rate, the fusion."""
@@ -355,40 +356,6 @@ class BridgeTrainer(Trainer):
             raise self._not_finite("a weight is not finite", self.state.global_step)
         if self.args.should_save:
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
-
-
-class _Completion(TrainerCallback):
-    """What the Trainer leaves out at the end of a run, and when one resumes."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Validates the last step too, which may be no multiple of ``eval_steps``."""
-        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
-            control.should_evaluate = True
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Applies the current settings; the checkpoint's state has those of the first run.
-
-        Each of several processes draws its own noise, and not that of another one's rows.
-        """
-        if args.process_index:
-            set_seed(args.seed + args.process_index)
-        state.compute_steps(args, state.max_steps)
-
-    def on_epoch_begin(
-        self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any
-    ) -> None:
-        """Tells the sampler which epoch begins.
-
-        The Trainer tells the loader, and accelerate does not pass it on in the middle of an epoch
-        if several processes share the batches.
-        """
-        part = train_dataloader
-        while part is not None:
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(int(state.epoch or 0))
-            inner = getattr(part, "batch_sampler", None)
-            inner = getattr(part, "sampler", None) if inner is None else inner
-            part = None if inner is part else inner
 
 
 def _check_rows(rows: int, args: BridgeTrainingArguments) -> None:
