@@ -193,8 +193,8 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             encoder: one that is loaded already, to share it; with both given, no network is used.
             language_model: one that is loaded already.
             config: instead of the saved one.
-            **loading: other fields of ``LoadOptions`` (``token``, ``load_in_4bit``, …); without any,
-                backbones are quantized as they were in training.
+            **loading: other fields of ``LoadOptions`` (``token``, ``load_in_4bit``, …); without
+                any, backbones are quantized as they were in training.
 
         Raises:
             CheckpointError: a file is missing or damaged, tensors do not fit, or a backbone is
