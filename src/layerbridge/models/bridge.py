@@ -204,7 +204,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         how = (dtype, attn_implementation, trust_remote_code, allow_pickle, device)
         options = LoadOptions(*how, **loading)
         saved, folder = read_config(str(path), revision=revision, access=options.access)
-        config = saved if config is None else config
+        config = config or saved
         tensors = read_checkpoint(folder)
         bridge = cls(
             config, *load_backbones(config, options, encoder, language_model, trained=True)
@@ -218,7 +218,9 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
             bridge.encoder.width,
             config.encoder_fingerprint,
         )
-        return bridge.eval().to(bridge.language_model.device if device is None else device)
+        place = torch.device(bridge.language_model.device if device is None else device)
+        # A language model without weights has no place, and leaves the others where they are.
+        return bridge.eval() if place.type == "meta" else bridge.eval().to(place)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LayerBridge:
         super()._apply(fn, recurse)
