@@ -30,7 +30,7 @@ def test_the_help_of_every_verb_is_one_line(command, monkeypatch, words):
     assert len(lines) > 2
     for line in lines:
         # A continued line begins with spaces, and a cut one ends in an ellipsis.
-        assert re.fullmatch(r"[a-z]+ +[A-Z].*[^.…]\.", line.rstrip()), line
+        assert re.fullmatch(r"[a-z-]+ +[A-Z].*[^.…]\.", line.rstrip()), line
 
 
 @pytest.mark.parametrize("words", [("train",), ("evaluate",), ("ask",), ("zoo", "pull"), ("plot",)])

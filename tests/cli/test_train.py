@@ -284,7 +284,7 @@ def test_a_stray_word(words):
         ),
         (
             ["--encodr", "e"],
-            "unknown flag: '--encodr'; allowed: --encoder, --encoder-dropout, --encoder-revision",
+            "unknown flag: '--encodr'; allowed: --encoder, --encoder-device, --encoder-dropout",
         ),
         (["--max_rows", "3"], "unknown flag: '--max_rows'; allowed: --max-rows"),
         (["--zzzzzz"], "unknown flag: '--zzzzzz'; next: layerbridge train --help"),

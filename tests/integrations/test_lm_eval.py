@@ -274,7 +274,7 @@ def test_the_command_line(make_bridge, local, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main()
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: no bridge at {str(tmp_path / 'nothing')!r}")
+    assert error.startswith(f"error: there is no folder {str(tmp_path / 'nothing')!r}")
 
 
 @pytest.mark.parametrize(

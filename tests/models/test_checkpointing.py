@@ -1,5 +1,7 @@
 """Checkpointed layers give the same gradients, keep less, and leave the model in eval mode."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -98,3 +100,21 @@ def test_layers_must_be_found():
     model.config.num_hidden_layers = 3
     with pytest.raises(BackboneError, match="cannot find the layers of a 'llama' model"):
         checkpoint_layers(model)
+
+
+def test_it_is_undone(load_lm):
+    model = load_lm("llama")
+    layers = layer_list(model.model)[1]
+    before = [layer.forward for layer in layers]
+    model.checkpoint_layers()
+    model.checkpoint_layers(False)
+    assert [layer.forward for layer in layers] == before
+    assert all("forward" not in vars(layer) for layer in layers)
+    layers[0].forward = hooked = partial(before[0])  # as accelerate's hooks do
+    try:
+        model.checkpoint_layers()
+        assert isinstance(layers[0].forward, Checkpointed)
+        model.checkpoint_layers(False)
+        assert layers[0].forward is hooked
+    finally:
+        del layers[0].forward

@@ -75,7 +75,7 @@ def test_training_and_serving_read_the_same_tokens(make_bridge, folder, tmp_path
     texts = [f"Review: {'the market ' * times}Label: " for times in (1, 30)]
     rows = [Row(str(n), text, "no", "en") for n, text in enumerate(texts)]
     dataset = RowDataset(rows, bridge)
-    target = len(dataset.targets[0])
+    target = len(dataset[0]["target"])
     trained = Collator(bridge)([dataset[0], dataset[1]])
     lengths = trained["attention_mask"].sum(1).tolist()
     assert dataset.lengths == [length + target for length in lengths]

@@ -13,6 +13,8 @@ from layerbridge.errors import OutputError
 from layerbridge.evaluation import results
 from layerbridge.reproducing import PlanRequest, RecipePlan, compare_recipes, recipe_comparison
 
+SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 5, "projection_start": "scaled"}
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
@@ -31,11 +33,7 @@ def request_of(folder, news, tmp_path):
         "task": "sinhala-news",
         "task_options": {"data_dir": str(news), "train_per_label": 4},
         "seeds": [0, 1],
-        "settings": {
-            "max_steps": 2,
-            "per_device_train_batch_size": 5,
-            "projection_start": "scaled",
-        },
+        "settings": SETTINGS,
         "against": ["last", "token-softmax"],
         "methods": {
             "last": {"fusion": "last"},
@@ -101,7 +99,7 @@ def test_a_plan_is_trained_evaluated_and_compared(request_of, calls, tmp_path):
     compare_recipes(request_of())
     assert calls == []
     with pytest.raises(OutputError, match="max_steps"):
-        compare_recipes(request_of(settings={"max_steps": 3}))
+        compare_recipes(request_of(settings={**SETTINGS, "max_steps": 3}))
     compare_recipes(request_of(seeds=[1, 0, 2]))
     assert {call[2] for call in calls if call[0] == "train"} == {2}
 

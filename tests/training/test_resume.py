@@ -64,7 +64,7 @@ def broken(recipe, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run._Progress, "on_step_end", interrupted)
+        patched.setattr(run.ProgressCallback, "on_step_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, output, device="cpu")
     return output

@@ -157,7 +157,7 @@ def test_a_run_that_was_broken_off_is_finished(make_recipe, tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run._Progress, "on_step_end", interrupted)
+        patched.setattr(run.ProgressCallback, "on_step_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
@@ -438,7 +438,7 @@ def test_a_run_with_cached_states_is_resumed(make_recipe, tmp_path, monkeypatch)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run._Progress, "on_step_end", interrupted)
+        patched.setattr(run.ProgressCallback, "on_step_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu")
     left = sorted(path.name for path in (tmp_path / "run").iterdir())

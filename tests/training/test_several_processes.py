@@ -22,6 +22,7 @@ from layerbridge.models import backbone
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.language_model import LanguageModel
+from layerbridge.progress import say_once
 from layerbridge.tasks import Row
 from layerbridge.training import precompute
 from layerbridge.training.arguments import BridgeTrainingArguments
@@ -295,6 +296,7 @@ def test_a_killed_process_ends_the_run_in_one_line(make_recipe, tmp_path, monkey
     assert (tmp_path / "err-1").read_text() == ""
     assert [path.name for path in (runs / "run").glob("check*")] == ["checkpoint-2"]
     assert not (runs / "run" / "model.safetensors").exists()
+    say_once.cache_clear()  # as in a process of its own
     bridge = train(None, runs / "run", resume=True, device="cpu")  # what is left is whole
     said = capsys.readouterr().err
     assert "fsdp has no effect: there is one process\n" in said

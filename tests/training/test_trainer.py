@@ -674,10 +674,12 @@ def test_one_pass_over_the_validation_rows_gives_loss_and_accuracy(new, trainer,
     dataset = RowDataset(validation, bridge)
     with torch.no_grad():
         total = sum(
-            bridge(**Collator(bridge)([dataset[n]])).loss.item() * len(dataset.targets[n])
+            bridge(**Collator(bridge)([dataset[n]])).loss.item() * len(dataset[n]["target"])
             for n in range(len(dataset))
         )
-    assert found["eval_loss"] == pytest.approx(total / sum(map(len, dataset.targets)), rel=1e-5)
+    assert found["eval_loss"] == pytest.approx(
+        total / sum(len(dataset[n]["target"]) for n in range(len(dataset))), rel=1e-5
+    )
     answers = bridge.classify([row.text for row in validation])
     right = [answer.choice == row.target for answer, row in zip(answers, validation, strict=True)]
     assert found["eval_accuracy"] == statistics.mean(right)

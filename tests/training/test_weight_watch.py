@@ -97,7 +97,7 @@ def test_a_resumed_run_goes_on_with_the_file(straight, tmp_path, monkeypatch, fu
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run._Progress, "on_step_end", interrupted)
+        patched.setattr(run.ProgressCallback, "on_step_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(settings, tmp_path / "run", device="cpu")
     assert read(tmp_path / "run").steps == (0, 1, 2)

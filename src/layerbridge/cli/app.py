@@ -66,7 +66,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 # What Python does not let a function be called.
-_NAMES = {"import_checkpoint": "import"}
+_NAMES = {"import_checkpoint": "import", "compare_recipes": "compare-recipes"}
 # Further flags of train are training arguments.
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 for verb in (

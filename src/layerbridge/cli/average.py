@@ -18,7 +18,7 @@ def average(
     output_dir: o.OutputFolder,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
 ) -> None:
-    """Average the trained tensors of several runs into one bridge.
+    """Average the tensors of several runs into one bridge.
 
     The runs must share their start: train them with one --start-seed and a --seed each.
     """

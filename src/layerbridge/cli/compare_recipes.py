@@ -22,7 +22,7 @@ def compare_recipes(
     output_dir: o.OutputFolder = Path("runs/recipes"),
     as_json: o.Json = False,
 ) -> None:
-    """Train and compare recipes: a grid of settings and seeds on one task.
+    """Train and compare recipes: settings × seeds on one task.
 
     Finished runs are not repeated: after an interruption, give the same command again. The
     encoder reads each training text once for all runs.

@@ -29,7 +29,7 @@ def import_checkpoint(
     allow_pickle: o.AllowPickle = False,
     overwrite: bool = o.output(False, "Replace an earlier run in the folder.", "--overwrite"),
 ) -> None:
-    """Make a run from a checkpoint of LangBridge or of the authors of the paper.
+    """Make a run from LangBridge's or the authors' checkpoint.
 
     The encoder and the language model must be named, unless the checkpoint's config.json does.
     What LangBridge has trained of them comes along as folders of the run. Torch files are read

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from layerbridge.errors import ConfigError
+from layerbridge.models.backbone import LoadOptions
 from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
@@ -131,7 +132,7 @@ def own_arguments(load: Callable[..., Any], given: Mapping[str, Any]) -> dict[st
     Raises:
         ConfigError: it does not take one that a user gave.
     """
-    known = inspect.signature(load).parameters
+    known = {*inspect.signature(load).parameters, *LoadOptions.__dataclass_fields__} - {"loading"}
     arguments = {
         name: value for name, value in given.items() if value is not None and name not in _UNUSED
     }

@@ -66,3 +66,15 @@ def checkpoint_layers(model: PreTrainedModel) -> int:
         if not isinstance(layer.forward, Checkpointed):
             layer.forward = Checkpointed(layer.forward)
     return len(layers)
+
+
+def restore_layers(model: PreTrainedModel) -> None:
+    """Undoes ``checkpoint_layers``: bridges may share the model, and train otherwise."""
+    path_and_list = layer_list(model)
+    for layer in () if path_and_list is None else path_and_list[1]:
+        if isinstance(layer.forward, Checkpointed):
+            own = layer.forward.forward
+            if getattr(own, "__func__", None) is type(layer).forward:
+                del layer.__dict__["forward"]
+            else:  # accelerate's hooks stand there
+                layer.forward = own

@@ -34,7 +34,7 @@ from layerbridge.models.backbone import (
     load_tokenizer,
     load_weights,
 )
-from layerbridge.models.checkpointing import checkpoint_layers
+from layerbridge.models.checkpointing import checkpoint_layers, restore_layers
 from layerbridge.models.compilation import compile_layers
 from layerbridge.models.finite import warn_of_overflow
 from layerbridge.models.generation import generate_within
@@ -154,14 +154,20 @@ class LanguageModel(Passes):
         compile_layers(self.model, **settings)
         self.compiled = True
 
-    def checkpoint_layers(self) -> None:
+    def checkpoint_layers(self, on: bool = True) -> None:
         """Makes the layers run again in the backward pass, to keep less of the forward pass.
+
+        Args:
+            on: false undoes it.
 
         Raises:
             BackboneError: the model's layers are not found.
         """
         assert self.has_body
-        checkpoint_layers(self.model)
+        if on:
+            checkpoint_layers(self.model)
+        else:
+            restore_layers(self.model)
 
     def check_gradients(self) -> None:
         """Checks that a quantized model lets gradients through; others always do.

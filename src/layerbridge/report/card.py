@@ -72,6 +72,9 @@ def _entries(result: Result) -> list[EvalResult]:
 
 
 def _benchmark_entries(result: Result) -> list[EvalResultEntry]:
+    # A leaderboard is about all rows, and those of the hub.
+    if result.settings.get("task_options", {}).keys() & {"data_dir", "max_test"}:
+        return []
     datasets = _datasets(result)
     return [
         EvalResultEntry(

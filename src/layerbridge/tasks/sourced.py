@@ -21,9 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from layerbridge.errors import DataError
 from layerbridge.tasks import hub, records
@@ -32,6 +30,9 @@ from layerbridge.tasks.labels import Labels
 from layerbridge.tasks.stored_rows import StoredRows, chosen
 from layerbridge.tasks.task import DatasetInfo, Row, Task
 from layerbridge.tasks.text import comparison_key
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # The paper's seed, for every order and choice made here.
 SEED = 42
@@ -159,6 +160,8 @@ class SourcedTask(Task):
         return [row for row in self._read("validation") if _key(row) not in self._test_texts]
 
     def _test(self, language: str) -> list[Row]:
+        import numpy as np
+
         rows = self._read("test", language)
         if self.max_test is None:
             return list(rows)
@@ -243,6 +246,8 @@ def split_codes(languages: str | Sequence[str]) -> Sequence[str]:
 
 def _where(rows: Sequence[Row], holds: Callable[[Row], bool]) -> Sequence[Row]:
     """Returns the rows of which something holds."""
+    import numpy as np
+
     return chosen(rows, np.flatnonzero(np.fromiter(map(holds, rows), bool, len(rows))))
 
 
@@ -266,6 +271,8 @@ def held_out(
         share: of the different texts that are held out, at least one; None takes a tenth, and of a
             large source at most ``MOST_HELD_OUT`` texts.
     """
+    import numpy as np
+
     if not len(rows):
         return rows, rows
     hashes = _numbers((_key(row) for row in rows), len(rows))
@@ -279,11 +286,15 @@ def held_out(
 
 def _shuffled(number: int) -> np.ndarray:
     """Returns 0 … number - 1 in an order that is the same on every machine and Python."""
+    import numpy as np
+
     return np.argsort(_numbers(map(str, range(number)), number), kind="stable")
 
 
 def _numbers(texts: Iterable[str], count: int) -> np.ndarray:
     """Returns the beginnings of the texts' hashes, which sort as these do."""
+    import numpy as np
+
     return np.fromiter((int.from_bytes(_hash(text)[:8]) for text in texts), np.uint64, count)
 
 

@@ -20,12 +20,13 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 from layerbridge.errors import OutputError
 from layerbridge.tasks.task import Row, render
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Rows that are read at a time; a random access reads as many.
 BATCH = 64
@@ -137,6 +138,8 @@ class StoredRows(Sequence[Row]):
     @overload
     def __getitem__(self, index: slice) -> StoredRows: ...
     def __getitem__(self, index: int | slice) -> Row | StoredRows:
+        import numpy as np
+
         if isinstance(index, slice):
             return self.select(np.arange(*index.indices(self._length)))
         if not -self._length <= index < self._length:
@@ -159,6 +162,8 @@ class StoredRows(Sequence[Row]):
 
     def select(self, places: np.ndarray) -> StoredRows:
         """Returns the rows at these places, in their order; the file is shared."""
+        import numpy as np
+
         chosen = object.__new__(StoredRows)
         chosen.__dict__.update(self.__dict__)
         order = places if self._order is None else self._order[places]
@@ -185,6 +190,7 @@ def _fill(
     name: str, rows: Iterable[Row], layout: Layout, report: Callable[[], None]
 ) -> tuple[np.ndarray, bool]:
     """Writes rows to a file; returns their characters, and whether all have an id of their own."""
+    import numpy as np
     import pyarrow
     from pyarrow.ipc import new_file
 
@@ -272,6 +278,8 @@ def sample(rows: Sequence[Row], most: int) -> Sequence[Row]:
 
     The draw is the same every time. Of long rows there are fewer: ``IN_SAMPLE`` characters in all.
     """
+    import numpy as np
+
     if not isinstance(rows, StoredRows):
         return rows
     most = min(most, max(1, round(IN_SAMPLE / max(1.0, rows.characters.mean()))))
@@ -284,6 +292,8 @@ def sample(rows: Sequence[Row], most: int) -> Sequence[Row]:
 
 def loaded(rows: Sequence[Row]) -> Sequence[Row]:
     """Returns the rows, in memory if they are few enough."""
+    import numpy as np
+
     few = isinstance(rows, StoredRows) and rows.characters.sum(dtype=np.int64) <= FEW
     return list(rows) if few else rows
 

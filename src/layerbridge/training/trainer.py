@@ -83,8 +83,8 @@ class BridgeTrainer(Trainer):
             if args.torch_compile and not model.language_model.compiled:
                 settings = {"backend": args.torch_compile_backend, "mode": args.torch_compile_mode}
                 model.language_model.compile_layers(**settings)
-            if args.checkpoints_layers:
-                model.language_model.checkpoint_layers()
+            # Also undone: bridges may share the language model.
+            model.language_model.checkpoint_layers(args.checkpoints_layers)
             # The Trainer's way only works in training mode.
             args.__dict__.update(gradient_checkpointing=False, activation_checkpointing=False)
             # Compiling layers takes seconds; the Trainer would compile the bridge for each shape of
