@@ -21,7 +21,7 @@ _PATIENCE_S = 5.0
 
 
 def env(as_json: o.Json = False) -> None:
-    """Print what belongs into a bug report: versions, machine, settings.
+    """Print versions, machine and settings for a bug report.
 
     Nothing is imported or downloaded. Of variables that may be secret, only that they are set.
     """
