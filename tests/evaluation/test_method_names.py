@@ -99,6 +99,15 @@ def test_what_is_no_setting_does_not_matter(other):
     assert names(made(0), made(1, **other)) == ["token-softmax"] * 2
 
 
+def test_a_share_of_the_steps_is_their_number():
+    watching = {"load_best_model_at_end": True}
+    one = made(0, training={**watching, "eval_steps": 0.2, "save_steps": 0.2})
+    same = made(1, training={**watching, "eval_steps": 20, "save_steps": 20})
+    other = made(2, training={**watching, "eval_steps": 50, "save_steps": 0.2})
+    assert names(one, same) == ["token-softmax"] * 2
+    assert len(set(names(one, same, other))) == 2
+
+
 def test_files_without_settings_pool_as_before():
     old = replace(result("token-softmax", 1, si="1000"), settings={})
     assert names(made(0), old, replace(old, seed=2)) == ["token-softmax"] * 3

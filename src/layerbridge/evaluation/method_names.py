@@ -8,6 +8,7 @@ be any; such a result joins the only settings it can belong to, or keeps its nam
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,8 @@ def _settings(result: Result) -> Settings:
     """The settings that make a method, by their place in the file."""
     kept = {key: value for key, value in result.settings.items() if key not in _RESULT}
     kept.setdefault(_CENTERING, {"center": "none"})
+    if isinstance(kept.get(RECIPE), dict) and "training" in kept[RECIPE]:
+        kept[RECIPE] = {**kept[RECIPE], "training": _counted(kept[RECIPE]["training"])}
     shots = kept.get("shots")
     if isinstance(shots, list):  # which rows they are is a matter of the seed
         kept["shots"] = len(shots)
@@ -110,6 +113,16 @@ def _settings(result: Result) -> Settings:
             if not _BRIDGE.fullmatch(name) and name not in hashed
         }
     return dict(_flat(kept, ()))
+
+
+def _counted(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps that are a share of all, as in older files, as their number."""
+    total, counted = training.get("max_steps", -1), dict(training)
+    for name in ("eval_steps", "save_steps"):
+        share = training.get(name)
+        if isinstance(share, float) and 0 < share < 1 and total > 0:
+            counted[name] = math.ceil(share * total)
+    return counted
 
 
 def _flat(value: Any, place: Place) -> list[tuple[Place, Any]]:
