@@ -1,5 +1,6 @@
 """The figures that README and docs print are those of the committed result files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -79,3 +80,17 @@ def test_the_table_of_own_data():
     averages = {row[0]: row[-1].split(" ")[0] for row in found[2:]}
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"{averages['token-softmax']} %\nwhere TF-IDF has {averages['tf-idf']}" in readme
+
+
+def test_the_layers_of_an_encoder():
+    file = RESULTS / "encoder-layers" / "multilingual-e5-small.json"
+    report = json.loads(file.read_text("utf-8"))
+    measured = {str(each["layer"]): each for each in report["layers"]}
+    measured["all side by side"] = report["all_side_by_side"]
+    rows = printed("docs/which-fusion.md", "# When does fusion help?")[2:]
+    assert [row[0] for row in rows] == list(measured)
+    for name, share, *accuracies in rows:
+        found = measured[name]
+        assert share == f"{found['language_share']:.2f}"
+        names = ("english", "average", "average_centered")
+        assert accuracies == [f"{100 * found[each]:.1f}" for each in names]
