@@ -10,12 +10,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-import transformers
 
-import tiny
+import vllm_runs
 from layerbridge.errors import ConfigError, DataError, LengthError, NotFiniteError
 from layerbridge.models.backbone import LoadOptions
-from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.inference import option_ids
 from layerbridge.serving import heap, text_encoder, vllm_engine, vllm_launch
 from layerbridge.serving.bridges import Bridges
@@ -323,39 +321,11 @@ def needs_vllm(test):
 @pytest.fixture(scope="module")
 def runs(folder, tmp_path_factory):
     """Two bridges to a language model of a shape that vLLM has kernels for."""
-    home = tmp_path_factory.mktemp("vllm")
-    tokenizer = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.15,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        tiny.save(transformers.LlamaForCausalLM(config), tokenizer, home / "lm")
-        for name, settings in {
-            "token": {"options": list(OPTIONS)},
-            "last": {"fusion": "last", "instruction": "Say:"},
-        }.items():
-            bridge = LayerBridge.from_backbones(
-                str(folder("mt5")),
-                str(home / "lm"),
-                dtype="float32",
-                projection_start="random",
-                **settings,
-            )
-            with torch.no_grad():
-                for tensor in bridge.trained_state_dict().values():
-                    tensor.add_(0.3 * torch.randn(tensor.shape))
-            bridge.save_pretrained(home / name)
-    return [str(home / "token"), str(home / "last")]
+    settings = {
+        "token": {"options": list(OPTIONS)},
+        "last": {"fusion": "last", "instruction": "Say:"},
+    }
+    return vllm_runs.save(tmp_path_factory.mktemp("vllm"), folder("mt5"), settings)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_config, load_tokenizer
 from layerbridge.models.backbone_pair import backbone_source, load_backbones
 from layerbridge.models.bridge import LayerBridge
-from layerbridge.models.centering import Centering
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
@@ -42,13 +41,7 @@ def blank_bridge(
     language_model = blank_language_model(backbone_source(config, "language_model"), options)
     load_backbones(config, options, encoder, language_model, trained=True)  # compares their weights
     bridge = LayerBridge(config, encoder, language_model).eval()
-    bridge.centering = Centering.load(
-        folder,
-        bridge.fusion.required_layers,
-        bridge.encoder.num_layers,
-        bridge.encoder.width,
-        config.encoder_fingerprint,
-    )
+    bridge.load_centering(folder)
     return bridge
 
 

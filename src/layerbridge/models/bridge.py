@@ -211,13 +211,7 @@ class LayerBridge(Saving, Answering, PreTrainedModel, GenerationMixin):
         )
         bridge.load_trained(tensors, where=str(path))
         bridge.saved_in = folder
-        bridge.centering = Centering.load(
-            folder,
-            bridge.fusion.required_layers,
-            bridge.encoder.num_layers,
-            bridge.encoder.width,
-            config.encoder_fingerprint,
-        )
+        bridge.load_centering(folder)
         place = torch.device(bridge.language_model.device if device is None else device)
         # A language model without weights has no place, and leaves the others where they are.
         return bridge.eval() if place.type == "meta" else bridge.eval().to(place)

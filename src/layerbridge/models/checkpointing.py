@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from layerbridge.errors import BackboneError
-from layerbridge.models.truncation import layer_list
+from layerbridge.models.truncation import found_layers, layer_list
 
 # Arguments by which layers take a cache, which a second run would extend once more.
 _CACHES = ("past_key_values", "cache_params", "layer_past")
@@ -43,29 +42,18 @@ class Checkpointed:
         )
 
 
-def checkpoint_layers(model: PreTrainedModel) -> int:
+def checkpoint_layers(model: PreTrainedModel) -> None:
     """Checkpoints each layer in place; gradients stay the same, and a step takes longer.
 
     Args:
         model: frozen, in eval mode.
 
-    Returns:
-        The number of layers.
-
     Raises:
         BackboneError: the layers are not found.
     """
-    path_and_list = layer_list(model)
-    if path_and_list is None:
-        raise BackboneError(
-            f"cannot find the layers of a {model.config.model_type!r} model",
-            hint="turn gradient checkpointing off",
-        )
-    _, layers = path_and_list
-    for layer in layers:
+    for layer in found_layers(model, hint="turn gradient checkpointing off"):
         if not isinstance(layer.forward, Checkpointed):
             layer.forward = Checkpointed(layer.forward)
-    return len(layers)
 
 
 def restore_layers(model: PreTrainedModel) -> None:

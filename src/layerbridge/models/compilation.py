@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from layerbridge.errors import BackboneError
-from layerbridge.models.truncation import layer_list
+from layerbridge.models.truncation import found_layers
 
 
 def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
@@ -40,13 +40,7 @@ def compile_layers(model: PreTrainedModel, **settings: Any) -> int:
             "cannot compile layers: no C++ compiler found",
             hint="install g++, or turn compilation off",
         )
-    path_and_list = layer_list(model)
-    if path_and_list is None:
-        raise BackboneError(
-            f"cannot find the layers of a {model.config.model_type!r} model",
-            hint="turn compilation off",
-        )
-    _, layers = path_and_list
+    layers = found_layers(model, hint="turn compilation off")
     for layer in layers:
         layer.compile(**{"dynamic": True, **settings})
     return len(layers)

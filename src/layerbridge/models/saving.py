@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from layerbridge.hub.sources import is_local
+from layerbridge.models.centering import Centering
 from layerbridge.models.checkpoint import (
     CARD,
     EVAL_RESULTS,
@@ -27,8 +28,8 @@ from layerbridge.progress import say
 if TYPE_CHECKING:
     from torch import nn
 
-    from layerbridge.models.centering import Centering
     from layerbridge.models.config import BridgeConfig
+    from layerbridge.models.encoder import Encoder
     from layerbridge.models.fusion import Fusion
     from layerbridge.models.projection import Projection
 
@@ -39,6 +40,7 @@ class Saving:
     if TYPE_CHECKING:
         centering: Centering | None
         config: BridgeConfig
+        encoder: Encoder
         fusion: Fusion
         projection: Projection
 
@@ -127,3 +129,17 @@ class Saving:
         """
         check_tensors(tensors, self.trained_state_dict(), where=where)
         cast("nn.Module", self).load_state_dict(tensors, strict=False)
+
+    def load_centering(self, folder: Path) -> None:
+        """Takes the language means in a run's folder, if it has any.
+
+        Raises:
+            CheckpointError: the file is damaged, or of another encoder or other layers.
+        """
+        self.centering = Centering.load(
+            folder,
+            self.fusion.required_layers,
+            self.encoder.num_layers,
+            self.encoder.width,
+            self.config.encoder_fingerprint,
+        )

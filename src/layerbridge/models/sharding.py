@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from layerbridge.errors import BackboneError
-from layerbridge.models.truncation import layer_list
+from layerbridge.models.truncation import found_layers
 
 
 def shard_layers(model: PreTrainedModel, device: torch.device | str) -> None:
@@ -29,20 +29,15 @@ def shard_layers(model: PreTrainedModel, device: torch.device | str) -> None:
     Raises:
         BackboneError: the layers are not found, or are quantized.
     """
-    path_and_list = layer_list(model)
-    kind = model.config.model_type
-    if path_and_list is None:
-        raise BackboneError(
-            f"cannot find the layers of a {kind!r} model, so they cannot be sharded",
-            hint="leave --fsdp out",
-        )
+    layers = found_layers(model, hint="leave --fsdp out", so=", so they cannot be sharded")
     if getattr(model, "hf_quantizer", None) is not None:
         raise BackboneError(
-            f"the quantized {kind!r} model cannot be sharded", hint="leave one of the two out"
+            f"the quantized {model.config.model_type!r} model cannot be sharded",
+            hint="leave one of the two out",
         )
     processes = torch.distributed.get_world_size()
     mesh = init_device_mesh(torch.device(device).type, (processes,))
-    for layer in path_and_list[1]:
+    for layer in layers:
         fully_shard(layer, mesh=mesh)
     # The body plans which layer is gathered next while one computes.
     body = model.base_model

@@ -10,6 +10,8 @@ from typing import TypeVar
 from torch import nn
 from transformers import PreTrainedModel
 
+from layerbridge.errors import BackboneError
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -20,6 +22,19 @@ def layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList] | None:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return path, module
     return None
+
+
+def found_layers(model: PreTrainedModel, *, hint: str, so: str = "") -> nn.ModuleList:
+    """Returns the list of the model's layers.
+
+    Raises:
+        BackboneError: it is not found; ``so`` is what follows from that, ``hint`` what to do.
+    """
+    path_and_list = layer_list(model)
+    if path_and_list is None:
+        kind = model.config.model_type
+        raise BackboneError(f"cannot find the layers of a {kind!r} model{so}", hint=hint)
+    return path_and_list[1]
 
 
 def truncated(model: PreTrainedModel, layers: int) -> PreTrainedModel:

@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import torch
-import transformers
 
-import tiny
+import vllm_runs
 from layerbridge.models.bridge import LayerBridge
 
 pytestmark = [
@@ -45,36 +44,8 @@ def texts():
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
     """A bridge to a language model of a shape that vLLM has kernels for."""
-    home = tmp_path_factory.mktemp("plugin")
-    tokenizer = tiny.byte_level(tiny.LLAMA_SPECIALS, "<|begin|> $A")
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.15,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        tiny.save(transformers.LlamaForCausalLM(config), tokenizer, home / "lm")
-        bridge = LayerBridge.from_backbones(
-            str(folder("mt5")),
-            str(home / "lm"),
-            dtype="float32",
-            projection_start="random",
-            options=OPTIONS,
-            instruction="Say:",
-        )
-        with torch.no_grad():
-            for tensor in bridge.trained_state_dict().values():
-                tensor.add_(0.3 * torch.randn(tensor.shape))
-        bridge.save_pretrained(home / "run")
-    return str(home / "run")
+    settings = {"run": {"options": OPTIONS, "instruction": "Say:"}}
+    return vllm_runs.save(tmp_path_factory.mktemp("plugin"), folder("mt5"), settings)[0]
 
 
 @pytest.fixture(scope="module")
