@@ -55,11 +55,7 @@ def command_words(context: typer.Context) -> list[str]:
     for parameter in context.command.params:
         name = str(parameter.name)
         source = context.get_parameter_source(name)
-        if (
-            source is None
-            or source.name != "COMMANDLINE"
-            or name in ("output", "as_json", "resume")
-        ):
+        if source is None or source.name != "COMMANDLINE" or name in _NOT_OF_THE_RESULT:
             continue
         value = context.params[name]
         if parameter.param_type_name == "argument":

@@ -108,10 +108,12 @@ def evaluate(
     batches = batches_of(rows, batch_size)
     parts = parts or Parts()
     config = bridge.config
-    decided = [start_hash(bridge), config.to_diff_dict(), dtype_name(bridge.language_model.dtype)]
-    given = [[row.id, row.text, row.target] for of_language in rows.values() for row in of_language]
-    chosen = [protocol, length_normalization, batch_size, list(task.options), moved.recorded()]
-    parts.begin(decided, list(rows), given, chosen)
+    if parts.path is not None:  # to hash all weights takes a while
+        dtype = dtype_name(bridge.language_model.dtype)
+        decided = [start_hash(bridge), config.to_diff_dict(), dtype]
+        given = [[row.id, row.text, row.target] for of_code in rows.values() for row in of_code]
+        chosen = [protocol, length_normalization, batch_size, list(task.options), moved.recorded()]
+        parts.begin(decided, list(rows), given, chosen)
 
     own = parts.own(len(batches))
     sizes = [len(indices) for _, indices in batches]

@@ -44,8 +44,9 @@ def license_of(model_id: str | None, revision: str | None = None) -> str | None:
     entry = _zoo_entry(model_id)
     if entry is not None:
         return entry.licence.lower()
-    card = _card_of_folder(Path(model_id).expanduser()) if is_local(model_id) else None
-    if card is None and not is_local(model_id):
+    if is_local(model_id):
+        card = _card_of_folder(Path(model_id).expanduser())
+    else:
         card = _card_on_hub(model_id, revision)
     if card is None:
         return None

@@ -138,7 +138,7 @@ class LoadOptions:
         if choice is None or self.quantization(backbone) is not None:
             return self
         chosen = {each: self.quantization(each) for each in BACKBONES} | {backbone: choice}
-        return replace(self, quantization_config=chosen, load_in_4bit=False, load_in_8bit=False)
+        return replace(self, quantization_config=chosen)
 
     def in_dtype(self) -> LoadOptions:
         """Returns the options for models that are neither quantized nor spread."""

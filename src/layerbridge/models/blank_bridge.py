@@ -6,8 +6,7 @@ Whoever only prepares input needs no more than that, and saves the time and the 
 from __future__ import annotations
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTextEncoding
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+from transformers import AutoModelForCausalLM
 
 from layerbridge.hub.sources import Source
 from layerbridge.models.backbone import LoadOptions, load, load_config, load_tokenizer
@@ -16,7 +15,7 @@ from layerbridge.models.bridge import LayerBridge
 from layerbridge.models.checkpoint import read_config
 from layerbridge.models.config import BridgeConfig
 from layerbridge.models.encoder import Encoder
-from layerbridge.models.encoder_loading import text_part
+from layerbridge.models.encoder_loading import build_text_encoder
 from layerbridge.models.language_model import LanguageModel, causal_config
 from layerbridge.models.probes.encoder_traits import EncoderTraits
 
@@ -67,30 +66,21 @@ def blank_language_model(source: Source, options: LoadOptions) -> LanguageModel:
 def _encoder(config: BridgeConfig, options: LoadOptions) -> Encoder:
     source = backbone_source(config, "encoder")
     model_config = load_config("encoder", source, options)
-    auto = AutoModel
-    if type(model_config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-        auto = AutoModelForTextEncoding
-
-    def build() -> Encoder:
-        with torch.device("meta"):
-            model = auto.from_config(model_config, trust_remote_code=options.trust_remote_code)
-        if model_config.is_encoder_decoder and auto is AutoModel:
-            model = model.get_encoder()
-        assert config.encoder_width is not None
-        assert config.encoder_layers is not None
-        traits = EncoderTraits(
-            num_layers=config.encoder_layers - config.embedding_layer,
-            width=config.encoder_width,
-            embedding_width=config.encoder_width,
-            can_be_shallow=False,
-        )
-        return Encoder(
-            text_part(model),
-            load_tokenizer("encoder", source, options),
-            max_text_tokens=config.max_text_tokens,
-            embedding_layer=config.embedding_layer,
-            source=source,
-            traits=traits,
-        )
-
-    return load("encoder", source, build)
+    with torch.device("meta"):
+        model = build_text_encoder(source, model_config, options)
+    assert config.encoder_width is not None
+    assert config.encoder_layers is not None
+    traits = EncoderTraits(
+        num_layers=config.encoder_layers - config.embedding_layer,
+        width=config.encoder_width,
+        embedding_width=config.encoder_width,
+        can_be_shallow=False,
+    )
+    return Encoder(
+        model,
+        load_tokenizer("encoder", source, options),
+        max_text_tokens=config.max_text_tokens,
+        embedding_layer=config.embedding_layer,
+        source=source,
+        traits=traits,
+    )

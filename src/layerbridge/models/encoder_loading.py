@@ -50,7 +50,7 @@ def load_text_encoder(
     loader, config, arguments = _loader(source, config, options)
     model = load_weights("encoder", source, loader, config, arguments, unread="pooler")
     model = put(model, options.device_of("encoder"), arguments.get("device_map"))
-    part = text_part(model)
+    part = _text_part(model)
     for name in _HOW_LOADED:
         if part is not model and hasattr(model, name):
             setattr(part, name, getattr(model, name))
@@ -71,7 +71,7 @@ def build_text_encoder(
         build = loader._from_config
     elif options.trust_remote_code:
         own["trust_remote_code"] = True
-    return text_part(load("encoder", source, lambda: build(config, **own)))
+    return _text_part(load("encoder", source, lambda: build(config, **own)))
 
 
 # Arguments of a loader that a model is built with, too.
@@ -135,12 +135,12 @@ def _half(
     return type(half), half.config, keys
 
 
-def text_part(model: PreTrainedModel) -> PreTrainedModel:
+def _text_part(model: PreTrainedModel) -> PreTrainedModel:
     """Returns the part of a multimodal model that reads text; of other models, the model."""
     for name in _TEXT_PARTS:
         part = getattr(model, name, None)
         if isinstance(part, PreTrainedModel):
-            return text_part(part)
+            return _text_part(part)
     return model
 
 

@@ -128,9 +128,7 @@ class LanguageModel(Passes):
         tokenizer = load_tokenizer("language model", source, options)
         if shard:
             shard_layers(freeze(model), options.device or "cpu")
-            model = model.to(options.device or "cpu")
-        else:
-            model = put(model, options.device, arguments.get("device_map"))
+        model = put(model, options.device, arguments.get("device_map"))
         language_model = cls(model, tokenizer, source=source)
         warn_of_overflow("language model", source, model.dtype, language_model.is_finite)
         return language_model

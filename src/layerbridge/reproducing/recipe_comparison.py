@@ -16,7 +16,7 @@ from layerbridge.evaluation.statistics.seeds import Answers, mean_of_seeds
 from layerbridge.progress import say
 from layerbridge.report.plots.costs import CostPoint, accuracy_against_cost
 from layerbridge.report.tables import EffectTable, accuracy_table, effect_table
-from layerbridge.report.tables.grid import ABSENT, Grid, signed
+from layerbridge.report.tables.grid import ABSENT, MARKS, Grid, signed
 from layerbridge.reproducing import record
 from layerbridge.reproducing.jobs import Job, jobs
 from layerbridge.reproducing.recipe_plan import PlanRequest
@@ -122,7 +122,7 @@ class RecipeComparison:
         for each in self.comparisons[against]:
             effect = each.average_fixed
             if each.method == method and effect is not None:
-                mark = {"better": " ▲", "worse": " ▼", None: ""}[effect.mark]
+                mark = f" {MARKS[effect.mark]}".rstrip()
                 ends = f"{signed(effect.low)} to {signed(effect.high)}"
                 return f"{signed(effect.effect)} ({ends}){mark}"
         return ABSENT

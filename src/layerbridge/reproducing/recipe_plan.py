@@ -118,7 +118,8 @@ class RecipePlan(BaseModel):
         """
         known = (*BRIDGE, *_training_arguments(), *_OF_RECIPE, *_OF_EVALUATION)
         seen: list[str] = []
-        for method, settings in self._of_methods().items():
+        for method in self.methods:
+            settings = self.method(method)
             for name in settings:
                 reject_unknown(f"setting of the method {method!r}", name, known)
             center = settings.get("center")
@@ -149,10 +150,7 @@ class RecipePlan(BaseModel):
 
     def method(self, name: str) -> dict[str, Any]:
         """Returns the settings of a method, with those of all."""
-        return self._of_methods()[name]
-
-    def _of_methods(self) -> dict[str, dict[str, Any]]:
-        return {name: {**self.settings, **(own or {})} for name, own in self.methods.items()}
+        return {**self.settings, **(self.methods[name] or {})}
 
 
 class PlanRequest(Request):

@@ -140,11 +140,11 @@ class _Runner:
             resume=resume,
             then="the same command again",
         )
+        # A part of a training tells nothing about the time of all.
+        seconds = {} if resume else {TRAINING: round(time.monotonic() - started, 2)}
         current = record.read(job.folder)
         assert current is not None
-        replace(current, trained=True).write(job.folder)
-        if not resume:
-            _note_seconds(job, TRAINING, time.monotonic() - started)
+        replace(current, trained=True, seconds={**current.seconds, **seconds}).write(job.folder)
         return bridge
 
     def _start(self, job: Job, recipe: Recipe) -> tuple[LayerBridge, bool]:
@@ -201,7 +201,7 @@ class _Runner:
 
 
 def _note_seconds(job: Job, part: str, seconds: float) -> None:
-    """Adds to the record how long a part took; a resumed training is not timed."""
+    """Adds to the record how long a part took."""
     current = record.read(job.folder)
     assert current is not None
     replace(current, seconds={**current.seconds, part: round(seconds, 2)}).write(job.folder)

@@ -114,16 +114,21 @@ def load(source: str) -> HubRows:
     return HubRows(loaded)
 
 
+def datasets_folder() -> Path:
+    """Returns the folder of ``datasets``; importing it would take a second."""
+    from huggingface_hub import constants
+
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
+
+
 def is_cached(source: str) -> bool:
     """Returns whether the source is in the local caches, judging by their folders."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     if source.startswith(FILE_PREFIX):
         return isinstance(try_to_load_from_cache(**_file(source), repo_type="dataset"), str)
     name, config, _ = _id_parts(source)
-    # The path that datasets uses; importing datasets would take a second.
-    cache = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
-    prepared = Path(cache) / name.replace("/", "___") / (config or "default")
+    prepared = datasets_folder() / name.replace("/", "___") / (config or "default")
     return prepared.is_dir() and any(prepared.iterdir())
 
 

@@ -151,7 +151,7 @@ class SourcedTask(Task):
     def _train(self) -> Sequence[Row]:
         rows = self._split.train
         if self.train_per_label is not None:
-            rows = _first_of_each(rows, self.train_per_label)
+            rows = first_of_each(rows, self.train_per_label)
         return chosen(rows, _shuffled(len(rows)))
 
     def _validation(self) -> list[Row]:
@@ -251,7 +251,8 @@ def _where(rows: Sequence[Row], holds: Callable[[Row], bool]) -> Sequence[Row]:
     return chosen(rows, np.flatnonzero(np.fromiter(map(holds, rows), bool, len(rows))))
 
 
-def _first_of_each(rows: Sequence[Row], most: int) -> Sequence[Row]:
+def first_of_each(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    """Returns the first rows of each label, at most so many."""
     counts: Counter[str] = Counter()
 
     def is_first(row: Row) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from layerbridge.errors import OutputError
+from layerbridge.tasks import hub
 from layerbridge.tasks.task import Row, render
 
 if TYPE_CHECKING:
@@ -224,10 +225,7 @@ def _remove(name: str, process: int) -> None:
 
 def temporary_folder() -> Path:
     """Returns the folder for copies of large sources: that of ``datasets``, which has room."""
-    from huggingface_hub import constants
-
-    given = os.environ.get("HF_DATASETS_CACHE")
-    folder = Path(given) if given else Path(constants.HF_HOME) / "datasets"
+    folder = hub.datasets_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):

@@ -127,7 +127,7 @@ def plan(recipe: Recipe, output_dir: str | Path, *, device: str | None = None) -
         arguments.tokens_per_batch,
         position_limit(skeleton.encoder),
     )
-    step = skeleton.step(size, checkpointed=bool(arguments.gradient_checkpointing))
+    step = skeleton.step(size, checkpointed=arguments.checkpoints_layers)
     weights = skeleton.weight_bytes(_bits(recipe))
     memory = {"process": process, **_memory(weights, skeleton.trained, step)}
     if config.projection_start != "random":

@@ -9,7 +9,6 @@ import torch
 from layerbridge.errors import LayerBridgeError
 from layerbridge.training.arguments import BridgeTrainingArguments
 from layerbridge.training.peak_memory import Skeleton, StepMemory, StepSize
-from layerbridge.training.recipe import BACKBONES
 
 # Parts of the memory that grow with the tokens of a batch.
 _OF_BATCH = (
@@ -82,7 +81,7 @@ def changes(
         lower = of_batch * half.peak // step.peak
         found.append((f"--max-text-tokens {size.text_tokens // 2}", peak - of_batch + lower))
     weights = sum(memory[name] for name in ("encoder weights", "language model weights"))
-    if not arguments.gradient_checkpointing and _can_checkpoint(arguments):
+    if not arguments.checkpoints_layers and _can_checkpoint(arguments):
         less = skeleton.step(size, checkpointed=True)
         found.append(("--gradient-checkpointing true", peak - step.peak + less.peak))
     if dtype == torch.float32 and not quantized:
@@ -92,7 +91,7 @@ def changes(
         found.append(("--cache-states", peak - memory["encoding"]))
     if memory.get("start of the projection"):
         found.append(("--projection-start random", peak - memory["start of the projection"]))
-    if "load_in_4bit" in BACKBONES and not quantized:
+    if not quantized:
         bits = sum(skeleton.weight_bytes(FOUR_BITS).values())
         found.append(("--load-in-4bit", peak - sum(skeleton.weight_bytes().values()) + bits))
     return [Change(flags, lower, lower <= available) for flags, lower in found if lower < peak]

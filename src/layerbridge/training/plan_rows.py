@@ -16,7 +16,7 @@ from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.sourced import HELD_OUT, MOST_HELD_OUT
 from layerbridge.training.peak_memory import StepSize
 from layerbridge.training.recipe import Recipe
-from layerbridge.training.run_data import RunData, data_of, read_data
+from layerbridge.training.run_data import RunData, columns_of, data_of, read_data
 
 # Rows of a large file that are read, and of these or others whose tokens are counted: the longest
 # by characters, and some evenly over the rest.
@@ -52,14 +52,7 @@ class PlannedRows:
         if recipe.data is None or size is None or size <= records.LARGE:
             data = read_data(recipe)
             return cls(data, len(data.train), len(data.validation))
-        rows = read_rows(
-            recipe.data,
-            text=recipe.text,
-            target=recipe.target,
-            template=recipe.template,
-            options=recipe.options,
-            first=FIRST,
-        )
+        rows = read_rows(recipe.data, **columns_of(recipe), first=FIRST)
         say(f"{recipe.data} is large: only its first {len(rows)} rows are read")
         # Its other files are small, or read as this one.
         data = data_of(replace(recipe, max_rows=None), rows)

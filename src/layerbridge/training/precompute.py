@@ -125,10 +125,9 @@ class StatePrecomputer:
                 shares = self._shares(node.size)
                 self._read(shares[node.index])
                 if others:
-                    texts = [[text for batch in share for text in batch] for share in shares]
-                    layouts = node.gather(cache.layout(texts[node.index]))
+                    layouts = node.gather(cache.layout(self._texts(shares[node.index])))
                     for index, file in others.items():
-                        cache.join(file, texts[index], layouts[index])
+                        cache.join(file, self._texts(shares[index]), layouts[index])
             except OSError as error:
                 raise OutputError(
                     f"the states of {len(self.texts)} texts cannot be written to "
@@ -137,20 +136,20 @@ class StatePrecomputer:
                 ) from None
             yield cache
 
-    def _shares(self, processes: int) -> list[list[list[str]]]:
-        """Returns the batches of texts that each process reads."""
+    def _texts(self, batches: Sequence[Sequence[int]]) -> list[str]:
+        return [self.texts[index] for batch in batches for index in batch]
+
+    def _shares(self, processes: int) -> list[list[list[int]]]:
+        """Returns the batches that each process reads, as numbers of texts."""
         longest_first = sorted(range(len(self.texts)), key=lambda index: -self.lengths[index])
-        batches = [
-            [self.texts[index] for index in batch]
-            for batch in cut(longest_first, self.lengths, TOKENS_PER_BATCH)
-        ]
+        batches = cut(longest_first, self.lengths, TOKENS_PER_BATCH)
         return [batches[process::processes] for process in range(processes)]
 
-    def _read(self, batches: Sequence[Sequence[str]]) -> None:
+    def _read(self, batches: Sequence[Sequence[int]]) -> None:
         done, total = 0, sum(map(len, batches))
         with meter("encoding texts") as bar:
             for batch in batches:
-                self.encoder.remember(batch)
+                self.encoder.remember(self._texts([batch]))
                 done += len(batch)
                 bar.update(done, total)
 

@@ -185,8 +185,6 @@ def _train(
         raise ConfigError(f"unknown fusion {name!r}", allowed=fusion.names())
     BridgeConfig(**recipe.bridge)  # checks the settings before anything is read
     check_device(device)
-    if device is not None:
-        choose_device(device)
     LoadOptions.of(recipe.backbones, choose_device(device))
     spread = recipe.backbones.get("device_map") is not None
     folder = Path(output_dir)

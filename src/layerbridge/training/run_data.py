@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from layerbridge import tasks
 from layerbridge.progress import say
 from layerbridge.tasks import Row
 from layerbridge.tasks.files import read_rows
 from layerbridge.tasks.hub import dataset_of
-from layerbridge.tasks.sourced import SourcedTask, held_out
-from layerbridge.tasks.stored_rows import chosen, loaded
+from layerbridge.tasks.sourced import SourcedTask, first_of_each, held_out
+from layerbridge.tasks.stored_rows import loaded
 from layerbridge.training.recipe import Recipe
 
 # The option of a task that takes the first rows of each label in the order of its file.
@@ -111,10 +109,11 @@ def read_data(recipe: Recipe) -> RunData:
     if recipe.task is not None:
         return _of_task(recipe.task, recipe.task_options, recipe.max_rows)
     assert recipe.data is not None
-    return data_of(recipe, read_rows(recipe.data, **_columns(recipe), on_disk=True))
+    return data_of(recipe, read_rows(recipe.data, **columns_of(recipe), on_disk=True))
 
 
-def _columns(recipe: Recipe) -> dict[str, Any]:
+def columns_of(recipe: Recipe) -> dict[str, Any]:
+    """Returns what ``read_rows`` is told of the columns of a recipe's data."""
     return {name: getattr(recipe, name) for name in ("text", "target", "template", "options")}
 
 
@@ -133,7 +132,7 @@ def data_of(recipe: Recipe, rows: Sequence[Row]) -> RunData:
     validation: Sequence[Row] = []
     held = None
     if recipe.validation_data is not None:
-        columns = {**_columns(recipe), "options": options}
+        columns = {**columns_of(recipe), "options": options}
         validation = read_rows(recipe.validation_data, **columns, on_disk=True)
     elif recipe.validation_share != 0:
         if len(train) >= FEWEST_TO_SPLIT:
@@ -210,12 +209,7 @@ def limited(
     if not share or not (labeled or 2 * len(counts) <= len(rows)):
         taken = loaded(rows[:max_rows])
         return taken, f"{len(rows) - len(taken)} of {len(rows)}; the first {max_rows} are kept"
-    places, seen = [], Counter[str]()
-    for place, row in enumerate(rows):
-        seen[row.target] += 1
-        if seen[row.target] <= share:
-            places.append(place)
-    taken = loaded(chosen(rows, np.array(places)))
+    taken = loaded(first_of_each(rows, share))
     return taken, _limit(len(rows) - len(taken), len(rows), share)
 
 

@@ -24,12 +24,10 @@ def sharded_backbones(
         loading: of a recipe's backbones.
         device: of this process.
     """
-    revisions = {f"{name}_revision" for name in ("encoder", "language_model")}
-    config = BridgeConfig(
-        **settings, **{name: value for name, value in loading.items() if name in revisions}
-    )
-    options = {name: value for name, value in loading.items() if name not in revisions}
-    return load_backbones(config, LoadOptions(**options, device=device), shard=True)
+    revisions = ("encoder_revision", "language_model_revision")
+    given = {name: loading[name] for name in revisions if name in loading}
+    config = BridgeConfig(**settings, **given)
+    return load_backbones(config, LoadOptions.of(loading, device), shard=True)
 
 
 def check_sharded(language_model: LanguageModel, arguments: BridgeTrainingArguments) -> None:

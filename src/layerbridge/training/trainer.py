@@ -172,7 +172,8 @@ class BridgeTrainer(Trainer):
         bridge, dataset = self.model, cast(RowDataset, dataloader.dataset)
         bridge.eval()
         self.callback_handler.eval_dataloader = dataloader
-        if {row.target for row in dataset.rows} <= set(bridge.config.options or ()):
+        options = set(bridge.config.options or ())
+        if all(row.target in options for row in dataset.rows):
             size = self.args.per_device_eval_batch_size
             metrics = label_metrics(bridge, dataset.rows, size)
         else:
@@ -334,7 +335,7 @@ class BridgeTrainer(Trainer):
         if args.tokens_per_batch is None:
             return super().get_total_train_batch_size(args)
         batches = len(TokenBatches(self.train_dataset.lengths, args.tokens_per_batch, seed=0))
-        rows = len(self.train_dataset) * args.gradient_accumulation_steps * args.world_size
+        rows = len(self.train_dataset) * args.batches_per_step
         return max(1, round(rows / batches))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:

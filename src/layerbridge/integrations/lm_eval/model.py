@@ -85,12 +85,11 @@ class BridgeLM(LM):
         if pretrained is None:
             raise ConfigError("no bridge was given", hint="--model_args pretrained=RUN")
         self.batches = Batches(batch_size, max_batch_size)
-        self.name = str(pretrained)
         if isinstance(pretrained, LayerBridge):
-            self.bridge, self.name = pretrained, pretrained.name_or_path
+            self.bridge = pretrained
         else:
             settings = {**others, "dtype": dtype, "device": choose_device(device)}
-            self.bridge = LayerBridge.from_pretrained(self.name, **settings)
+            self.bridge = LayerBridge.from_pretrained(str(pretrained), **settings)
         if language is not None and self.bridge.centering is None:
             raise ConfigError(
                 f"language={language!r} has no effect: the bridge has no language means",

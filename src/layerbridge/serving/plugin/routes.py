@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import torch
 from fastapi import APIRouter, Depends, FastAPI
@@ -20,14 +20,12 @@ from vllm.exceptions import VLLMNotFoundError
 from layerbridge.models.inference import LayerWeights
 from layerbridge.serving.plugin import scoring
 from layerbridge.serving.plugin.renderer import BridgeRenderer
-from layerbridge.serving.requests import Question
 from layerbridge.serving.responses import (
-    ClassifiedText,
     ClassifyListReply,
     ClassifyReply,
     LayerWeightsReply,
 )
-from layerbridge.serving.routes.bridges import classified, layer_weights_reply
+from layerbridge.serving.routes.bridges import classify_reply, layer_weights_reply, questions_of
 from layerbridge.serving.schema import ClassifyRequest, LayerWeightsRequest
 
 router = APIRouter()
@@ -70,22 +68,9 @@ def _check_model(request: Request, name: str) -> None:
 async def classify(body: ClassifyRequest, request: Request, engine: Engine) -> Response:
     """Scores options by their likelihood as the language model's answer, for one or more texts."""
     _check_model(request, body.model)
-    texts = [body.text] if isinstance(body.text, str) else body.text
-    options = None if body.options is None else tuple(body.options)
-    questions = [
-        Question(body.model, text, options, body.instruction, body.normalize, body.language)
-        for text in texts
-    ]
+    questions = questions_of(body)
     results = await asyncio.gather(*(scoring.classify(engine, each) for each in questions))
-    if isinstance(body.text, str):
-        reply: Any = ClassifyReply(model=body.model, **classified(results[0]))
-    else:
-        data = [
-            ClassifiedText(index=index, **classified(result))
-            for index, result in enumerate(results)
-        ]
-        reply = ClassifyListReply(model=body.model, data=data)
-    return JSONResponse(reply.model_dump())
+    return JSONResponse(classify_reply(body, results).model_dump())
 
 
 @router.post("/v1/layer_weights", response_model=LayerWeightsReply)

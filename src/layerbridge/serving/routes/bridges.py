@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -42,24 +43,36 @@ async def classify(body: ClassifyRequest, request: Request, service: ServiceDepe
     service.limits.check_text(body.instruction, "instruction")
     weight = service.limits.check_options(body.options) * len(texts)
     service.limits.check_answers(weight, "text")
-    options = None if body.options is None else tuple(body.options)
-    questions = [
-        Question(body.model, text, options, body.instruction, body.normalize, body.language)
-        for text in texts
-    ]
+    questions = questions_of(body)
     results = await run_limited(
         request, service, lambda: together(map(service.engine.classify, questions)), weight
     )
-    if isinstance(body.text, str):
-        reply = ClassifyReply(model=body.model, **classified(results[0]))
-        return JSONResponse(reply.model_dump())
-    data = [
-        ClassifiedText(index=index, **classified(result)) for index, result in enumerate(results)
+    return JSONResponse(classify_reply(body, results).model_dump())
+
+
+def questions_of(body: ClassifyRequest) -> list[Question]:
+    """Returns a question for each text of a request."""
+    texts = [body.text] if isinstance(body.text, str) else body.text
+    options = None if body.options is None else tuple(body.options)
+    return [
+        Question(body.model, text, options, body.instruction, body.normalize, body.language)
+        for text in texts
     ]
-    return JSONResponse(ClassifyListReply(model=body.model, data=data).model_dump())
 
 
-def classified(result: Classification) -> dict[str, Any]:
+def classify_reply(
+    body: ClassifyRequest, results: Sequence[Classification]
+) -> ClassifyReply | ClassifyListReply:
+    """Returns the response that says how the texts of a request were classified."""
+    if isinstance(body.text, str):
+        return ClassifyReply(model=body.model, **_classified(results[0]))
+    data = [
+        ClassifiedText(index=index, **_classified(result)) for index, result in enumerate(results)
+    ]
+    return ClassifyListReply(model=body.model, data=data)
+
+
+def _classified(result: Classification) -> dict[str, Any]:
     """Returns the fields of a response that say how a text was classified."""
     return {
         "choice": result.choice,
